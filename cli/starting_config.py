@@ -1,0 +1,189 @@
+"""The configuration that `mailgate init` writes: every key, each explained in a line.
+
+Valid as it stands, so that `mailgate check` accepts it before anything is filled in. What is optional is
+commented out: a line that begins with `#` and a key, without a space between, takes effect once the `#` is
+gone.
+"""
+
+from __future__ import annotations
+
+import re
+
+_LABEL = r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+_HOST_NAME = re.compile(rf"{_LABEL}(\.{_LABEL})+")
+_EXAMPLE_HOST_NAME = "gate.example.com"
+
+
+def starting_config(hostname: str) -> str:
+    """The text of a mailgate.toml for this machine. A host name that no server would accept gives an example's."""
+    usable = len(hostname) < 255 and _HOST_NAME.fullmatch(hostname)
+    return _TEXT.replace("@HOSTNAME@", hostname.lower() if usable else _EXAMPLE_HOST_NAME)
+
+
+_TEXT = """\
+# mailgate: what to fetch, where to deliver it.
+#
+# A line of "#" and a key is optional and shows the default or an example. Remove the "#" to use it.
+# Durations are "90s", "5m", "4h" or "14d"; sizes "10MB" (10^6 octets), "10MiB" (2^20) or octets.
+# File names are relative to the folder of this file. A password is a text, or better one of
+#   { env = "NAME" }       an environment variable
+#   { file = "path" }      the content of a file, without the line break at its end
+#   { command = "pass show mail/info" }   what a program prints; run without a shell, for 30 s at most
+# After a change, "mailgate check" says whether all is well; "mailgate check --connect" tries it out.
+
+[gateway]
+# Our name, for the HELO command and Received lines; default: the machine's name.
+hostname = "@HOSTNAME@"
+# Who hears of trouble; default: postmaster at the first of our domains.
+postmaster = "postmaster@example.com"
+# Our own domains: mail to them is inbound.
+domains = ["example.com"]
+# POP3 connections to one host at a time.
+#connections_per_host = 10
+
+[store]
+# Where everything is kept: a file, or postgresql://user@host/database (its password belongs in ~/.pgpass).
+url = "sqlite:///mailgate.db"
+# How many octets of mail may be in memory at once.
+#in_flight = "256MiB"
+
+# One [[mailbox]] for each POP3 mailbox.
+[[mailbox]]
+# Unique; letters, digits, ".", "_", "-".
+name = "info"
+# The provider's POP3 server.
+host = "pop.provider.example"
+# Default: 995 with implicit TLS, otherwise 110.
+#port = 995
+# implicit (TLS from the start), starttls (the STLS command) or none.
+tls = "implicit"
+# false accepts any certificate, and so any impostor.
+#tls_verify = true
+# A CA of your own, as PEM.
+#tls_ca = "ca.pem"
+# Accept this one certificate only, instead of asking a CA.
+#tls_fingerprint = "sha256:0000000000000000000000000000000000000000000000000000000000000000"
+# The name to log in with; often the whole address.
+username = "info"
+# See the top of this file.
+password = { env = "INFO_PASSWORD" }
+# auto (the safest that the server offers), user, apop, plain or xoauth2 (the password is the token then).
+#auth = "auto"
+# How often to look for mail; 10s at least.
+poll_every = "1m"
+# Who gets this mailbox's mail, one or more.
+recipients = ["info@example.com"]
+# Instead of recipients, for a catch-all mailbox: read them from headers that the provider writes.
+# domains: whose addresses count (default: ours).
+# strip_prefix: what the provider puts in front of each address.
+# occurrence: which instance of the header counts, 1 for the topmost (default: what the last server wrote).
+#multidrop = { headers = ["Delivered-To"], domains = ["example.com"], strip_prefix = "", occurrence = 1 }
+# Who gets mail without a recipient; without this it is held until you decide.
+#fallback = "postmaster@example.com"
+# When to delete from the mailbox: delivered, downloaded, never, or a time after the download such as "14d".
+remove = "delivered"
+# Too large a message: notify (tell the recipient, once), keep (say nothing) or remove (tell, then delete).
+oversize = "notify"
+# The largest message to fetch; the next hop's limit counts anyway.
+#max_size = "35MB"
+
+# Where mail goes. Without routes, mail for our domains goes to "home".
+[next_hop.home]
+# The server of the house.
+host = "exchange.example.local"
+# Default: 465 with implicit TLS, otherwise 25.
+#port = 25
+# required, opportunistic (TLS if offered), implicit (TLS from the start) or none.
+tls = "opportunistic"
+# Whether the certificate must be right; default: true, but false for opportunistic TLS without tls_ca.
+#tls_verify = true
+# A CA of your own, as PEM.
+#tls_ca = "ca.pem"
+# Accept this one certificate only, instead of asking a CA.
+#tls_fingerprint = "sha256:0000000000000000000000000000000000000000000000000000000000000000"
+# To log in, with the password below.
+#username = "mailgate"
+# See the top of this file.
+#password = { env = "HOME_PASSWORD" }
+# Connections at a time.
+#connections = 4
+# Messages before a connection is closed and a new one made.
+#messages_per_connection = 100
+# Lowers the limit that the server itself announces.
+#max_size = "10MB"
+# If the answer to a message was lost: retry (it may arrive twice) or hold (a person decides).
+#on_unknown = "retry"
+
+# A provider's server that takes our outgoing mail.
+#[next_hop.provider]
+#host = "smtp.provider.example"
+#port = 587
+#tls = "required"
+#username = "info"
+#password = { env = "PROVIDER_PASSWORD" }
+
+# Which mail goes where; the first that fits counts. All the lists that are given must fit; "*" is any text.
+#[[route]]
+# The recipient's address.
+#recipients = ["*@example.com"]
+# The name of a [next_hop.…].
+#next_hop = "home"
+
+#[[route]]
+# The sender's address; "<>" is that of reports.
+#senders = ["*@example.com", "<>"]
+# The user who logged in to submit the message.
+#users = ["exchange"]
+#next_hop = "provider"
+
+# Take outgoing mail by SMTP. Without this table nothing listens.
+#[listen]
+# Where to listen, one or a list.
+#address = "127.0.0.1:2500"
+# Networks that may relay without logging in.
+#allow = ["127.0.0.0/8", "::1/128"]
+# Users and their passwords; they log in under TLS only.
+#users = { exchange = { env = "EXCHANGE_PASSWORD" } }
+# Our certificate with its chain, as PEM; offers STARTTLS.
+#tls_cert = "cert.pem"
+# The key of the certificate.
+#tls_key = "key.pem"
+# The largest message to take.
+#max_size = "35MB"
+# Recipients of one message, 100 at least.
+#max_recipients = 1000
+# Connections at a time.
+#connections = 100
+
+# Scanners, asked in this order.
+#[[scanner]]
+# clamd, spamd or rspamd.
+#kind = "clamd"
+# unix:PATH or HOST:PORT.
+#address = "unix:/run/clamav/clamd.ctl"
+# quarantine (until a person decides), discard or tag (mark it and go on).
+#on_found = "quarantine"
+# If the scanner can't say: defer (try again later) or pass (let it through, on record).
+#on_error = "defer"
+
+#[[scanner]]
+#kind = "spamd"
+#address = "127.0.0.1:783"
+# The score from which a message is spam; default: the scanner's own judgement.
+#threshold = 5.0
+#on_found = "tag"
+
+[retry]
+# The wait before the second try; each further wait is twice as long.
+#first = "5m"
+# The longest wait.
+#cap = "1h"
+# When to give a message up.
+#give_up_after = "5d"
+# When to tell the sender that it takes longer.
+#warn_after = "4h"
+
+[retention]
+# How long the octets of finished messages are kept; the record of what happened stays.
+#contents = "30d"
+"""

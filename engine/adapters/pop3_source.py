@@ -1,0 +1,199 @@
+"""POP3 mailboxes as a source of messages: `engine.ports.SourceSession` over `engine.wire.pop3`.
+
+Owns what a session does once it is logged in: listing, retrieving, marking, committing. How it gets there
+is in `pop3_login`, how far ahead it asks in `pop3_pipeline`, what failures mean in `pop3_trouble`.
+
+A listing gives an offer only for what is whole. A message whose LIST or UIDL line is broken is passed over
+in this session and counted in `passed_over`: it must not look like a message of a server without UIDL,
+whose mail is told apart in other ways. Offers without UIDL come only from a server that refuses UIDL as
+such.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from typing import Final
+
+from engine.adapters import pop3_login, pop3_trouble
+from engine.adapters.pop3_access import Auth, MailboxAccess, Tls
+from engine.adapters.pop3_connection import Pop3Connection
+from engine.adapters.pop3_pipeline import Pipeline
+from engine.adapters.tls import describe
+from engine.ports import Offer, Refused, Retrieved, SourceTrouble
+from engine.wire import pop3_commands
+from engine.wire.pop3_commands import Command
+from engine.wire.pop3_listing import Numbered, TooManyOffers, sizes_of, uidls_of
+from engine.wire.pop3_replies import Capabilities, Replied, text_of
+
+__all__ = ["Auth", "MailboxAccess", "Pop3Session", "Tls", "open_session"]
+
+RETRIEVED_SLACK_OCTETS: Final = 64 * 1024  # header fields that servers add and LIST does not count
+LISTING_OCTETS_AT_ONCE: Final = 256 * 1024  # some 10,000 lines, 10 ms; a longer listing is read off the loop
+
+
+async def open_session(mailbox: MailboxAccess) -> Pop3Session:
+    """Connect, secure, log in. Raises SourceTrouble, and what `mailbox.secret` raises; nothing is left open
+    then.
+    """
+    connection = await pop3_login.connect(mailbox)
+    try:
+        greeted = await pop3_login.greet(connection)
+        if mailbox.tls == "starttls":
+            await pop3_login.start_tls(connection, mailbox)
+        await pop3_login.log_in(connection, mailbox, greeted)
+    except BaseException:
+        connection.abort()
+        raise
+    return Pop3Session(connection, mailbox)
+
+
+class Pop3Session:
+    """One logged-in session. Its methods are used one after the other, never side by side.
+
+    A retrieval that its consumer leaves early leaves replies under way that nobody takes: from then on only
+    `abort` makes sense. The other methods raise SourceTrouble, and `quit` closes without QUIT and returns
+    False.
+    """
+
+    def __init__(self, connection: Pop3Connection, mailbox: MailboxAccess) -> None:
+        self.capabilities = _as_lines(connection.link.capabilities)
+        verified = mailbox.tls_verify or mailbox.tls_fingerprint is not None
+        self.tls = describe(connection.transport, verified=verified)
+        self.passed_over = 0  # listed messages left out of the last listing, for a broken line
+        self._connection = connection
+        self._quit_seconds = mailbox.quit_seconds
+        self._busy_with: str | None = None  # a run of commands that has not taken all its replies
+
+    async def listing(self) -> tuple[Offer, ...]:
+        """LIST and UIDL, matched by number. Raises SourceTrouble."""
+        sizes, uidls = await self._run("listing", [pop3_commands.LIST, pop3_commands.UIDL])
+        if not sizes.ok:
+            raise pop3_trouble.of_refusal(sizes)
+        if not uidls.ok and (
+            "UIDL" in self._connection.link.capabilities or not pop3_trouble.is_codeless(uidls)
+        ):
+            # The server has UIDL and cannot say it now. To go on would fetch everything a second time.
+            raise pop3_trouble.of_refusal(uidls)
+        octets = len(sizes.body or b"") + len(uidls.body or b"")
+        try:
+            if octets > LISTING_OCTETS_AT_ONCE:
+                offers, self.passed_over = await asyncio.to_thread(_offers, sizes, uidls)
+            else:
+                offers, self.passed_over = _offers(sizes, uidls)
+        except TooManyOffers as error:
+            raise SourceTrouble("protocol", str(error)) from error
+        if self.passed_over and not offers:
+            raise SourceTrouble("protocol", f"no line of the listing can be read, of {self.passed_over}")
+        return offers
+
+    async def retrieve(
+        self, offers: Sequence[Offer], admit: Callable[[Offer], Awaitable[None]]
+    ) -> AsyncGenerator[Retrieved | Refused, None]:
+        """RETR each offer, in order. Use it under `contextlib.aclosing`, and see the class on leaving early.
+
+        Raises SourceTrouble with the offer whose retrieval broke the session, and what `admit` raises.
+        """
+        self._begin("a retrieval")
+        commands = [_retr(offer) for offer in offers]
+        async with Pipeline(self._connection, commands, lambda command: admit(_offer(command))) as replies:
+            for offer in offers:
+                reply = await replies.next()
+                if replies.finished:
+                    self._busy_with = None
+                if reply.body is not None:
+                    yield Retrieved(offer, reply.body)
+                else:
+                    yield Refused(offer, text_of(reply.line))
+        self._busy_with = None
+
+    async def top(self, offer: Offer) -> bytes | None:
+        """The header section, or None where the server refuses TOP. Raises SourceTrouble."""
+        command = pop3_commands.top(offer.number, listed_octets=offer.size_octets, about=offer)
+        (reply,) = await self._run("TOP", [command])
+        return bytes(reply.body) if reply.body is not None else None
+
+    async def delete(self, offers: Sequence[Offer]) -> tuple[Offer, ...]:
+        """DELE each; those the server marked. Raises SourceTrouble, and then nothing is marked."""
+        commands = [pop3_commands.dele(offer.number, about=offer) for offer in offers]
+        replies = await self._run("a deletion", commands)
+        return tuple(_offer(reply.command) for reply in replies if reply.ok)
+
+    async def noop(self) -> None:
+        """NOOP: keep the session from being timed out. Raises SourceTrouble."""
+        await self._run("NOOP", [pop3_commands.NOOP])
+
+    async def reset(self) -> bool:
+        """RSET: unmark what was marked; True for +OK. Raises SourceTrouble."""
+        (reply,) = await self._run("RSET", [pop3_commands.RSET])
+        return reply.ok
+
+    async def quit(self) -> bool:
+        """QUIT and close; True only for +OK. Raises nothing of what the server does."""
+        if self._busy_with is not None:
+            await self.abort()
+            return False
+        self._connection.idle_seconds = self._quit_seconds
+        try:
+            (reply,) = await self._run("QUIT", [pop3_commands.QUIT])
+        except SourceTrouble:
+            return False
+        finally:
+            await self._connection.close()
+        return reply.ok
+
+    async def abort(self) -> None:
+        """Close at once, without QUIT: nothing that was marked is removed."""
+        self._connection.abort()
+        await self._connection.close()
+
+    async def _run(self, name: str, commands: Sequence[Command]) -> list[Replied]:
+        """The reply to each command."""
+        self._begin(name)
+        async with Pipeline(self._connection, commands) as replies:
+            taken = [await replies.next() for _ in commands]
+        self._busy_with = None
+        return taken
+
+    def _begin(self, name: str) -> None:
+        if self._connection.broken is not None:
+            raise pop3_trouble.of_broken(self._connection.broken)
+        if self._busy_with is not None:
+            raise SourceTrouble(
+                "protocol", f"{self._busy_with} was left early, so the session is of no use any more"
+            )
+        self._busy_with = name
+
+
+def _retr(offer: Offer) -> Command:
+    """Twice the listed size: some servers count a line ending as one octet and then send two."""
+    limit_octets = 2 * offer.size_octets + RETRIEVED_SLACK_OCTETS
+    return pop3_commands.retr(
+        offer.number, listed_octets=offer.size_octets, limit_octets=limit_octets, about=offer
+    )
+
+
+def _offer(command: Command) -> Offer:
+    assert isinstance(command.about, Offer), "made by this module"
+    return command.about
+
+
+def _offers(sizes: Replied, uidls: Replied) -> tuple[tuple[Offer, ...], int]:
+    """What is offered, and how many listed messages are not, because a line of theirs is broken."""
+    listed: Numbered[int] = sizes_of(sizes.body or b"", sizes.line_end)
+    if uidls.body is None:
+        offers = [Offer(number, size, None) for number, size in listed.facts.items() if size is not None]
+        return tuple(offers), listed.unreadable + len(listed.facts) - len(offers)
+    named: Numbered[bytes] = uidls_of(uidls.body, uidls.line_end)
+    offers = [
+        Offer(number, size, uidl)
+        for number, size in listed.facts.items()
+        if size is not None and (uidl := named.facts.get(number)) is not None
+    ]
+    numbers = len(listed.facts.keys() | named.facts.keys())
+    return tuple(offers), max(listed.unreadable, named.unreadable) + numbers - len(offers)
+
+
+def _as_lines(capabilities: Capabilities) -> frozenset[str]:
+    """As the CAPA reply lists them: keyword in upper case, then its arguments."""
+    return frozenset(" ".join((keyword, *arguments)) for keyword, arguments in capabilities.items())

@@ -1,0 +1,232 @@
+"""One mail transaction over one connection, from the ports' words to SMTP and back.
+
+Owns what is refused without asking the server (an address that can't stand in a command, SMTPUTF8 not
+offered), the streaming of the content, the one point after which nobody may know what became of a message,
+and what each reply means for each recipient. 8-bit content goes out as it is even where 8BITMIME isn't
+offered: RFC 6152 wants it converted or bounced, but converting breaks signatures, bouncing loses mail, and
+servers that can't do eight bits are gone ("just send eight"). Never retries and never chooses a connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from engine.adapters.smtp_line import SmtpLine
+from engine.ports import Answer, NoAnswer, Octets, Reply, TooManyRecipients, Transaction
+from engine.wire import smtp
+from engine.wire.smtp import Dialogue, address_fault, mail_command, rcpt_command
+from engine.wire.smtp_content import MOST_HEADER_OCTETS, Stuffing, Survey, utf8_header_section
+
+Scope = Literal["next-hop", "message", "recipient"]
+
+# Content up to this is sent in one write together with the final dot.
+SMALL_OCTETS = 64 * 1024
+# One write of anything bigger, and what the data block time-out is for: even a modem sends it in time. Bigger
+# ones are hardly faster.
+CHUNK_OCTETS = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """A transaction and what its content is like. `whole` is prefix and content in one, where that is
+    small.
+    """
+
+    transaction: Transaction
+    whole: bytes | None
+    survey: Survey
+
+    def chunks(self) -> Iterator[bytes]:
+        """Prefix and content, in order."""
+        if self.whole is not None:
+            yield self.whole
+        else:
+            yield self.transaction.prefix
+            yield from _cut(self.transaction.content)
+
+    def start(self) -> bytes:
+        """The first octets, at least the header section unless that is beyond reason."""
+        head = memoryview(self.transaction.content)[:MOST_HEADER_OCTETS]
+        return b"".join((self.transaction.prefix, head))[:MOST_HEADER_OCTETS]
+
+
+async def measure(transaction: Transaction) -> Measured:
+    """Look at the content once, without keeping the event loop for long."""
+    survey = Survey()
+    whole = None
+    if len(transaction.prefix) + len(transaction.content) <= SMALL_OCTETS:
+        whole = b"".join((transaction.prefix, transaction.content))
+        survey.feed(whole)
+    else:
+        survey.feed(transaction.prefix)
+        for chunk in _cut(transaction.content):
+            survey.feed(chunk)
+            await asyncio.sleep(0)
+    return Measured(transaction=transaction, whole=whole, survey=survey)
+
+
+def _cut(content: Octets) -> Iterator[bytes]:
+    with memoryview(content) as view:
+        for start in range(0, len(view), CHUNK_OCTETS):
+            yield bytes(view[start : start + CHUNK_OCTETS])
+
+
+def refused_here(transaction: Transaction) -> dict[int, Reply]:
+    """Recipients, by their place, whose RCPT or whose MAIL must not be sent, with our own reply."""
+    fault = address_fault(transaction.reverse_path) if transaction.reverse_path else None
+    if fault is not None:
+        text = f"5.1.7 not sent by mailgate: the reverse-path {fault}"
+        reply = Reply(553, text, "5.1.7", "message")
+        return dict.fromkeys(range(len(transaction.recipients)), reply)
+    faults = {place: address_fault(address) for place, address in enumerate(transaction.recipients)}
+    return {
+        place: Reply(
+            553, f"5.1.3 not sent by mailgate: the recipient's address {fault}", "5.1.3", "recipient"
+        )
+        for place, fault in faults.items()
+        if fault is not None
+    }
+
+
+def _refused_without_smtputf8(transaction: Transaction) -> dict[int, Reply]:
+    """The same for addresses that need SMTPUTF8, for a server that has none (RFC 6531 section 3.5)."""
+    text = "5.6.7 not sent by mailgate: the {} needs SMTPUTF8, which the next hop doesn't offer"
+    if not transaction.reverse_path.isascii():
+        reply = Reply(550, text.format("reverse-path"), "5.6.7", "message")
+        return dict.fromkeys(range(len(transaction.recipients)), reply)
+    reply = Reply(550, text.format("recipient's address"), "5.6.7", "message")
+    return {place: reply for place, address in enumerate(transaction.recipients) if not address.isascii()}
+
+
+class Delivery:
+    """One attempt. `run` it, then read `answers`, or `never_began` and try on another connection."""
+
+    def __init__(self, line: SmtpLine, measured: Measured, refused: dict[int, Reply]) -> None:
+        self._line = line
+        self._measured = measured
+        transaction = measured.transaction
+        offers = line.peer.offers
+        self._refused = refused
+        if "SMTPUTF8" not in offers:
+            self._refused = _refused_without_smtputf8(transaction) | refused
+        self._asked = [place for place in range(len(transaction.recipients)) if place not in self._refused]
+        self._dot_sent = False
+        self._dialogue = Dialogue(
+            mail=self._mail(),
+            recipients=[rcpt_command(transaction.recipients[place]) for place in self._asked],
+            pipelining="PIPELINING" in offers,
+            reset=line.reset_first,
+        )
+
+    def _mail(self) -> bytes:
+        transaction, survey = self._measured.transaction, self._measured.survey
+        offers = self._line.peer.offers
+        utf8 = "SMTPUTF8" in offers and (
+            not transaction.reverse_path.isascii()
+            or any(not transaction.recipients[place].isascii() for place in self._asked)
+            or (survey.eight_bit and utf8_header_section(self._measured.start()))
+        )
+        return mail_command(
+            transaction.reverse_path,
+            size_octets=survey.size_octets if "SIZE" in offers else None,
+            eight_bit=survey.eight_bit and "8BITMIME" in offers,
+            utf8=utf8,
+        )
+
+    async def run(self, before_dot: Callable[[], Awaitable[None]]) -> bool:
+        """True where the connection may be used again. Raises what `before_dot` raises, without the dot."""
+        if not self._asked:
+            return True
+        try:
+            await self._line.open(self._dialogue)
+            if self._line.trouble is None and self._dialogue.phase == "content":
+                await self._content(before_dot)
+        except BaseException:
+            self._line.drop()
+            raise
+        return self._line.close_dialogue()
+
+    async def _content(self, before_dot: Callable[[], Awaitable[None]]) -> None:
+        stuffing = Stuffing(mend=self._measured.survey.lone_line_ends > 0)
+        last = b""
+        if self._measured.whole is not None:
+            last = stuffing.feed(self._measured.whole)
+        else:
+            for chunk in self._measured.chunks():
+                if not await self._line.send(stuffing.feed(chunk)):
+                    return
+        await before_dot()
+        self._dot_sent = await self._line.end(last + stuffing.finish())
+
+    @property
+    def never_began(self) -> bool:
+        """True where the connection turned out to be gone before the server took even MAIL."""
+        reply = self._dialogue.mail_reply
+        return bool(self._asked) and (
+            (reply is None and (self._line.trouble is not None or self._dialogue.farewell is not None))
+            or (reply is not None and reply.code == 421)
+        )
+
+    def answers(self) -> tuple[Answer, ...]:
+        """One answer for each recipient of the transaction, in their order."""
+        answers: dict[int, Answer] = dict(self._refused)
+        answers.update(zip(self._asked, self._asked_answers(), strict=True))
+        return tuple(answers[place] for place in range(len(answers)))
+
+    def _asked_answers(self) -> list[Answer]:
+        dialogue, count = self._dialogue, len(self._asked)
+        if self._line.garbled and not self._dot_sent:
+            # Some reply was one too many, and nobody knows which: none of them counts.
+            return [self._lost()] * count
+        if dialogue.mail_reply is not None and dialogue.mail_reply.negative:
+            return [_ours(dialogue.mail_reply, "message")] * count
+        rest = self._fate_of_accepted()
+        replies = [_recipient_answer(reply, dialogue.accepted) for reply in dialogue.recipient_replies]
+        return [answer or rest for answer in replies] + [rest] * (count - len(replies))
+
+    def _fate_of_accepted(self) -> Answer:
+        """What came of the recipients that weren't refused by RCPT."""
+        dialogue = self._dialogue
+        if dialogue.final_reply is not None:
+            return _ours(dialogue.final_reply, "message")
+        if self._dot_sent:
+            return NoAnswer(f"{self._line.peer.where}: {self._line.trouble or 'no answer to the final dot'}")
+        if dialogue.data_reply is not None and dialogue.data_reply.negative:
+            return _ours(dialogue.data_reply, "message")
+        if dialogue.farewell is not None:
+            return _ours(dialogue.farewell, "next-hop")
+        if dialogue.interruption is not None:
+            said = f"{dialogue.interruption.code} {dialogue.interruption.text}"
+            return Reply(451, f"4.5.0 given up before the final dot: {said}", "4.5.0", "message")
+        return self._lost()
+
+    def _lost(self) -> Reply:
+        reason = self._line.trouble or "connection closed before the final dot"
+        return Reply(421, f"4.4.2 {self._line.peer.where}: {reason}", "4.4.2", "next-hop")
+
+
+def _ours(reply: smtp.Reply, scope: Scope) -> Reply:
+    return Reply(reply.code, reply.text, reply.enhanced, "next-hop" if reply.code == 421 else scope)
+
+
+def _recipient_answer(reply: smtp.Reply, others_accepted: bool) -> Answer | None:
+    """The answer that RCPT alone decides, or None where the recipient was accepted."""
+    if reply.positive:
+        return None
+    if others_accepted and _too_many(reply):
+        return TooManyRecipients(f"{reply.code} {reply.text}")
+    return _ours(reply, "recipient")
+
+
+def _too_many(reply: smtp.Reply) -> bool:
+    """452 4.5.3, or 552, which RFC 5321 section 4.5.3.1.10 takes for the same; the text decides without a
+    code.
+    """
+    if reply.code not in (452, 552):
+        return False
+    if reply.enhanced is not None:
+        return reply.enhanced in ("4.5.3", "5.5.3")
+    return "too many recipients" in reply.text.lower()

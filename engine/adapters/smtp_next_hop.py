@@ -1,0 +1,161 @@
+"""A next hop reached by SMTP: the `NextHop` port over a few kept connections.
+
+Owns how many connections there are, which one a transaction gets, when one is closed. A kept connection may
+have been closed by the server without our knowing; if it is gone before MAIL was taken, the transaction is
+tried once more, on a fresh one. Every connection counts from its opening to its closing, so there are never
+more than `connections`. Never retries anything else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
+
+from engine.adapters.smtp_access import NextHopAccess, NextHopTimeouts, TlsMode
+from engine.adapters.smtp_delivery import Delivery, measure, refused_here
+from engine.adapters.smtp_line import SmtpLine
+from engine.adapters.smtp_session import NotOpened, open_line
+from engine.ports import Greeting, NextHopTrouble, Outcome, Reply, Transaction
+
+__all__ = ["NextHopAccess", "NextHopTimeouts", "SmtpNextHop", "TlsMode"]
+
+
+class SmtpNextHop:
+    """Hands messages to one server; any number of coroutines may call it at once."""
+
+    def __init__(self, access: NextHopAccess, hello: str) -> None:
+        """`hello` is our own host name, for EHLO. Raises ValueError where it can't stand in a command."""
+        if not hello.isascii() or not hello.isprintable() or not hello or " " in hello:
+            raise ValueError(f"hostname {hello!r} can't be said in EHLO: use printable ASCII without spaces")
+        self.name = access.name
+        self._access = access
+        self._hello = hello
+        # A slot is held while a connection is opened, used or closed, not while it is idle.
+        self._slots = asyncio.Semaphore(access.connections)
+        self._idle: list[SmtpLine] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._closed = False
+
+    async def hand_over(self, transaction: Transaction, before_dot: Callable[[], Awaitable[None]]) -> Outcome:
+        """One mail transaction; see `engine.ports.NextHop`. The duration doesn't count waiting for a slot."""
+        refused = refused_here(transaction)
+        if len(refused) == len(transaction.recipients):
+            return Outcome(tuple(refused[place] for place in range(len(refused))), "", "none", 0)
+        measured = await measure(transaction)
+        await self._slots.acquire()
+        started = time.monotonic()
+        line: SmtpLine | None = None
+        usable = False
+        try:
+            line, kept = await self._line()
+            delivery = Delivery(line, measured, refused)
+            usable = await delivery.run(before_dot)
+            if kept and delivery.never_began:
+                line.drop()
+                line = None
+                line = await open_line(self._access, self._hello)
+                delivery = Delivery(line, measured, refused)
+                usable = await delivery.run(before_dot)
+            answers, address, tls = delivery.answers(), line.peer.address, line.peer.tls
+        except NotOpened as trouble:
+            lost = Reply(421, trouble.text, trouble.text.partition(" ")[0], "next-hop")
+            answers = tuple(refused.get(place, lost) for place in range(len(transaction.recipients)))
+            address, tls = trouble.address, "none"
+        finally:
+            self._settle(line, usable=usable)
+        return Outcome(answers, address, tls, int((time.monotonic() - started) * 1000))
+
+    async def greet(self) -> Greeting:
+        """A new session, kept for use afterwards. Raises NextHopTrouble."""
+        await self._slots.acquire()
+        line: SmtpLine | None = None
+        try:
+            if self._idle:
+                await self._wake(self._idle.pop()).quit()
+            line = await open_line(self._access, self._hello)
+        except NotOpened as trouble:
+            raise NextHopTrouble(trouble.text) from trouble
+        finally:
+            self._settle(line, usable=line is not None)
+        peer = line.peer
+        return Greeting(peer.banner, peer.address, peer.extensions, _size_octets(peer.extensions), peer.tls)
+
+    async def close(self) -> None:
+        """QUIT and close what is idle; what is in use follows when it is done."""
+        self._closed = True
+        while self._idle:
+            self._in_background(self._wake(self._idle.pop()).quit())
+        while self._tasks:
+            await asyncio.gather(*self._tasks)
+
+    async def _line(self) -> tuple[SmtpLine, bool]:
+        """A connection, and whether it is a kept one."""
+        while self._idle:
+            line = self._wake(self._idle.pop())
+            if line.trouble is None:
+                return line, True
+            line.drop()
+        return await open_line(self._access, self._hello), False
+
+    def _settle(self, line: SmtpLine | None, *, usable: bool) -> None:
+        """Keep the connection or end it; the slot becomes free when that is done."""
+        if line is None or not usable or line.trouble is not None:
+            if line is not None:
+                line.drop()
+            self._slots.release()
+        elif self._closed or line.transactions >= self._access.messages_per_connection:
+            self._in_background(self._quit_and_release(line))
+        else:
+            self._rest(line)
+            self._idle.append(line)
+            self._slots.release()
+
+    def _rest(self, line: SmtpLine) -> None:
+        line.on_idle_end = self._idle_ended
+        line.rest()
+
+    @staticmethod
+    def _wake(line: SmtpLine) -> SmtpLine:
+        line.on_idle_end = None
+        line.resume()
+        return line
+
+    def _idle_ended(self, line: SmtpLine) -> None:
+        if line.trouble is not None:
+            self._idle.remove(line)
+        elif self._slots.locked():
+            # Somebody is about to take an idle connection; look again later.
+            self._rest(line)
+        else:
+            self._in_background(self._quit_idle(line))
+
+    async def _quit_idle(self, line: SmtpLine) -> None:
+        await self._slots.acquire()
+        # While we waited for the slot somebody may have taken the connection, which is as well.
+        if line in self._idle:
+            self._idle.remove(line)
+            await self._quit_and_release(line)
+        else:
+            self._slots.release()
+
+    async def _quit_and_release(self, line: SmtpLine) -> None:
+        try:
+            await line.quit()
+        finally:
+            self._slots.release()
+
+    def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def _size_octets(extensions: tuple[str, ...]) -> int | None:
+    """What EHLO SIZE says; None where it is absent, without a number, or 0 (RFC 1870 section 4)."""
+    for line in extensions:
+        keyword, _, number = line.partition(" ")
+        if keyword == "SIZE" and number.strip().isdecimal():
+            return int(number) or None
+    return None

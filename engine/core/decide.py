@@ -1,0 +1,178 @@
+"""What an attempt meant: looks back.
+
+`decide` turns the answers of one attempt into events, one for each distinct answer. Pure. Answers for
+recipients already settled are ignored, so that an attempt repeated after a crash adds nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+
+from engine.core.outcome import Answer, NoAnswer, Outcome, Reply, TooManyRecipients
+from engine.core.plan import HandOver, addresses, unknown
+from engine.core.policy import Policy, backoff
+from store.events import Deferred, Delivered, Failed, MessageEvent, RejectedOversize, Relayed
+from store.life import Message
+
+# RFC 5321 section 4.2.3 and RFC 3463 section 3.4: too large for the server, now and always.
+TOO_LARGE_CODE = 552
+TOO_LARGE_ENHANCED = "5.3.4"
+
+
+def decide(
+    message: Message,
+    step: HandOver,
+    outcome: Outcome,
+    policy: Policy,
+    now: datetime,
+    *,
+    jitter: float,
+    hop_retry_at: datetime,
+) -> tuple[MessageEvent, ...]:
+    """Return the events of one attempt.
+
+    `jitter` is a random number from 0 to 1; `hop_retry_at` is when the next hop is tried again if the whole
+    of it is to blame.
+    """
+    sharing: dict[Answer, list[int]] = {}
+    unsettled = {r.number: r for r in message.recipients if r.open}
+    for number, answer in zip(step.numbers, outcome.answers, strict=True):
+        if number in unsettled:
+            sharing.setdefault(answer, []).append(number)
+    events: list[MessageEvent] = []
+    for answer, sharers in sharing.items():
+        numbers = tuple(sharers)
+        tries = max(unsettled[n].attempts for n in numbers)
+        again = now + backoff(policy, tries, jitter)
+        events += _meaning(message, step, outcome, answer, numbers, policy, now, again, hop_retry_at)
+    return tuple(events)
+
+
+def untried(
+    message: Message, step: HandOver, policy: Policy, retry_at: datetime, reply: str, now: datetime
+) -> MessageEvent:
+    """Return what records that a message was not even tried, because its next hop is known to be down."""
+    if now - message.opened_at >= policy.give_up_after:
+        return _failed(message, step.next_hop, step.numbers, policy, "expired", None, reply)
+    return Deferred(
+        numbers=step.numbers,
+        next_hop=step.next_hop,
+        attempt=message.attempts,
+        retry_at=retry_at,
+        scope="next-hop",
+        code=None,
+        tried=False,
+        policy=policy.version,
+        recipients=step.recipients,
+        reply=reply,
+    )
+
+
+def _meaning(
+    message: Message,
+    step: HandOver,
+    outcome: Outcome,
+    answer: Answer,
+    numbers: tuple[int, ...],
+    policy: Policy,
+    now: datetime,
+    again: datetime,
+    hop_retry_at: datetime,
+) -> Iterator[MessageEvent]:
+    match answer:
+        case NoAnswer():
+            yield unknown(message, numbers, step.next_hop, answer.text, policy, again)
+        case TooManyRecipients():
+            # Not a refusal: the rest goes in a transaction of its own, at once (RFC 5321 section 4.5.3.1.10).
+            yield _deferred(message, step, numbers, policy, now, Reply(452, answer.text))
+        case Reply() if 200 <= answer.code < 300:
+            yield _accepted(message, step, outcome, numbers, answer)
+        case Reply() if too_large(answer) and len(numbers) == sum(r.open for r in message.recipients):
+            yield _oversize(message, step, answer, policy)
+        case Reply() if answer.code >= 500 and answer.scope != "next-hop":
+            yield _failed(message, step.next_hop, numbers, policy, "rejected", answer.code, answer.text)
+        case Reply() if now - message.opened_at >= policy.give_up_after:
+            yield _failed(message, step.next_hop, numbers, policy, "expired", answer.code, answer.text)
+        case Reply():
+            retry_at = hop_retry_at if answer.scope == "next-hop" else again
+            yield _deferred(message, step, numbers, policy, retry_at, answer)
+
+
+def too_large(reply: Reply) -> bool:
+    """Whether the next hop says that the message is larger than it takes."""
+    if reply.enhanced is not None:
+        return reply.code >= 500 and reply.enhanced == TOO_LARGE_ENHANCED
+    return reply.code == TOO_LARGE_CODE and reply.scope == "message"
+
+
+def _accepted(
+    message: Message, step: HandOver, outcome: Outcome, numbers: tuple[int, ...], reply: Reply
+) -> MessageEvent:
+    """The home server delivered it; for outgoing mail a smart host only relayed it (RFC 3464's words)."""
+    kind = Relayed if message.direction == "outbound" else Delivered
+    return kind(
+        numbers=numbers,
+        next_hop=step.next_hop,
+        attempt=step.attempt,
+        address=outcome.address,
+        tls=outcome.tls,
+        code=reply.code,
+        duration_ms=outcome.duration_ms,
+        recipients=addresses(message, numbers),
+        reply=reply.text,
+    )
+
+
+def _deferred(
+    message: Message,
+    step: HandOver,
+    numbers: tuple[int, ...],
+    policy: Policy,
+    retry_at: datetime,
+    reply: Reply,
+) -> MessageEvent:
+    return Deferred(
+        numbers=numbers,
+        next_hop=step.next_hop,
+        attempt=step.attempt,
+        retry_at=retry_at,
+        scope=reply.scope,
+        code=reply.code,
+        policy=policy.version,
+        recipients=addresses(message, numbers),
+        reply=reply.text,
+    )
+
+
+def _failed(
+    message: Message,
+    hop: str,
+    numbers: tuple[int, ...],
+    policy: Policy,
+    reason: str,
+    code: int | None,
+    text: str,
+) -> MessageEvent:
+    return Failed(
+        numbers=numbers,
+        reason="expired" if reason == "expired" else "rejected",
+        next_hop=hop,
+        attempt=message.attempts,
+        code=code,
+        policy=policy.version,
+        recipients=addresses(message, numbers),
+        reply=text,
+    )
+
+
+def _oversize(message: Message, step: HandOver, reply: Reply, policy: Policy) -> MessageEvent:
+    """It was not said before that this is too large: from now on the next hop takes only smaller ones."""
+    return RejectedOversize(
+        size_octets=message.size_octets,
+        limit_octets=message.size_octets - 1,
+        limit_from="next-hop",
+        next_hop=step.next_hop,
+        policy=policy.version,
+        reply=reply.text,
+    )

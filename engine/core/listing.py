@@ -1,0 +1,156 @@
+"""What a listing means: which offers are new, which are known, what has left, what may be removed.
+
+Pure. RFC 1939 section 7 lets a UIDL be any string, lets a server repeat one, and lets it be used again once its
+message is deleted; servers also change all of them at once. So a UIDL alone is never proof that a message was
+seen: where it is in doubt, the octets decide, and where everything is in doubt, a person does.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Literal, TypeVar
+
+from store.life import ACCEPTED, Known
+
+# A reset is suspected when this many known messages left, and nearly all of them seem to have come back under
+# other UIDLs with the very same sizes. Fewer are told apart by their octets instead.
+RESET_VANISHED = 5
+RESET_ALIKE = 0.8
+RESET_GONE = 0.5  # of what was known: a mailbox somebody has cleaned up is no reset
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """One message of a listing (RFC 1939 section 5).
+
+    `number` is valid in this session only. `size_octets` is what LIST says, which may be wrong. `uidl` is the octets as
+    the server sent them, or None where the server has no UIDL.
+    """
+
+    number: int
+    size_octets: int
+    uidl: bytes | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Removal:
+    """When the operator wants a message deleted from its mailbox."""
+
+    when: Literal["delivered", "downloaded", "never", "after"]
+    after: timedelta | None = None
+    oversize: bool = False  # also those that were never retrieved, once their recipients were told
+
+    @property
+    def ever(self) -> bool:
+        """Whether anything is ever deleted."""
+        return self.when != "never" or self.oversize
+
+    def allows(self, one: Known, now: datetime) -> bool:
+        """Whether this one may be deleted now."""
+        if one.stream is None or one.state is None:
+            return False  # adopted: its octets were never here
+        if one.state == "rejected-oversize":
+            return self.oversize
+        match self.when:
+            case "delivered":
+                return one.state in ACCEPTED or one.state == "discarded"
+            case "downloaded":
+                return True
+            case "after":
+                return bool(self.after and one.opened_at and one.opened_at + self.after <= now)
+            case "never":
+                return False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """A listing held against the record."""
+
+    new: tuple[Offer, ...]  # to be retrieved
+    doubtful: tuple[
+        Offer, ...
+    ]  # share a UIDL with something known: to be retrieved and compared by their octets
+    known: tuple[tuple[Offer, Known], ...]
+    vanished: tuple[Known, ...]  # on record, no longer listed
+    alike: int  # unknown offers of the same size as something that vanished
+
+    @property
+    def reset(self) -> bool:
+        """Whether the server seems to have given its messages other UIDLs."""
+        count = len(self.vanished)
+        mostly_gone = count >= RESET_GONE * (count + len(self.known))
+        return count >= RESET_VANISHED and mostly_gone and self.alike >= RESET_ALIKE * count
+
+
+def compare(offers: Sequence[Offer], present: Sequence[Known]) -> Difference:
+    """Hold a listing against what the mailbox is known to hold.
+
+    Offers without a UIDL are all new or doubtful: without names only the octets can tell.
+    """
+    groups: defaultdict[bytes, list[Offer]] = defaultdict(list)
+    for offer in offers:
+        groups[offer.uidl or b""].append(offer)
+    records: defaultdict[bytes, list[Known]] = defaultdict(list)
+    for one in present:
+        records[one.uidl].append(one)
+    new: list[Offer] = []
+    doubtful: list[Offer] = []
+    known: list[tuple[Offer, Known]] = []
+    vanished = [one for uidl, ones in records.items() if uidl not in groups for one in ones]
+    for uidl, group in groups.items():
+        _compare_group(uidl, group, records.get(uidl, []), new, doubtful, known, vanished)
+    sizes = Counter(one.size_octets for one in vanished)
+    alike = (Counter(offer.size_octets for offer in new) & sizes).total()
+    return Difference(
+        new=tuple(new), doubtful=tuple(doubtful), known=tuple(known), vanished=tuple(vanished), alike=alike
+    )
+
+
+def _compare_group(
+    uidl: bytes,
+    group: list[Offer],
+    records: list[Known],
+    new: list[Offer],
+    doubtful: list[Offer],
+    known: list[tuple[Offer, Known]],
+    vanished: list[Known],
+) -> None:
+    """Tell apart what shares one UIDL: nearly always one offer and at most one record."""
+    if not records:
+        new += group
+    elif not uidl:
+        doubtful += group
+    elif len(group) == len(records):
+        # Same sizes first, so that each offer meets its own record; the rest in order.
+        known += zip(_by_size(group), _by_size(records), strict=True)
+    elif len(group) > len(records):
+        doubtful += group
+    else:
+        left = _by_size(records)
+        for offer in group:
+            match = next((one for one in left if one.size_octets == offer.size_octets), left[0])
+            left.remove(match)
+            known.append((offer, match))
+        vanished += left
+
+
+S = TypeVar("S", Offer, Known)
+
+
+def _by_size(group: list[S]) -> list[S]:
+    return sorted(group, key=lambda one: one.size_octets)
+
+
+def removable(
+    known: Sequence[tuple[Offer, Known]], removal: Removal, now: datetime
+) -> tuple[tuple[Offer, Known], ...]:
+    """Return what may be deleted from the mailbox.
+
+    What shares its UIDL with something that must stay stays too: a server that can't tell them apart might
+    delete the wrong one.
+    """
+    staying = Counter(one.uidl for _, one in known if not removal.allows(one, now))
+    return tuple((offer, one) for offer, one in known if one.uidl == b"" or not staying[one.uidl])

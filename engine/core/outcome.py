@@ -1,0 +1,67 @@
+"""A mail transaction to be, and what came of it (RFC 5321 section 3.3).
+
+Values only: adapters perform, `decide` reads the answers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Octets = bytes | bytearray | memoryview
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What the far side said about one recipient, or about all of them.
+
+    `code` is the SMTP reply code (RFC 5321 section 4.2); 421 stands for no connection or a lost one before the final
+    dot. `enhanced` is the RFC 3463 code, where the text carries one. `scope` is who is to blame: the whole next hop
+    (do not try others there now), this message, or this recipient.
+    """
+
+    code: int
+    text: str
+    enhanced: str | None = None
+    scope: Literal["next-hop", "message", "recipient"] = "recipient"
+
+
+@dataclass(frozen=True, slots=True)
+class NoAnswer:
+    """The final dot was sent and nothing came back: nobody knows. `text` says what broke."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class TooManyRecipients:
+    """452 4.5.3 while others were accepted: to be sent in another transaction, now (RFC 5321 section 4.5.3.1.10)."""
+
+    text: str
+
+
+Answer = Reply | NoAnswer | TooManyRecipients
+
+
+@dataclass(frozen=True, slots=True)
+class Transaction:
+    """One mail transaction to be.
+
+    `content` is relayed as it is, behind `prefix` (whole header lines with CRLF); a lone CR or LF becomes CRLF on the
+    way out. `recipients` are tried in this order.
+    """
+
+    reverse_path: str  # without angle brackets; "" for the null reverse-path
+    recipients: tuple[str, ...]
+    prefix: bytes
+    content: Octets
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of a transaction: one answer for each recipient, in the order of `Transaction.recipients`."""
+
+    answers: tuple[Answer, ...]
+    address: str  # "192.0.2.1:25"; "" where no connection was made
+    tls: str  # "TLSv1.3 TLS_AES_256_GCM_SHA384 verified", "… unverified" or "none"
+    duration_ms: int

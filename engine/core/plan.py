@@ -1,0 +1,153 @@
+"""What to do next with a message: looks forward.
+
+`plan` is pure: the same message, policy and time give the same step. It takes one step at a time; whoever
+performs it appends what came of it and asks again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+
+from engine.core.policy import HopPolicy, Policy
+from engine.core.routing import Routed, next_hop
+from store.events import Deferred, Failed, Held, MessageEvent
+from store.life import Message, Recipient
+
+NO_ANSWER = "the attempt was cut off before an answer was on record"
+NO_OCTETS = "the octets are no longer kept"
+
+
+@dataclass(frozen=True, slots=True)
+class Rest:
+    """Nothing to do until then; None is never, without a person."""
+
+    until: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """Append these: a decision that needs no attempt."""
+
+    events: tuple[MessageEvent, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HandOver:
+    """Try to hand these recipients to this next hop."""
+
+    next_hop: str
+    numbers: tuple[int, ...]
+    recipients: tuple[str, ...]
+    attempt: int
+    rule: str
+
+
+Step = Rest | Record | HandOver
+
+
+def plan(message: Message, policy: Policy, now: datetime) -> Step:
+    """Return the one next thing to do with a message."""
+    due = [recipient for recipient in message.recipients if _due(recipient, message, now)]
+    if not message.open or not due:
+        return Rest(message.due_at)
+    if message.content is None:
+        return Record((_no_octets(message, due, policy),))
+    if cut_off := [r for r in due if r.state == "outcome-unknown" and r.retry_at is None]:
+        return Record(tuple(_cut_off(message, cut_off, policy, now)))
+    routed = {
+        r.number: next_hop(message.reverse_path, r.address, None, policy.routes, policy.domains) for r in due
+    }
+    if homeless := [r for r in due if not _known(routed[r.number], policy)]:
+        rule = "; ".join(sorted({_homeless(routed[r.number]) for r in homeless}))
+        return Record((Held(why="unroutable", rule=rule, numbers=_numbers(homeless), policy=policy.version),))
+    return _hand_over(message, due, routed)
+
+
+def _due(recipient: Recipient, message: Message, now: datetime) -> bool:
+    match recipient.state:
+        case "received":
+            return message.held_why is None
+        case "deferred":
+            return recipient.retry_at is not None and recipient.retry_at <= now
+        case "outcome-unknown" if recipient.retry_at is None:
+            return message.held_why is None
+        case "outcome-unknown":
+            return recipient.retry_at is not None and recipient.retry_at <= now
+        case _:
+            return False
+
+
+def _hand_over(message: Message, due: list[Recipient], routed: dict[int, Routed]) -> HandOver:
+    """Take the first recipient's next hop and all who share it."""
+    first = routed[due[0].number]
+    together = [r for r in due if routed[r.number].next_hop == first.next_hop]
+    return HandOver(
+        next_hop=first.next_hop or "",
+        numbers=_numbers(together),
+        recipients=tuple(r.address for r in together),
+        attempt=message.attempts + 1,
+        rule=first.by,
+    )
+
+
+def _cut_off(
+    message: Message, recipients: list[Recipient], policy: Policy, now: datetime
+) -> Iterator[MessageEvent]:
+    """Settle attempts whose outcome nobody will ever know: retry or hold, as the next hop's policy says."""
+    for hop in sorted({r.next_hop or "" for r in recipients}):
+        those = [r for r in recipients if (r.next_hop or "") == hop]
+        yield unknown(message, _numbers(those), hop, NO_ANSWER, policy, now)
+
+
+def unknown(
+    message: Message, numbers: tuple[int, ...], hop: str, text: str, policy: Policy, retry_at: datetime
+) -> MessageEvent:
+    """Return what records that nobody knows whether the next hop took it."""
+    if policy.hops.get(hop, HopPolicy()).on_unknown == "hold":
+        return Held(why="outcome-unknown", rule=f"{hop}: {text}", numbers=numbers, policy=policy.version)
+    return Deferred(
+        numbers=numbers,
+        next_hop=hop,
+        attempt=message.attempts,
+        retry_at=retry_at,
+        scope="message",
+        code=None,
+        unknown=True,
+        policy=policy.version,
+        recipients=addresses(message, numbers),
+        reply=text,
+    )
+
+
+def addresses(message: Message, numbers: tuple[int, ...]) -> tuple[str, ...]:
+    """Return the addresses of these recipients."""
+    return tuple(r.address for r in message.recipients if r.number in numbers)
+
+
+def _no_octets(message: Message, due: list[Recipient], policy: Policy) -> MessageEvent:
+    return Failed(
+        numbers=_numbers(due),
+        reason="expired",
+        next_hop=None,
+        attempt=message.attempts,
+        code=None,
+        policy=policy.version,
+        recipients=tuple(r.address for r in due),
+        reply=NO_OCTETS,
+    )
+
+
+def _known(routed: Routed, policy: Policy) -> bool:
+    return routed.next_hop is not None and routed.next_hop in policy.hops
+
+
+def _homeless(routed: Routed) -> str:
+    if routed.next_hop is None:
+        return routed.by
+    return f"{routed.by} names next hop {routed.next_hop}, which is not configured"
+
+
+def _numbers(recipients: list[Recipient]) -> tuple[int, ...]:
+    return tuple(r.number for r in recipients)

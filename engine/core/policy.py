@@ -1,0 +1,49 @@
+"""The operator's will, as one value the decisions read.
+
+Taken from the configuration anew at each start; the current policy decides at each attempt, whatever was
+current when the message came in. Its version is recorded with every decision.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Literal
+
+from engine.core.routing import RouteRule
+
+JITTER = 0.1  # of the interval, so that what was deferred together does not come back together
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HopPolicy:
+    """What is decided about one next hop."""
+
+    on_unknown: Literal["retry", "hold"] = "retry"
+    max_size_octets: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """All that decides. Durations are exact; `version` names the configuration it came from."""
+
+    version: str
+    hostname: str
+    postmaster: str
+    domains: tuple[str, ...]
+    routes: tuple[RouteRule, ...] = ()
+    hops: Mapping[str, HopPolicy] = field(default_factory=dict)
+    first: timedelta = timedelta(minutes=5)
+    cap: timedelta = timedelta(hours=1)
+    give_up_after: timedelta = timedelta(days=5)
+
+
+def backoff(policy: Policy, failures: int, jitter: float) -> timedelta:
+    """Return how long to wait after the given number of failures in a row (1 for the first).
+
+    `jitter` is a random number from 0 to 1.
+    """
+    doubled: timedelta = policy.first * 2 ** min(max(failures, 1) - 1, 32)
+    spread = 1 + JITTER * (2 * jitter - 1)
+    return min(doubled, policy.cap) * spread

@@ -1,0 +1,200 @@
+"""Poll every mailbox in its time: one at a time each, several at once, none held up by another's trouble.
+
+When a mailbox is due stands in the agenda, under a lease like any other stream: two gateways on one store never
+poll the same mailbox at once, and `mailgate mailbox poll` only moves a time. Trouble is recorded when it begins and
+when it ends, and makes the next polls rarer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection
+
+from engine.journal import Journal
+from engine.poll import MailboxPlan, Poll, Tally, record
+from engine.ports import SourceSession, SourceTrouble
+from store import agenda, log, queries
+from store.agenda import Claim, Lease
+from store.errors import StoreError
+from store.events import PollFailed, PollRecovered, mailbox_stream
+from store.life import Mailbox
+
+LOOK_EVERY_SECONDS = 1.0  # how soon `mailbox poll` is heard
+JITTER = 0.1  # of the interval, so that mailboxes of one host drift apart
+TROUBLE_CAP = timedelta(minutes=30)  # a provider that comes back is noticed this soon
+PERMANENT_LEAST = timedelta(minutes=10)  # a wrong password locks accounts when it is tried every minute
+SUSPENDED_LEAST = timedelta(hours=1)
+
+logger = logging.getLogger("mailgate.fetch")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pollable:
+    """A mailbox, how to reach it, and how often."""
+
+    plan: MailboxPlan
+    host: str
+    every: timedelta
+    open: Callable[[], Awaitable[SourceSession]]
+
+
+class Fetcher:
+    """Polls mailboxes as they fall due. For one event loop."""
+
+    def __init__(
+        self,
+        mailboxes: Mapping[str, Pollable],
+        *,
+        journal: Journal,
+        read: Callable[[Callable[[Connection], Any]], Awaitable[Any]],
+        poll: Callable[[MailboxPlan, frozenset[bytes]], Poll],
+        holder: str,
+        connections_per_host: int,
+        now: Callable[[], datetime],
+    ) -> None:
+        self._mailboxes = mailboxes
+        self._journal = journal
+        self._read = read
+        self._poll = poll
+        self._holder = holder
+        self._now = now
+        self._hosts: defaultdict[str, asyncio.Semaphore] = defaultdict(
+            lambda: asyncio.Semaphore(connections_per_host)
+        )
+        self._failures: dict[str, int] = {}
+        self._broke: defaultdict[str, set[bytes]] = defaultdict(set)
+        self._tasks: dict[str, asyncio.Task[Any]] = {}
+
+    async def run(self) -> None:
+        """Poll until cancelled; every mailbox is polled at once at first."""
+        await self._journal.call(self._put_all)
+        try:
+            while True:
+                with suppress(StoreError):
+                    await self._start_due()
+                await asyncio.sleep(LOOK_EVERY_SECONDS)
+        finally:
+            await self.stop()
+
+    async def stop(self) -> None:
+        """End the polls under way; what they have retrieved is durable or still in the mailbox."""
+        for task in self._tasks.values():
+            task.cancel()
+        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+
+    async def once(self, *, retrieve: bool = True) -> bool:
+        """Poll each mailbox once, all together; says whether all went well."""
+        return all(
+            await asyncio.gather(*(self.poll_now(name, retrieve=retrieve) for name in self._mailboxes))
+        )
+
+    async def remove(self) -> bool:
+        """Open a session for each mailbox from which something may be removed now, and remove it."""
+        names = [name for name in self._mailboxes if await self._removable(name)]
+        return all(await asyncio.gather(*(self.poll_now(name, retrieve=False) for name in names)))
+
+    async def poll_now(self, name: str, *, retrieve: bool = True) -> bool:
+        """Poll one mailbox, unless somebody else is at it; says whether it went well."""
+        claim = Claim(self._holder, self._now() + agenda.LEASE_TERM)
+        stream, now = mailbox_stream(name), self._now()
+        lease = await self._journal.call(lambda c: agenda.claim_stream(c, stream, agenda.POLL, claim, now))
+        if lease is None:
+            logger.info("mailbox %s: is being polled already", name)
+            return True
+        return await self._poll_leased(name, lease, retrieve=retrieve)
+
+    def _put_all(self, connection: Connection) -> None:
+        for name in self._mailboxes:
+            agenda.put(connection, mailbox_stream(name), agenda.POLL, self._now())
+
+    async def _start_due(self) -> None:
+        now = self._now()
+        if not await self._read(lambda c: agenda.any_due(c, agenda.POLL, now)):
+            return
+        idle = {mailbox_stream(name): name for name in self._mailboxes if name not in self._tasks}
+        due: list[str] = await self._read(lambda c: agenda.due(c, agenda.POLL, now))
+        for stream in due:
+            if name := idle.get(stream):
+                self._tasks[name] = asyncio.create_task(self._poll_task(name), name=f"poll {name}")
+
+    async def _poll_task(self, name: str) -> None:
+        try:
+            await self.poll_now(name)
+        except StoreError as error:
+            logger.error("mailbox %s: %s", name, error)
+        finally:
+            del self._tasks[name]
+
+    async def _poll_leased(self, name: str, lease: Lease, *, retrieve: bool) -> bool:
+        mailbox = self._mailboxes[name]
+        pause = mailbox.every
+        try:
+            async with self._hosts[mailbox.host]:
+                tally = await self._session(mailbox, retrieve)
+            await self._went_well(mailbox, tally)
+            standing: Mailbox = await self._read(lambda c: log.mailbox(c, name))
+            if standing.health == "suspended":
+                pause = max(pause, SUSPENDED_LEAST)
+            return standing.health != "suspended"
+        except SourceTrouble as trouble:
+            pause = await self._went_wrong(mailbox, trouble)
+            return False
+        finally:
+            again = self._now() + pause * (1 + JITTER * (2 * random.random() - 1))
+            await asyncio.shield(self._journal.call(lambda c: agenda.give_back(c, lease, again)))
+
+    async def _session(self, mailbox: Pollable, retrieve: bool) -> Tally:
+        session = await mailbox.open()
+        poll = self._poll(mailbox.plan, frozenset(self._broke[mailbox.plan.name]))
+        return await poll.run(session, retrieve=retrieve)
+
+    async def _went_well(self, mailbox: Pollable, tally: Tally) -> None:
+        name = mailbox.plan.name
+        self._failures.pop(name, None)
+        self._broke.pop(name, None)
+        if tally.downloaded or tally.removed or tally.oversize:
+            logger.info(
+                "mailbox %s: %d downloaded (%d octets), %d too large, %d removed",
+                name,
+                tally.downloaded,
+                tally.octets,
+                tally.oversize,
+                tally.removed,
+            )
+        standing: Mailbox = await self._read(lambda c: log.mailbox(c, name))
+        if standing.health == "failing":
+            await record(self._journal, self._read, name, (PollRecovered(mailbox=name),), self._now())
+            logger.info("mailbox %s: works again", name)
+
+    async def _went_wrong(self, mailbox: Pollable, trouble: SourceTrouble) -> timedelta:
+        """Record trouble that is news, remember which message broke the session; returns how long to wait."""
+        name = mailbox.plan.name
+        failures = self._failures[name] = self._failures.get(name, 0) + 1
+        if trouble.offer is not None and trouble.offer.uidl is not None:
+            self._broke[name].add(trouble.offer.uidl)
+        standing: Mailbox = await self._read(lambda c: log.mailbox(c, name))
+        if standing.health == "ok" or (standing.health == "failing" and standing.kind != trouble.kind):
+            event = PollFailed(
+                mailbox=name, kind=trouble.kind, permanent=trouble.permanent, text=trouble.text
+            )
+            await record(self._journal, self._read, name, (event,), self._now())
+        logger.warning("mailbox %s: %s", name, trouble)
+        pause: timedelta = mailbox.every * 2 ** min(failures - 1, 16)
+        pause = min(pause, max(TROUBLE_CAP, mailbox.every))
+        return max(pause, PERMANENT_LEAST) if trouble.permanent else pause
+
+    async def _removable(self, name: str) -> bool:
+        removal = self._mailboxes[name].plan.removal
+        if not removal.ever:
+            return False
+        present = await self._read(lambda c: queries.present(c, name))
+        return any(removal.allows(one, self._now()) for one in present)

@@ -1,0 +1,101 @@
+"""One next hop as the worker sees it: up, resting, or to be probed; what it takes; who waits for it.
+
+When the whole next hop is to blame, it rests, longer each time; then one message probes it while the others
+stay where they are. What it was like is derived from the log at start, and kept here while we run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Any, Literal
+
+from engine.core.policy import HopPolicy, Policy, backoff
+from engine.ports import Greeting, NextHop, NextHopTrouble
+
+GREETING_KEPT = timedelta(hours=1)  # how long EHLO SIZE is believed
+GREETING_RETRY = timedelta(minutes=1)  # a next hop that did not answer is not asked at each poll
+
+Gate = Literal["open", "probe", "closed"]
+
+
+class Hop:
+    """A next hop with its adapter and its standing. For one event loop."""
+
+    def __init__(
+        self, adapter: NextHop, policy: HopPolicy, connections: int, now: Callable[[], datetime]
+    ) -> None:
+        self.name = adapter.name
+        self.adapter = adapter
+        self.connections = connections
+        self.queue: asyncio.Queue[Any] = asyncio.Queue()
+        self.failures = 0
+        self.probe_at: datetime | None = None
+        self.reply = ""
+        self.probing = False
+        self.learnt_octets: int | None = None
+        self._policy = policy
+        self._now = now
+        self._offered_octets: int | None = None
+        self._greeted_at: datetime | None = None
+        self._greeting = asyncio.Lock()
+
+    def remember(self, row: dict[str, Any]) -> None:
+        """Take over what the log says of it."""
+        self.failures = row["failures"]
+        self.probe_at = row["probe_at"]
+        self.reply = row["reply"] or ""
+        self.learnt_octets = row["size_limit_octets"]
+
+    def gate(self) -> Gate:
+        """Say whether it may be tried: by any message, by one, by none."""
+        if self.failures == 0 or self.probe_at is None:
+            return "open"
+        if self.probing or self._now() < self.probe_at:
+            return "closed"
+        return "probe"
+
+    def worked(self) -> None:
+        """It answered for itself."""
+        self.failures = 0
+        self.probe_at = None
+
+    def failed(self, policy: Policy, reply: str, jitter: float) -> datetime:
+        """It as a whole is to blame; returns when it may be tried again. Failures of one rest count once."""
+        now = self._now()
+        if self.probe_at is None or now >= self.probe_at:
+            self.failures += 1
+            self.probe_at = now + backoff(policy, self.failures, jitter)
+        self.reply = reply
+        return self.probe_at
+
+    def learn(self, limit_octets: int) -> None:
+        """It refused a message for its size."""
+        self.learnt_octets = min(limit_octets, self.learnt_octets or limit_octets)
+
+    async def limit_octets(self) -> int | None:
+        """Return the largest message it takes, as far as anybody said; None where nobody did.
+
+        The lowest of the configuration, EHLO SIZE (asked at most hourly) and what a refusal taught.
+        """
+        async with self._greeting:
+            await self._greet()
+        said = (self._policy.max_size_octets, self._offered_octets, self.learnt_octets)
+        return min((octets for octets in said if octets is not None), default=None)
+
+    def configured(self, limit_octets: int) -> bool:
+        """Whether this limit is the configuration's own."""
+        return limit_octets == self._policy.max_size_octets
+
+    async def _greet(self) -> None:
+        now = self._now()
+        if self._greeted_at is not None and now < self._greeted_at:
+            return
+        try:
+            greeting: Greeting = await self.adapter.greet()
+        except NextHopTrouble:
+            self._greeted_at = now + GREETING_RETRY  # what it offered before still stands
+        else:
+            self._offered_octets = greeting.size_octets
+            self._greeted_at = now + GREETING_KEPT

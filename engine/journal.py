@@ -1,0 +1,178 @@
+"""Group commit: many coroutines, one transaction.
+
+One thread with one connection writes. While a commit runs, the next batch gathers; there is no timer, so a
+lone unit waits for nothing. A unit refused by the store, or one that breaks, fails alone; the others commit.
+When the database itself fails, all of the batch fail with StoreError and nothing of it happened.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from queue import Empty, SimpleQueue
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
+
+from engine import seams
+from store import log
+from store.database import first_line, write_transaction
+from store.errors import StoreError, StoreUnreachable
+from store.log import Unit
+
+T = TypeVar("T")
+
+BATCH_UNITS = 256  # more gains nothing measurable and makes the last one wait
+BATCH_OCTETS = 4 << 20  # contents of a batch are held once more by the driver
+
+
+@dataclass(slots=True)
+class _Entry:
+    """A unit to append, or a call to make in the transaction; and who waits for it."""
+
+    unit: Unit | None
+    call: Callable[[Connection], Any] | None
+    waiter: asyncio.Future[Any]
+    result: Any = None
+    error: Exception | None = None
+
+
+class Journal:
+    """The one writer of this process. Start and close it on the event loop that uses it."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._entries: SimpleQueue[_Entry | None] = SimpleQueue()
+        self._held: _Entry | None = None  # taken from the queue, too large for the batch before
+        self._loop = asyncio.get_running_loop()
+        self._thread = threading.Thread(target=self._run, name="journal", daemon=True)
+        self._connection: Connection | None = None
+        self._thread.start()
+
+    def append(self, unit: Unit) -> asyncio.Future[None]:
+        """Append a unit; the future is done when it is durable, or has its Conflict, LeaseLost or StoreError."""
+        return self._submit(_Entry(unit, None, self._loop.create_future()))
+
+    def call(self, function: Callable[[Connection], T]) -> asyncio.Future[T]:
+        """Run a function in a write transaction, with units before and behind it in order."""
+        return self._submit(_Entry(None, function, self._loop.create_future()))
+
+    async def close(self) -> None:
+        """Write what is queued, then end the thread."""
+        self._entries.put(None)
+        await asyncio.to_thread(self._thread.join)
+
+    def _submit(self, entry: _Entry) -> asyncio.Future[Any]:
+        self._entries.put(entry)
+        return entry.waiter
+
+    def _run(self) -> None:
+        while batch := self._gather():
+            self._write(batch)
+            self._loop.call_soon_threadsafe(_resolve, batch)
+        self._disconnect()
+
+    def _gather(self) -> list[_Entry]:
+        """Wait for the first entry, then take what else is there; empty means the end."""
+        first = self._held or self._entries.get()
+        self._held = None
+        if first is None:
+            return []
+        batch, octets = [first], _octets(first)
+        while len(batch) < BATCH_UNITS:
+            try:
+                entry = self._entries.get_nowait()
+            except Empty:
+                break
+            if entry is None:
+                self._entries.put(None)  # for the next round
+                break
+            octets += _octets(entry)
+            if octets > BATCH_OCTETS:
+                self._held = entry
+                break
+            batch.append(entry)
+        return batch
+
+    def _write(self, batch: list[_Entry]) -> None:
+        try:
+            self._commit(batch)
+        except StoreUnreachable as error:
+            _fail(batch, error)
+        except Exception as error:  # noqa: BLE001 - whatever one entry breaks, the others must still commit
+            if len(batch) == 1:
+                _fail(batch, error)
+            else:
+                for entry in batch:
+                    self._write([entry])
+
+    def _commit(self, batch: list[_Entry]) -> None:
+        names = _events(batch)
+        try:
+            with write_transaction(self._connected()) as connection:
+                for entry in batch:
+                    if entry.call is not None:
+                        entry.result = entry.call(connection)
+                units = [entry for entry in batch if entry.unit is not None]
+                refusals = log.append(connection, [entry.unit for entry in units if entry.unit is not None])
+                _reached("before-commit", names)
+            _reached("after-commit", names)
+        except OperationalError as error:
+            self._disconnect()
+            raise StoreUnreachable(f"the store refuses to write: {first_line(error)}") from error
+        except DBAPIError as error:
+            if error.connection_invalidated:
+                self._disconnect()
+                raise StoreUnreachable(f"the store has gone away: {first_line(error)}") from error
+            raise
+        for entry, refusal in zip(units, refusals, strict=True):
+            entry.error = refusal
+
+    def _connected(self) -> Connection:
+        if self._connection is None:
+            self._connection = self._engine.connect()
+        return self._connection
+
+    def _disconnect(self) -> None:
+        if self._connection is not None:
+            try:
+                self._connection.invalidate()
+                self._connection.close()
+            except SQLAlchemyError:
+                pass  # it was broken already
+            self._connection = None
+
+
+def _octets(entry: _Entry) -> int:
+    return entry.unit.octets if entry.unit is not None else 0
+
+
+def _events(batch: Sequence[_Entry]) -> set[str]:
+    """Return the names of the events in a batch, for the seams."""
+    units = (entry.unit for entry in batch if entry.unit is not None)
+    return {event.NAME for unit in units for append in unit.appends for event in append.events}
+
+
+def _reached(place: str, names: set[str]) -> None:
+    for name in names:
+        seams.reached(f"{place} {name}")
+
+
+def _fail(batch: Sequence[_Entry], error: Exception) -> None:
+    for entry in batch:
+        entry.error = error if isinstance(error, StoreError) else StoreError(f"can't be stored: {error}")
+        if not isinstance(error, StoreError):
+            entry.error.__cause__ = error
+
+
+def _resolve(batch: Sequence[_Entry]) -> None:
+    for entry in batch:
+        if entry.waiter.done():
+            continue  # nobody waits any more
+        if entry.error is not None:
+            entry.waiter.set_exception(entry.error)
+        else:
+            entry.waiter.set_result(entry.result)

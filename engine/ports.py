@@ -1,0 +1,141 @@
+"""What the engine needs of the outside world, in its own words.
+
+The only types that adapters and the engine's loops share. Nothing here opens a socket. A port never raises for
+what the far side says about one message: refusals are values. Trouble with a whole session is `SourceTrouble`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from engine.core.listing import Offer
+from engine.core.outcome import Answer, NoAnswer, Octets, Outcome, Reply, TooManyRecipients, Transaction
+
+__all__ = [
+    "Answer",
+    "Greeting",
+    "NextHop",
+    "NextHopTrouble",
+    "NoAnswer",
+    "Octets",
+    "Offer",
+    "Outcome",
+    "Refused",
+    "Reply",
+    "Retrieved",
+    "SourceSession",
+    "SourceTrouble",
+    "TooManyRecipients",
+    "Transaction",
+    "TroubleKind",
+]
+
+TroubleKind = Literal["connect", "tls", "auth", "in-use", "login-delay", "protocol"]
+
+
+class SourceTrouble(Exception):
+    """A whole POP3 session failed; the mailbox is tried again later.
+
+    `kind` is one of the words of the `poll-failed` event; `text` says what the server said or what broke, in one
+    line, without secrets. `permanent` is true where waiting won't help and a person must act (RFC 3206 SYS/PERM, AUTH).
+    `offer` is the message whose retrieval broke the session, if one did: it is tried last next time.
+    """
+
+    def __init__(
+        self, kind: TroubleKind, text: str, *, permanent: bool = False, offer: Offer | None = None
+    ) -> None:
+        super().__init__(f"{kind}: {text}")
+        self.kind: TroubleKind = kind
+        self.text = text
+        self.permanent = permanent
+        self.offer = offer
+
+
+@dataclass(frozen=True, slots=True)
+class Retrieved:
+    """The octets of one offer, dots un-stuffed, line endings as they came."""
+
+    offer: Offer
+    octets: Octets
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The server answered -ERR for this one message; the session goes on."""
+
+    offer: Offer
+    text: str
+
+
+class SourceSession(Protocol):
+    """One logged-in POP3 session."""
+
+    capabilities: frozenset[str]
+
+    async def listing(self) -> tuple[Offer, ...]:
+        """LIST and UIDL, put together. UIDLs may repeat."""
+        ...
+
+    def retrieve(
+        self, offers: Sequence[Offer], admit: Callable[[Offer], Awaitable[None]]
+    ) -> AsyncIterator[Retrieved | Refused]:
+        """RETR each offer, in order; pipelined where the server offers it.
+
+        `admit` is awaited before the RETR of an offer is sent: it waits while memory is short.
+        """
+        ...
+
+    async def top(self, offer: Offer) -> bytes | None:
+        """The header section by TOP n 0, or None where the server has no TOP or refuses."""
+        ...
+
+    async def delete(self, offers: Sequence[Offer]) -> tuple[Offer, ...]:
+        """DELE each; returns those marked with +OK. Nothing is removed before `quit` returned True."""
+        ...
+
+    async def quit(self) -> bool:
+        """QUIT; True only for +OK, which commits the deletions (RFC 1939 section 6). Closes the connection."""
+        ...
+
+    async def abort(self) -> None:
+        """Close without QUIT: deletions are undone."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Greeting:
+    """What a next hop says of itself after EHLO, behind TLS where TLS is used."""
+
+    banner: str
+    address: str
+    extensions: tuple[str, ...]  # as the EHLO reply lists them, upper case keyword first
+    size_octets: int | None  # EHLO SIZE; None where it is absent or 0 (RFC 1870: no fixed limit)
+    tls: str
+
+
+class NextHopTrouble(Exception):
+    """No greeting could be had; the text says why, in one line, without secrets."""
+
+
+class NextHop(Protocol):
+    """A server we hand messages to."""
+
+    name: str
+
+    async def hand_over(self, transaction: Transaction, before_dot: Callable[[], Awaitable[None]]) -> Outcome:
+        """Try to hand one message over.
+
+        `before_dot` is awaited after the next hop said 354 and before the final dot is sent; if it raises, the
+        connection is dropped without the dot and the exception goes on. Never raises for what the far side does.
+        """
+        ...
+
+    async def greet(self) -> Greeting:
+        """Connect, EHLO, TLS and AUTH as configured. Raises NextHopTrouble."""
+        ...
+
+    async def close(self) -> None:
+        """QUIT and close every kept connection."""
+        ...

@@ -1,0 +1,119 @@
+"""Who is alive: so that what a dead process held is taken over at once, and a living one's is left alone.
+
+SQLite: a lock on a file beside the store, held by the one gateway that runs on it. Postgres: an advisory lock of the
+session, so that it works from any machine; it is free exactly when its holder is gone.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+from hashlib import sha256
+from pathlib import Path
+from typing import IO, Protocol
+
+from sqlalchemy import Connection, Engine
+
+from store import agenda
+from store.database import sqlite_file, writing
+from store.errors import StoreError
+
+
+GATEWAY_KEY = 0x6761746577617921  # Postgres: shared by every gateway on the store
+
+
+class AlreadyRunning(StoreError):
+    """Another gateway runs on this SQLite store."""
+
+
+class Presence(Protocol):
+    """Our sign of life."""
+
+    holder: str
+
+    def take_over(self) -> int:
+        """Free the leases of holders that are gone; returns how many."""
+        ...
+
+    def leave(self) -> None:
+        """Give up the sign of life."""
+        ...
+
+
+def arrive(engine: Engine) -> Presence:
+    """Give a sign of life. Raises AlreadyRunning where only one gateway may run."""
+    file = sqlite_file(engine)
+    return _OnSqlite(engine, file) if file is not None else _OnPostgres(engine)
+
+
+def gateway_runs(engine: Engine) -> bool:
+    """Whether a gateway runs on this store now."""
+    file = sqlite_file(engine)
+    if file is None:
+        with engine.connect() as connection:
+            return not _free(connection, GATEWAY_KEY)
+    try:
+        _OnSqlite(engine, file).leave()
+    except AlreadyRunning:
+        return True
+    return False
+
+
+def _holder() -> str:
+    return f"{socket.gethostname()}:{os.getpid()}:{os.urandom(4).hex()}"
+
+
+class _OnSqlite:
+    def __init__(self, engine: Engine, file: Path) -> None:
+        self.holder = _holder()
+        self._engine = engine
+        self._lock: IO[str] = file.with_name(file.name + ".lock").open("a+")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self._lock.seek(0)
+            who = self._lock.read().strip() or "another process"
+            self._lock.close()
+            raise AlreadyRunning(f"{who} runs on this store already: stop it first") from None
+        self._lock.truncate(0)
+        self._lock.write(f"mailgate, process {os.getpid()},")
+        self._lock.flush()
+
+    def take_over(self) -> int:
+        with writing(self._engine) as connection:
+            # We hold the lock, so every other holder is gone.
+            others = [holder for holder in agenda.holders(connection) if holder != self.holder]
+            return sum(agenda.take_from(connection, holder) for holder in others)
+
+    def leave(self) -> None:
+        self._lock.close()
+
+
+class _OnPostgres:
+    def __init__(self, engine: Engine) -> None:
+        self.holder = _holder()
+        self._engine = engine
+        self._session = engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+        self._session.exec_driver_sql(f"SELECT pg_advisory_lock({_key(self.holder)})")
+        self._session.exec_driver_sql(f"SELECT pg_advisory_lock_shared({GATEWAY_KEY})")
+
+    def take_over(self) -> int:
+        with writing(self._engine) as connection:
+            others = [
+                h for h in agenda.holders(connection) if h != self.holder and _free(connection, _key(h))
+            ]
+            return sum(agenda.take_from(connection, holder) for holder in others)
+
+    def leave(self) -> None:
+        self._session.invalidate()  # ends the session, and so the lock
+        self._session.close()
+
+
+def _free(connection: Connection, key: int) -> bool:
+    """Try a lock; the transaction's end gives it back."""
+    return bool(connection.exec_driver_sql(f"SELECT pg_try_advisory_xact_lock({key})").scalar())
+
+
+def _key(holder: str) -> int:
+    return int.from_bytes(sha256(holder.encode()).digest()[:8], "big", signed=True)

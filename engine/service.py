@@ -1,0 +1,295 @@
+"""The gateway put together: settings become policy, next hops and mailboxes; then it runs, and ends in good order.
+
+Owns wiring, signals and draining. Holds no rule of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, Engine
+
+from engine import clock, presence
+from engine.adapters.pop3_source import MailboxAccess, open_session
+from engine.adapters.smtp_access import NextHopAccess
+from engine.adapters.smtp_next_hop import SmtpNextHop
+from engine.budget import OctetBudget
+from engine.core.listing import Removal
+from engine.core.policy import HopPolicy, Policy
+from engine.core.routing import MailboxRule, RouteRule
+from engine.fetch import Fetcher, Pollable
+from engine.hop import Hop
+from engine.journal import Journal
+from engine.poll import MailboxPlan, Poll
+from engine.ports import SourceSession, SourceTrouble
+from engine.secrets import Secret, SecretError
+from engine.settings import Mailbox, NextHopSettings, Settings
+from engine.worker import Worker, remember
+from store import queries
+from store.database import reachable, reading
+
+T = TypeVar("T")
+
+DRAIN_SECONDS = (
+    30.0  # what is being handed over may end; a longer wait invites SIGKILL from the service manager
+)
+
+logger = logging.getLogger("mailgate")
+
+
+@dataclass(frozen=True, slots=True)
+class Roles:
+    """Which parts of the gateway run here."""
+
+    fetch: bool = True
+    work: bool = True
+
+
+def policy_of(settings: Settings) -> Policy:
+    """Return what the configuration decides."""
+    return Policy(
+        version=settings.policy_version,
+        hostname=settings.gateway.hostname,
+        postmaster=settings.gateway.postmaster,
+        domains=settings.gateway.domains,
+        routes=tuple(
+            RouteRule(recipients=r.recipients, senders=r.senders, users=r.users, next_hop=r.next_hop)
+            for r in settings.routes
+        ),
+        hops={
+            name: HopPolicy(on_unknown=hop.on_unknown, max_size_octets=hop.max_size)
+            for name, hop in settings.next_hops.items()
+        },
+        first=timedelta(seconds=settings.retry.first_seconds),
+        cap=timedelta(seconds=settings.retry.cap_seconds),
+        give_up_after=timedelta(seconds=settings.retry.give_up_after_seconds),
+    )
+
+
+def mailbox_rule(mailbox: Mailbox) -> MailboxRule:
+    """Return how a mailbox's messages get recipients."""
+    drop = mailbox.multidrop
+    return MailboxRule(
+        recipients=mailbox.recipients,
+        headers=drop.headers if drop else (),
+        domains=drop.domains if drop else (),
+        strip_prefix=drop.strip_prefix if drop else "",
+        occurrence=drop.occurrence if drop else None,
+        fallback=mailbox.fallback,
+    )
+
+
+def mailbox_access(mailbox: Mailbox) -> MailboxAccess:
+    """Return how to reach a mailbox."""
+    return MailboxAccess(
+        host=mailbox.host,
+        port=mailbox.port,
+        tls=mailbox.tls,
+        tls_verify=mailbox.tls_verify,
+        tls_ca=str(mailbox.tls_ca) if mailbox.tls_ca else None,
+        tls_fingerprint=mailbox.tls_fingerprint,
+        username=mailbox.username,
+        secret=mailbox.password.reveal,
+        auth=mailbox.auth,
+    )
+
+
+async def open_mailbox(mailbox: Mailbox) -> SourceSession:
+    """Log in to a mailbox. Raises SourceTrouble, also where the password can't be had."""
+    try:
+        return await open_session(mailbox_access(mailbox))
+    except SecretError as error:
+        raise SourceTrouble("auth", str(error), permanent=True) from None
+
+
+def next_hop(settings: NextHopSettings, hostname: str) -> SmtpNextHop:
+    """Return the adapter for a next hop."""
+    password: Secret | None = settings.password
+    access = NextHopAccess(
+        name=settings.name,
+        host=settings.host,
+        port=settings.port,
+        tls=settings.tls,
+        tls_verify=settings.tls_verify,
+        tls_ca=str(settings.tls_ca) if settings.tls_ca else None,
+        tls_fingerprint=settings.tls_fingerprint,
+        username=settings.username,
+        secret=password.reveal if password else None,
+        connections=settings.connections,
+        messages_per_connection=settings.messages_per_connection,
+    )
+    return SmtpNextHop(access, hostname)
+
+
+def _pollable(mailbox: Mailbox) -> Pollable:
+    remove = mailbox.remove
+    plan = MailboxPlan(
+        name=mailbox.name,
+        rule=mailbox_rule(mailbox),
+        removal=Removal(
+            when=remove.when,
+            after=timedelta(seconds=remove.after_seconds) if remove.after_seconds is not None else None,
+            oversize=mailbox.oversize == "remove",
+        ),
+        notify_oversize=mailbox.oversize != "keep",
+        max_size_octets=mailbox.max_size,
+    )
+    every = timedelta(seconds=mailbox.poll_every)
+    return Pollable(plan=plan, host=mailbox.host, every=every, open=partial(open_mailbox, mailbox))
+
+
+class Gateway:
+    """A gateway on an open store. Make it with `gateway`."""
+
+    def __init__(self, settings: Settings, engine: Engine, holder: str, only: frozenset[str] | None) -> None:
+        self._engine = engine
+        policy = policy_of(settings)
+        self._budget = OctetBudget(settings.store.in_flight)
+        self._hops = {
+            name: Hop(next_hop(hop, policy.hostname), policy.hops[name], hop.connections, clock.now)
+            for name, hop in settings.next_hops.items()
+        }
+        self._journal = Journal(engine)
+        self.worker = Worker(
+            journal=self._journal,
+            read=self.read,
+            policy=policy,
+            hops=self._hops,
+            hosts={mailbox.name: mailbox.host for mailbox in settings.mailboxes},
+            budget=self._budget,
+            holder=holder,
+            now=clock.now,
+        )
+        self.fetcher = Fetcher(
+            {m.name: _pollable(m) for m in settings.mailboxes if only is None or m.name in only},
+            journal=self._journal,
+            read=self.read,
+            poll=partial(self._poll, policy),
+            holder=holder,
+            connections_per_host=settings.gateway.connections_per_host,
+            now=clock.now,
+        )
+        self._works = True
+
+    async def read(self, function: Callable[[Connection], Any]) -> Any:
+        """Run a function with a reading connection, off the event loop."""
+        return await asyncio.to_thread(self._read, function)
+
+    async def run(self, roles: Roles, stop: asyncio.Event) -> None:
+        """Run until `stop` is set, then drain."""
+        self._works = roles.work
+        await self.read(partial(remember, self._hops))
+        tasks = [asyncio.create_task(self.worker.run(), name="worker")] if roles.work else []
+        tasks += [asyncio.create_task(self.fetcher.run(), name="fetcher")] if roles.fetch else []
+        stopping = asyncio.create_task(stop.wait())
+        try:
+            done, _ = await asyncio.wait([*tasks, stopping], return_when=asyncio.FIRST_COMPLETED)
+            for task in done - {stopping}:
+                task.result()  # a part that ends by itself is broken: say so
+        finally:
+            await self._end([*tasks, stopping], drain=roles.work)
+
+    async def run_once(self, roles: Roles) -> int:
+        """Poll once, work until nothing is due, remove what may go; returns how many messages are open."""
+        self._works = roles.work
+        await self.read(partial(remember, self._hops))
+        tasks = [asyncio.create_task(self.worker.run(), name="worker")] if roles.work else []
+        try:
+            if roles.fetch:
+                await self.fetcher.once()
+            if roles.work:
+                await self._until_settled(tasks[0])
+            if roles.fetch:
+                await self.fetcher.remove()
+            return int(await self.read(queries.open_count))
+        finally:
+            await self._end(tasks, drain=False)
+
+    async def _until_settled(self, working: asyncio.Task[None]) -> None:
+        settled = asyncio.create_task(self.worker.settled())
+        await asyncio.wait([settled, working], return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            settled.cancel()
+            working.result()
+        await settled
+
+    async def _end(self, tasks: list[asyncio.Task[Any]], *, drain: bool) -> None:
+        await self.fetcher.stop()
+        if drain:
+            await self.worker.drain(DRAIN_SECONDS)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*(hop.adapter.close() for hop in self._hops.values()), return_exceptions=True)
+        await self._journal.close()
+
+    def _poll(self, policy: Policy, plan: MailboxPlan, last: frozenset[bytes]) -> Poll:
+        return Poll(
+            plan,
+            journal=self._journal,
+            read=self.read,
+            worker=self.worker if self._works else None,
+            budget=self._budget,
+            hops=self._hops,
+            policy=policy,
+            now=clock.now,
+            last=last,
+        )
+
+    def _read(self, function: Callable[[Connection], Any]) -> Any:
+        with reachable(), reading(self._engine) as connection:
+            return function(connection)
+
+
+@asynccontextmanager
+async def gateway(
+    settings: Settings, engine: Engine, only: frozenset[str] | None = None
+) -> AsyncIterator[Gateway]:
+    """Open a gateway on a store: give a sign of life, take over what the dead left."""
+    present = await asyncio.to_thread(presence.arrive, engine)
+    try:
+        taken = await asyncio.to_thread(present.take_over)
+        if taken:
+            logger.info("took over %d messages from a gateway that is gone", taken)
+        yield Gateway(settings, engine, present.holder, only)
+    finally:
+        await asyncio.to_thread(present.leave)
+
+
+async def serve(settings: Settings, engine: Engine, roles: Roles) -> None:
+    """Run the gateway until SIGTERM or SIGINT."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with gateway(settings, engine) as opened:
+        logger.info(
+            "running with %d mailboxes and %d next hops", len(settings.mailboxes), len(settings.next_hops)
+        )
+        await opened.run(roles, stop)
+        logger.info("stopped")
+
+
+async def once(settings: Settings, engine: Engine, roles: Roles, only: frozenset[str] | None = None) -> int:
+    """Run once; returns how many messages are open."""
+    async with gateway(settings, engine, only) as opened:
+        return await opened.run_once(roles)
+
+
+def start(main: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine on uvloop where it is installed, else on asyncio's own loop."""
+    factory = None
+    with suppress(ImportError):
+        import uvloop
+
+        factory = uvloop.new_event_loop
+    with asyncio.Runner(loop_factory=factory) as runner:
+        return runner.run(main)

@@ -1,0 +1,273 @@
+"""From the tables of a configuration file to `Settings`.
+
+Owns the defaults that depend on other keys, paths made absolute, and the rules between keys. A combination that can't work, or
+that would work otherwise than it reads, is a Fault at the key to change. Reads no file and no secret; what is legal but
+doubtful is not a matter of this module.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from math import isfinite
+from pathlib import Path
+from types import MappingProxyType
+
+from engine.secrets import Secret
+from engine.settings_lines import Place
+from engine.settings_login import absolute, check_tls, one_line, secret_from
+from engine.settings_mailbox import mailbox, unique_names
+from engine.settings_shapes import (
+    Gateway,
+    Listen,
+    NextHopSettings,
+    Retention,
+    Retry,
+    Route,
+    ScannerSettings,
+    Settings,
+    Store,
+)
+from engine.settings_tables import (
+    Fault,
+    FileTable,
+    GatewayTable,
+    ListenTable,
+    NextHopTable,
+    RetryTable,
+    RouteTable,
+    ScannerTable,
+    StoreTable,
+    meant,
+    nearest,
+    read,
+    read_secret,
+)
+from engine.settings_values import (
+    Domain,
+    IpNetwork,
+    Name,
+    TcpAddress,
+    kind_of,
+    network,
+    shown,
+    socket_address,
+    tcp_address,
+)
+
+FIRST_AT_LEAST_SECONDS = 1  # the wait is doubled each time: nothing doubled is nothing
+IN_FLIGHT_AT_LEAST_OCTETS = 1 << 20  # an ordinary message must fit
+
+
+def settings_from(written: dict[str, object], path: Path) -> Settings:
+    """The settings that a parsed file says. `path` is absolute. Raises Fault."""
+    file, folder = read(written, FileTable), path.parent
+    gateway = _gateway(file.gateway)
+    unique_names(file.mailbox)
+    next_hops = {name: _next_hop(name, table, folder) for name, table in file.next_hop.items()}
+    settings = Settings(
+        path=path,
+        gateway=gateway,
+        store=_store(file.store, folder),
+        mailboxes=tuple(mailbox(n, table, gateway, folder) for n, table in enumerate(file.mailbox)),
+        next_hops=MappingProxyType(next_hops),
+        routes=tuple(_route(n, table, tuple(next_hops)) for n, table in enumerate(file.route)),
+        listen=None if file.listen is None else _listen(file.listen, folder),
+        scanners=tuple(_scanner(n, table, folder) for n, table in enumerate(file.scanner)),
+        retry=_retry(file.retry),
+        retention=Retention(contents_seconds=float(file.retention.contents)),
+    )
+    if gateway.domains and not settings.routes and "home" not in next_hops:
+        raise Fault(
+            ("next_hop", "home"), "is missing: without a [[route]], mail for gateway.domains goes there"
+        )
+    return settings
+
+
+def _gateway(table: GatewayTable) -> Gateway:
+    postmaster: str | None = table.postmaster
+    if postmaster is None:
+        if not table.domains:
+            raise Fault(("gateway", "postmaster"), "is missing: who shall hear of trouble?")
+        postmaster = f"postmaster@{table.domains[0]}"  # RFC 5321 section 4.5.1: every domain has one
+    return Gateway(
+        hostname=table.hostname or _machine_name(),
+        postmaster=postmaster,
+        domains=tuple(dict.fromkeys(table.domains)),
+        connections_per_host=table.connections_per_host,
+    )
+
+
+def _machine_name() -> str:
+    name = socket.gethostname()
+    name = name if "." in name else socket.getfqdn()  # the second asks DNS, which can take seconds
+    try:
+        return Domain.parse(name)
+    except ValueError:
+        place = ("gateway", "hostname")
+        raise Fault(place, f"is missing, and the machine's name {shown(name)} is no domain") from None
+
+
+def _store(table: StoreTable, folder: Path) -> Store:
+    if table.in_flight < IN_FLIGHT_AT_LEAST_OCTETS:
+        raise Fault(("store", "in_flight"), 'is too little: at least "1MiB"')
+    return Store(url=meant(("store", "url"), lambda: _url(table.url, folder)), in_flight=table.in_flight)
+
+
+def _url(written: str, folder: Path) -> str:
+    """The URL for SQLAlchemy. A URL may hold a password: no error shows it."""
+    scheme, separator, rest = written.partition("://")
+    dialect, _, driver = scheme.partition("+")
+    if not separator or dialect not in ("sqlite", "postgresql", "postgres"):
+        raise ValueError('must begin with "sqlite:///" or "postgresql://": these two are supported')
+    if dialect == "sqlite":
+        return f"sqlite:///{_sqlite_path(driver, rest, folder)}"
+    if driver not in ("", "psycopg"):
+        raise ValueError('must use the driver psycopg: write "postgresql+psycopg://"')
+    if not rest:
+        raise ValueError('names no database: write it as in "postgresql://user@host/mailgate"')
+    return f"postgresql+psycopg://{rest}"
+
+
+def _sqlite_path(driver: str, rest: str, folder: Path) -> str:
+    name, mark, query = rest.removeprefix("/").partition("?")
+    if driver not in ("", "pysqlite"):
+        raise ValueError('must use the driver of Python itself: write "sqlite:///"')
+    if name in ("", ":memory:") or "mode=memory" in query:
+        raise ValueError("is a database in memory: it would lose all mail at the end; name a file")
+    if not rest.startswith("/"):
+        raise ValueError('lacks a slash: a relative path is "sqlite:///mailgate.db"')
+    if name.startswith("file:"):
+        raise ValueError('write the path alone, as in "sqlite:///mailgate.db", without file:')
+    return f"{os.path.normpath(folder / name)}{mark}{query}"
+
+
+def _next_hop(written_name: str, written: object, folder: Path) -> NextHopSettings:
+    place: Place = ("next_hop", written_name)
+    if not isinstance(written, dict):
+        text = f"expected a table, found {kind_of(written)}; write [next_hop.NAME], such as [next_hop.home]"
+        raise Fault(place, text)
+    name = meant(place, lambda: Name.parse(written_name))
+    table = read(written, NextHopTable, place)
+    check_tls(place, table, verify_written=table.tls_verify is not False)
+    if (table.username is None) != (table.password is None):
+        missing, given = ("password", "username") if table.password is None else ("username", "password")
+        raise Fault((*place, missing), f"is missing: {given} is given, and the two go together")
+    user, secret, whose = table.username, table.password, f"next_hop.{name}: password"
+    return NextHopSettings(
+        name=name,
+        host=table.host,
+        port=table.port or (465 if table.tls == "implicit" else 25),
+        tls=table.tls,
+        tls_verify=_verifies(table),
+        tls_ca=absolute(table.tls_ca, folder),
+        tls_fingerprint=table.tls_fingerprint,
+        username=None if user is None else one_line((*place, "username"), user),
+        password=None if secret is None else secret_from((*place, "password"), secret, whose, folder),
+        connections=table.connections,
+        messages_per_connection=table.messages_per_connection,
+        max_size=table.max_size,
+        on_unknown=table.on_unknown,
+    )
+
+
+def _verifies(table: NextHopTable) -> bool:
+    if isinstance(table.tls_verify, bool):
+        return table.tls_verify
+    # Opportunistic TLS takes what it gets (RFC 7435), unless a CA says whom to expect.
+    return table.tls in ("required", "implicit") or table.tls_ca is not None
+
+
+def _route(index: int, table: RouteTable, next_hops: tuple[str, ...]) -> Route:
+    place: Place = ("route", index)
+    if table.next_hop not in next_hops:
+        text = f"there is no next hop {shown(table.next_hop)}; {nearest(table.next_hop, next_hops)}"
+        raise Fault((*place, "next_hop"), text)
+    if not (table.recipients or table.senders or table.users):
+        raise Fault((*place, "recipients"), 'is missing: which mail is meant? For all mail write ["*"]')
+    return Route(
+        recipients=tuple(table.recipients),
+        senders=tuple(table.senders),
+        users=tuple(table.users),
+        next_hop=table.next_hop,
+    )
+
+
+def _listen(table: ListenTable, folder: Path) -> Listen:
+    place: Place = ("listen", "address")
+    if isinstance(table.address, str):
+        addresses: tuple[TcpAddress, ...] = (_listen_address(place, table.address),)
+    else:
+        addresses = tuple(_listen_address((*place, n), written) for n, written in enumerate(table.address))
+    users = {name: _user(name, written, folder) for name, written in table.users.items()}
+    _check_listen(table, has_users=bool(users))
+    return Listen(
+        addresses=addresses,
+        allow=tuple(_allowed(n, written) for n, written in enumerate(table.allow)),
+        users=MappingProxyType(users),
+        tls_cert=absolute(table.tls_cert, folder),
+        tls_key=absolute(table.tls_key, folder),
+        max_size=table.max_size,
+        max_recipients=table.max_recipients,
+        connections=table.connections,
+    )
+
+
+def _listen_address(place: Place, written: str) -> TcpAddress:
+    return meant(place, lambda: tcp_address(written))
+
+
+def _check_listen(table: ListenTable, *, has_users: bool) -> None:
+    if not table.address:
+        raise Fault(("listen", "address"), 'is empty: name where to listen, as "127.0.0.1:2500"')
+    if (table.tls_cert is None) != (table.tls_key is None):
+        missing, given = ("tls_key", "tls_cert") if table.tls_key is None else ("tls_cert", "tls_key")
+        raise Fault(("listen", missing), f"is missing: {given} is given, and the two go together")
+    if has_users and table.tls_cert is None:
+        raise Fault(("listen", "tls_cert"), "is missing: users can log in under TLS only")
+    if not table.allow and not has_users:
+        raise Fault(("listen", "allow"), "is empty, and there are no users: nobody could submit")
+
+
+def _user(name: str, written: object, folder: Path) -> Secret:
+    place: Place = ("listen", "users", name)
+    one_line(place, name)
+    secret = read_secret(written, place)
+    return secret_from(place, secret, f"listen.users.{name}", folder)
+
+
+def _allowed(index: int, written: str) -> IpNetwork:
+    place: Place = ("listen", "allow", index)
+    found = meant(place, lambda: network(written))
+    if found.prefixlen == 0:
+        raise Fault(place, f"{shown(written)} would make an open relay: name the networks that may relay")
+    return found
+
+
+def _scanner(index: int, table: ScannerTable, folder: Path) -> ScannerSettings:
+    place: Place = ("scanner", index)
+    if table.kind == "clamd" and table.threshold is not None:
+        raise Fault((*place, "threshold"), "has no meaning for clamd, which gives no score")
+    if table.threshold is not None and not isfinite(table.threshold):
+        raise Fault((*place, "threshold"), "expected a number that is finite")
+    return ScannerSettings(
+        kind=table.kind,
+        address=meant((*place, "address"), lambda: socket_address(table.address, folder)),
+        on_found=table.on_found or ("quarantine" if table.kind == "clamd" else "tag"),
+        on_error=table.on_error,
+        threshold=table.threshold,
+    )
+
+
+def _retry(table: RetryTable) -> Retry:
+    if table.first < FIRST_AT_LEAST_SECONDS:
+        raise Fault(("retry", "first"), f'is too soon: at least "{FIRST_AT_LEAST_SECONDS}s"')
+    for key in ("cap", "give_up_after"):
+        if getattr(table, key) < table.first:
+            raise Fault(("retry", key), "is shorter than first: write at least as much")
+    return Retry(
+        first_seconds=float(table.first),
+        cap_seconds=float(table.cap),
+        give_up_after_seconds=float(table.give_up_after),
+        warn_after_seconds=float(table.warn_after),
+    )

@@ -1,0 +1,220 @@
+"""What a configuration says, as frozen values: the shapes of `Settings` and its parts.
+
+Everything here is already checked, every default filled in, every path absolute. Owns no file and no rule.
+Seconds are floats, sizes are octets, domains and patterns are in lower case.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Literal
+
+from engine.secrets import Secret
+from engine.settings_values import IpNetwork, SocketAddress, TcpAddress
+
+POLICY_VERSION_CHARACTERS = 12  # 48 bits: enough to tell one organisation's configurations apart
+
+MailboxTls = Literal["implicit", "starttls", "none"]
+MailboxAuth = Literal["auto", "user", "apop", "plain", "xoauth2"]
+Oversize = Literal["notify", "keep", "remove"]
+RemoveWhen = Literal["delivered", "downloaded", "never", "after"]
+NextHopTls = Literal["required", "opportunistic", "implicit", "none"]
+OnUnknown = Literal["retry", "hold"]
+ScannerKind = Literal["clamd", "spamd", "rspamd"]
+OnFound = Literal["quarantine", "discard", "tag"]
+OnError = Literal["defer", "pass"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gateway:
+    """Who we are. `domains` are our own: a recipient there is inbound."""
+
+    hostname: str
+    postmaster: str
+    domains: tuple[str, ...] = ()
+    connections_per_host: int = 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Store:
+    """Where the past is kept. `url` is for SQLAlchemy and may hold a password; `in_flight` is in octets."""
+
+    url: str = field(repr=False)
+    in_flight: int = 256 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Multidrop:
+    """How recipients are read from a catch-all mailbox's headers.
+
+    `occurrence` says which instance of a header alone counts, 1 for the topmost, -1 for the lowest; None
+    leaves it to `engine.core.routing`. `strip_prefix` is what the provider puts in front of each address.
+    """
+
+    headers: tuple[str, ...]
+    domains: tuple[str, ...]
+    strip_prefix: str = ""
+    occurrence: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Remove:
+    """When a message is deleted from its mailbox; `after_seconds` counts from the download, with `after`
+    only."""
+
+    when: RemoveWhen = "delivered"
+    after_seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mailbox:
+    """One POP3 mailbox. Either `recipients` or `multidrop` or neither; then everything goes to `fallback`.
+
+    `tls_fingerprint` is `sha256:` and 64 hex digits. `max_size` is in octets. With auth `xoauth2` the
+    password is the token.
+    """
+
+    name: str
+    host: str
+    port: int = 995
+    tls: MailboxTls = "implicit"
+    tls_verify: bool = True
+    tls_ca: Path | None = None
+    tls_fingerprint: str | None = None
+    username: str
+    password: Secret
+    auth: MailboxAuth = "auto"
+    poll_every: float = 60.0
+    recipients: tuple[str, ...] = ()
+    multidrop: Multidrop | None = None
+    fallback: str | None = None
+    remove: Remove = Remove()
+    oversize: Oversize = "notify"
+    max_size: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NextHopSettings:
+    """A server we hand mail to. `username` and `password` come together. `max_size` is in octets.
+
+    `tls_verify` is on by default, but off for opportunistic TLS without `tls_ca` (RFC 7435: some protection
+    without proof of who answers).
+    """
+
+    name: str
+    host: str
+    port: int = 25
+    tls: NextHopTls = "opportunistic"
+    tls_verify: bool = False
+    tls_ca: Path | None = None
+    tls_fingerprint: str | None = None
+    username: str | None = None
+    password: Secret | None = None
+    connections: int = 4
+    messages_per_connection: int = 100
+    max_size: int | None = None
+    on_unknown: OnUnknown = "retry"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """Which mail goes to which next hop. Every list that isn't empty must match, by one of its patterns.
+
+    Patterns are in lower case; what they match is said in `engine.core.envelope`.
+    """
+
+    recipients: tuple[str, ...] = ()
+    senders: tuple[str, ...] = ()
+    users: tuple[str, ...] = ()
+    next_hop: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listen:
+    """Where mail is accepted by SMTP, and from whom. `max_size` is in octets."""
+
+    addresses: tuple[TcpAddress, ...]
+    allow: tuple[IpNetwork, ...]
+    users: Mapping[str, Secret] = field(default_factory=dict)
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    max_size: int = 35_000_000
+    max_recipients: int = 1000
+    connections: int = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScannerSettings:
+    """A scanner and what follows from its verdict. Without `threshold` its own judgement counts."""
+
+    kind: ScannerKind
+    address: SocketAddress
+    on_found: OnFound
+    on_error: OnError = "defer"
+    threshold: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retry:
+    """When a deferred message is tried again: from `first_seconds`, doubled each time up to `cap_seconds`."""
+
+    first_seconds: float = 300.0
+    cap_seconds: float = 3600.0
+    give_up_after_seconds: float = 5 * 86400.0
+    warn_after_seconds: float = 4 * 3600.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retention:
+    """How long the octets of closed messages are kept."""
+
+    contents_seconds: float = 30 * 86400.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """A whole configuration. `policy_version` changes when, and only when, something that decides changes."""
+
+    path: Path
+    gateway: Gateway
+    store: Store
+    mailboxes: tuple[Mailbox, ...] = ()
+    next_hops: Mapping[str, NextHopSettings] = field(default_factory=dict)
+    routes: tuple[Route, ...] = ()
+    listen: Listen | None = None
+    scanners: tuple[ScannerSettings, ...] = ()
+    retry: Retry = Retry()
+    retention: Retention = Retention()
+    policy_version: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "policy_version", _policy_version(self))
+
+
+_DECIDES_NOTHING = frozenset(
+    {"path", "store", "in_flight", "connections", "connections_per_host", "messages_per_connection"}
+    | {"poll_every", "policy_version"}
+)
+
+
+def _policy_version(settings: Settings) -> str:
+    text = json.dumps(_deciding(settings), sort_keys=True, ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:POLICY_VERSION_CHARACTERS]
+
+
+def _deciding(value: object) -> object:
+    """`value` as JSON would have it, without secrets and paths: only that there is one counts."""
+    if isinstance(value, Secret | Path):
+        return "given"
+    if is_dataclass(value):
+        kept = [f.name for f in fields(value) if f.name not in _DECIDES_NOTHING]
+        return {name: _deciding(getattr(value, name)) for name in kept}
+    if isinstance(value, Mapping):
+        return {str(key): _deciding(item) for key, item in value.items()}
+    if isinstance(value, tuple):
+        return [_deciding(item) for item in value]
+    return value if isinstance(value, str | int | float | bool | None) else str(value)

@@ -1,0 +1,281 @@
+"""Words of the configuration that mean more than their characters: durations, sizes, addresses, patterns.
+
+Each is a value that can only be made from a text that means something; the text that doesn't is a ValueError
+whose message says how to write it. Owns no key and no rule between keys, reads no file. What an address is
+and what a pattern matches is for `engine.core.envelope` to say.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from engine.core import envelope
+
+SHOWN_CHARACTERS = 60  # of a wrong value in an error: the message stays one readable line
+LONGEST_DURATION_SECONDS = 3650 * 86400  # ten years: more is a slip of the finger, and dates would overflow
+LARGEST_SIZE_OCTETS = 1 << 50
+DOMAIN_OCTETS = 255  # RFC 5321 section 4.5.3.1.2
+
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_OCTETS = {
+    "b": 1,
+    "kb": 10**3,
+    "mb": 10**6,
+    "gb": 10**9,
+    "kib": 1 << 10,
+    "mib": 1 << 20,
+    "gib": 1 << 30,
+}
+_DURATION = re.compile(r"([0-9]{1,12})([smhd])")
+_SIZE = re.compile(r"([0-9]{1,18}) ?([kmg]i?b|b)", re.IGNORECASE)
+_LABEL = r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+_DOMAIN = re.compile(rf"{_LABEL}(\.{_LABEL})*")
+_HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?")
+_PATTERN = re.compile(r"[!-~]+")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+_FIELD_NAME = re.compile(r"[!-9;-~]+")  # RFC 5322 section 2.2: printable ASCII but the colon
+_FINGERPRINT = re.compile(r"[0-9a-f]{64}")
+
+
+def shown(value: object) -> str:
+    """A value of the configuration as an error shows it: one line, cut when long. Never for a secret."""
+    text = repr(value)
+    return text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}…"
+
+
+def kind_of(value: object) -> str:
+    """What a TOML value is, in words: for the values that must not be shown, or say too little."""
+    kinds: dict[type, str] = {
+        str: "a string",
+        bool: "a boolean",
+        int: "an integer",
+        float: "a number",
+        list: "a list",
+        dict: "a table",
+    }
+    return kinds.get(type(value), "a date or time")
+
+
+def _text(value: object, expected: str) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"expected {expected}, found {kind_of(value)}")
+    return value
+
+
+class Duration(float):
+    """Seconds, written "90s", "5m", "4h" or "14d"."""
+
+    @classmethod
+    def parse(cls, value: object) -> Self:
+        expected = 'a duration such as "90s", "5m", "4h" or "14d"'
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            raise ValueError(f'expected {expected}, found a number: write the unit, for example "{value}s"')
+        found = _DURATION.fullmatch(_text(value, expected))
+        if found is None:
+            raise ValueError(f"expected {expected}, found {shown(value)}")
+        seconds = int(found[1]) * _SECONDS[found[2]]
+        if seconds > LONGEST_DURATION_SECONDS:
+            raise ValueError(f'{shown(value)} is too long: the longest is "3650d"')
+        return cls(seconds)
+
+
+class Size(int):
+    """Octets, written "10MB" (10^6), "10MiB" (2^20) or as an integer. Never zero."""
+
+    @classmethod
+    def parse(cls, value: object) -> Self:
+        expected = 'a size such as "10MB", "10MiB" or a number of octets'
+        if isinstance(value, int) and not isinstance(value, bool):
+            octets = value
+        else:
+            found = _SIZE.fullmatch(_text(value, expected))
+            if found is None:
+                raise ValueError(f"expected {expected}, found {shown(value)}")
+            octets = int(found[1]) * _OCTETS[found[2].lower()]
+        if not 0 < octets <= LARGEST_SIZE_OCTETS:
+            raise ValueError(f"{shown(value)} is out of range: a size is 1 octet to 1024 TiB")
+        return cls(octets)
+
+
+class Name(str):
+    """The name of a mailbox or next hop; it becomes part of a stream's name and of what is printed."""
+
+    __slots__ = ()
+
+    @classmethod
+    def parse(cls, value: object) -> Self:
+        text = _text(value, "a string")
+        if not _NAME.fullmatch(text):
+            raise ValueError(
+                f"{shown(text)} is not a name: up to 63 letters, digits, '.', '_', '-', not a mark first"
+            )
+        return cls(text)
+
+
+class Domain(str):
+    """A mail domain, in lower case."""
+
+    __slots__ = ()
+
+    @classmethod
+    def parse(cls, value: object) -> Self:
+        text = _text(value, "a string").lower()
+        if not text.isascii():
+            raise ValueError(f"{shown(text)} is not ASCII: write an international domain in its xn--… form")
+        if len(text) > DOMAIN_OCTETS or not _DOMAIN.fullmatch(text):
+            raise ValueError(f'{shown(text)} is not a domain: write it as in "example.com"')
+        return cls(text)
+
+
+class Address(str):
+    """A mailbox address, local part and domain, as it goes into MAIL FROM and RCPT TO."""
+
+    __slots__ = ()
+
+    @classmethod
+    def parse(cls, value: object) -> Self:
+        text = _text(value, "an address")
+        if not envelope.valid(text):
+            raise ValueError(f'{shown(text)} is not an address: write it as in "info@example.com"')
+        local_part, _, domain = text.rpartition("@")
+        return cls(f"{local_part}@{domain.lower()}")
+
+
+class Pattern(str):
+    """What a route compares a user name with, case aside; `*` stands for any characters. In lower case."""
+
+    __slots__ = ()
+
+    @classmethod
+    def parse(cls, value: object) -> Self:
+        text = _text(value, "a pattern")
+        if not _PATTERN.fullmatch(text):
+            raise ValueError(f"{shown(text)} is not a pattern: printable ASCII, no spaces, '*' for anything")
+        return cls(text.lower())
+
+
+class AddressPattern(Pattern):
+    """What a route compares an address or its domain with (`envelope.matches`). `<>` is the null reverse-
+    path."""
+
+    __slots__ = ()
+
+    @classmethod
+    def parse(cls, value: object) -> Self:
+        pattern = super().parse(value)
+        if not any(mark in pattern for mark in "@.*") and pattern != "<>":
+            raise ValueError(
+                f'{shown(value)} is no address pattern: write "*@example.com" or "info@example.com"'
+            )
+        return pattern
+
+
+class FieldName(str):
+    """The name of a header field, without its colon."""
+
+    __slots__ = ()
+
+    @classmethod
+    def parse(cls, value: object) -> Self:
+        text = _text(value, "a header field's name")
+        if not _FIELD_NAME.fullmatch(text):
+            raise ValueError(f'{shown(text)} is not a header field\'s name: write it as in "Delivered-To"')
+        return cls(text)
+
+
+class Fingerprint(str):
+    """The SHA-256 of a certificate in DER form, as `sha256:` and 64 lower-case hex digits."""
+
+    __slots__ = ()
+
+    @classmethod
+    def parse(cls, value: object) -> Self:
+        text = _text(value, "a fingerprint").lower()
+        digits = text.removeprefix("sha256:").replace(":", "")
+        if not text.startswith("sha256:") or not _FINGERPRINT.fullmatch(digits):
+            raise ValueError(
+                f'{shown(value)} is not a fingerprint: write "sha256:" and 64 hex digits (colons allowed)'
+            )
+        return cls(f"sha256:{digits}")
+
+
+class Host(str):
+    """A host to connect to: a name or an IP address, without port or scheme."""
+
+    __slots__ = ()
+
+    @classmethod
+    def parse(cls, value: object) -> Self:
+        text = _text(value, "a host name or IP address")
+        if _is_ip(text) or (len(text) <= DOMAIN_OCTETS and _HOST.fullmatch(text) and ".." not in text):
+            return cls(text)
+        if not text.isascii():
+            raise ValueError(f"{shown(text)} is not ASCII: write an international name in its xn--… form")
+        hint = "; write the port as port = …" if ":" in text and "/" not in text else ""
+        raise ValueError(f"{shown(text)} is not a host name or IP address{hint}")
+
+
+def _is_ip(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TcpAddress:
+    """Where to listen or connect, by TCP. Port 0 lets the machine choose."""
+
+    host: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnixAddress:
+    """A socket in the file system."""
+
+    socket_path: Path
+
+
+SocketAddress = TcpAddress | UnixAddress
+
+
+def tcp_address(text: str) -> TcpAddress:
+    """Read "host:port" or "[ipv6]:port". Raises ValueError."""
+    host, _, port = text.rpartition(":")
+    bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    bracketed = bare != host
+    if not re.fullmatch(r"[0-9]{1,5}", port) or int(port) > 65535 or not host or bracketed != (":" in bare):
+        raise ValueError(f'{shown(text)} is not an address: write it as in "127.0.0.1:2500" or "[::1]:2500"')
+    return TcpAddress(host=Host.parse(bare), port=int(port))
+
+
+def socket_address(text: str, folder: Path) -> SocketAddress:
+    """Read "unix:/path" (relative to `folder`) or "host:port". Raises ValueError."""
+    if not text.startswith("unix:"):
+        address = tcp_address(text)
+        if address.port == 0:
+            raise ValueError(f"{shown(text)} can't be connected to: there is no port 0")
+        return address
+    if text == "unix:":
+        raise ValueError("'unix:' lacks a path: write it as in \"unix:/run/clamav/clamd.ctl\"")
+    return UnixAddress(socket_path=folder / text.removeprefix("unix:"))
+
+
+IpNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+def network(text: str) -> IpNetwork:
+    """Read a network such as "192.168.1.0/24" or a single address. Raises ValueError."""
+    try:
+        found = ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        raise ValueError(f'{shown(text)} is not a network: write it as in "192.168.1.0/24"') from None
+    if "/" in text and found.network_address != ipaddress.ip_address(text.split("/")[0]):
+        raise ValueError(f'{shown(text)} has bits beyond its mask: write "{found}"')
+    return found

@@ -1,0 +1,142 @@
+"""What a configuration may say and probably shouldn't, and what it names that isn't there.
+
+For people to read, one line each; nothing here keeps the gateway from starting. Looks at the files that the
+configuration names, never into them.
+"""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Iterator
+from ipaddress import ip_address
+from pathlib import Path
+
+from engine.core import envelope
+from engine.secrets import Secret
+from engine.settings_shapes import Mailbox, NextHopSettings, Route, ScannerSettings, Settings
+
+
+def warnings(settings: Settings) -> tuple[str, ...]:
+    """Legal but doubtful things, one line each, in the order of the file's sections."""
+    found: list[str] = []
+    if "." not in settings.gateway.hostname or settings.gateway.hostname.startswith("localhost."):
+        found.append(f"gateway.hostname: {settings.gateway.hostname} is no full name: some servers refuse it")
+    if not settings.mailboxes and settings.listen is None:
+        found.append("there is no [[mailbox]] and no [listen]: no mail will come in")
+    for mailbox in settings.mailboxes:
+        whose = f"mailbox '{mailbox.name}'"
+        found += [f"{whose}: {text}" for text in _of_mailbox(mailbox, settings)]
+    for hop in settings.next_hops.values():
+        found += [f"next_hop.{hop.name}: {text}" for text in _of_next_hop(hop)]
+    for number, scanner in enumerate(settings.scanners, start=1):
+        found += [f"scanner[{number}]: {text}" for text in _of_scanner(scanner)]
+    found += _of_files(settings)
+    return tuple(found)
+
+
+def _of_mailbox(mailbox: Mailbox, settings: Settings) -> Iterator[str]:
+    if mailbox.tls == "none" and not _is_here(mailbox.host):
+        yield 'tls = "none": mail, and the password unless the server knows APOP, can be read on the way'
+    if not mailbox.tls_verify and mailbox.tls != "none":
+        yield "tls_verify = false: anyone can pass for the server; prefer tls_ca or tls_fingerprint"
+    match mailbox.remove.when:
+        case "never":
+            yield 'remove = "never": the mailbox grows until the provider refuses mail'
+        case "downloaded":
+            yield 'remove = "downloaded": deletes before delivery; until then our store has the only copy'
+        case "after":
+            after, limit = mailbox.remove.after_seconds or 0.0, settings.retry.give_up_after_seconds
+            if after < limit:
+                yield "remove: may delete before delivery: it is shorter than retry.give_up_after"
+        case "delivered":
+            pass
+    given = (*mailbox.recipients, mailbox.fallback) if mailbox.fallback else mailbox.recipients
+    for address in given:
+        if not _has_way(address, settings):
+            yield f"{address}: no route leads to a next hop; its mail will be held"
+    for domain in mailbox.multidrop.domains if mailbox.multidrop else ():
+        if not settings.routes and domain not in settings.gateway.domains:
+            yield f"multidrop.domains: {domain} is not in gateway.domains; its mail will be held"
+
+
+def _has_way(address: str, settings: Settings) -> bool:
+    """Whether some mail for `address` can find a next hop; a route may ask for more than the recipient."""
+    if not settings.routes:
+        return envelope.domain(address) in settings.gateway.domains
+    return any(_may_take(route, address) for route in settings.routes)
+
+
+def _may_take(route: Route, address: str) -> bool:
+    return not route.users and (
+        not route.recipients or any(envelope.matches(pattern, address) for pattern in route.recipients)
+    )
+
+
+def _of_next_hop(hop: NextHopSettings) -> Iterator[str]:
+    is_here = _is_here(hop.host)
+    if hop.tls == "none" and not is_here:
+        yield f'tls = "none": mail{" and the password" if hop.username else ""} can be read on the way'
+    if hop.tls == "opportunistic" and hop.username and not is_here:
+        yield 'tls = "opportunistic" with a password: whoever strips TLS reads it; write tls = "required"'
+    if not hop.tls_verify and not hop.tls_fingerprint and hop.tls in ("required", "implicit"):
+        yield "tls_verify = false: anyone can pass for the server; prefer tls_ca or tls_fingerprint"
+    if hop.on_unknown == "hold":
+        yield 'on_unknown = "hold": mail whose delivery is in doubt waits for a person'
+
+
+def _of_scanner(scanner: ScannerSettings) -> Iterator[str]:
+    if scanner.on_error == "pass":
+        yield 'on_error = "pass": mail goes through unscanned while the scanner is down'
+    if scanner.on_found == "discard":
+        yield 'on_found = "discard": a false alarm is lost; "quarantine" keeps it'
+    if scanner.kind == "clamd" and scanner.on_found == "tag":
+        yield 'on_found = "tag": infected mail is delivered'
+
+
+def _of_files(settings: Settings) -> Iterator[str]:
+    for key, path in _named_files(settings):
+        try:
+            is_there = path.is_file()
+        except OSError:
+            is_there = True  # not for us to see: who may will find out
+        if not is_there:
+            yield f"{key}: no such file: {path}"
+    if any(secret.kind == "text" for secret in _secrets(settings)) and _is_open_to_all(settings.path):
+        yield "a password is written in this file, which every user may read: chmod o-r, or { file = … }"
+
+
+def _named_files(settings: Settings) -> Iterator[tuple[str, Path]]:
+    for mailbox in settings.mailboxes:
+        if mailbox.tls_ca:
+            yield f"mailbox '{mailbox.name}': tls_ca", mailbox.tls_ca
+    for hop in settings.next_hops.values():
+        if hop.tls_ca:
+            yield f"next_hop.{hop.name}.tls_ca", hop.tls_ca
+    if settings.listen:
+        for key in ("tls_cert", "tls_key"):
+            if path := getattr(settings.listen, key):
+                yield f"listen.{key}", path
+    for secret in _secrets(settings):
+        if secret.kind == "file":
+            yield secret.used_for, Path(secret.source)
+
+
+def _secrets(settings: Settings) -> Iterator[Secret]:
+    yield from (mailbox.password for mailbox in settings.mailboxes)
+    yield from (hop.password for hop in settings.next_hops.values() if hop.password)
+    yield from settings.listen.users.values() if settings.listen else ()
+
+
+def _is_open_to_all(path: Path) -> bool:
+    try:
+        return bool(path.stat().st_mode & stat.S_IROTH)
+    except OSError:
+        return False
+
+
+def _is_here(host: str) -> bool:
+    """Whether `host` is this machine, so that nothing is on the way."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -1,0 +1,135 @@
+"""How a database is opened: SQLite or Postgres, one set of promises.
+
+SQLite: WAL, `synchronous=FULL`, and BEGIN taken over from the driver (its implicit transactions would break BEGIN
+IMMEDIATE and migrations). Exactly one connection checkpoints, the writer's of the gateway; every other one never does, because
+SQLite before 3.51.3 can corrupt the log when two connections write and checkpoint at once.
+Postgres: `synchronous_commit=on`, whatever the server's default is.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event, make_url
+from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
+from sqlalchemy.pool import NullPool, QueuePool
+
+from store.errors import StoreError, StoreUnreachable
+
+BUSY_TIMEOUT_MS = 30_000  # another process may be committing a large message
+CHECKPOINT_PAGES = 4_000  # 16 MiB of WAL: measured to give the lowest worst commit
+CONNECT_TIMEOUT_SECONDS = 10
+APPEND_LOCK = 0x6D61696C67617465  # "mailgate": the key of Postgres' advisory lock around appends
+
+
+def open_store(url: str, *, checkpoints: bool = False) -> Engine:
+    """Open the store at an SQLAlchemy URL.
+
+    `checkpoints` is for the one process that runs the gateway. Nothing is connected yet.
+    """
+    parsed = make_url(url)
+    if parsed.get_backend_name() == "sqlite":
+        return _sqlite(url, checkpoints)
+    if parsed.get_backend_name() == "postgresql":
+        return create_engine(
+            url,
+            poolclass=QueuePool,
+            pool_size=4,
+            pool_pre_ping=True,
+            connect_args={
+                "connect_timeout": CONNECT_TIMEOUT_SECONDS,
+                "options": "-c synchronous_commit=on -c timezone=UTC",
+            },
+        )
+    raise StoreError(
+        f"store.url: {parsed.get_backend_name()} is not supported; use sqlite:// or postgresql://"
+    )
+
+
+def sqlite_file(engine: Engine) -> Path | None:
+    """Return the file of a SQLite store, None for Postgres."""
+    if engine.dialect.name != "sqlite" or not engine.url.database:
+        return None
+    return Path(engine.url.database)
+
+
+@contextmanager
+def reachable() -> Iterator[None]:
+    """Turn a database's refusal into StoreUnreachable, in one line and without the password."""
+    try:
+        yield
+    except OperationalError as error:
+        raise StoreUnreachable(f"the store can't be reached: {first_line(error)}") from error
+    except DBAPIError as error:
+        if error.connection_invalidated:
+            raise StoreUnreachable(f"the store has gone away: {first_line(error)}") from error
+        raise
+
+
+def first_line(error: SQLAlchemyError) -> str:
+    """Return what the driver said, without the statement and its parameters."""
+    origin = getattr(error, "orig", None) or error
+    return str(origin).strip().splitlines()[0] if str(origin).strip() else type(origin).__name__
+
+
+@contextmanager
+def writing(engine: Engine) -> Iterator[Connection]:
+    """Yield a connection in a write transaction that holds the append lock; commits, or rolls back on error."""
+    with engine.connect() as connection, write_transaction(connection) as writer:
+        yield writer
+
+
+@contextmanager
+def write_transaction(connection: Connection) -> Iterator[Connection]:
+    """Run one write transaction on a connection, under the append lock."""
+    marked = connection.execution_options(mailgate_write=True)
+    with marked.begin():
+        if marked.dialect.name == "postgresql":
+            # A statement of its own: the next one must see a snapshot taken after the lock.
+            marked.exec_driver_sql(f"SELECT pg_advisory_xact_lock({APPEND_LOCK})")
+        yield marked
+
+
+@contextmanager
+def reading(engine: Engine) -> Iterator[Connection]:
+    """Yield a connection that sees one state of the store throughout."""
+    options: dict[str, Any] = {"mailgate_write": False}
+    if engine.dialect.name == "postgresql":
+        options |= {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+    with engine.connect() as connection:
+        reader = connection.execution_options(**options)
+        with reader.begin():
+            yield reader
+
+
+def _sqlite(url: str, checkpoints: bool) -> Engine:
+    file = make_url(url).database
+    if not file or file == ":memory:":
+        raise StoreError(
+            "store.url: a store in memory would lose mail; name a file, as in sqlite:///mailgate.db"
+        )
+    engine = create_engine(url, poolclass=NullPool if not checkpoints else QueuePool)
+
+    @event.listens_for(engine, "connect")
+    def prepare(connection: sqlite3.Connection, _record: Any) -> None:
+        connection.isolation_level = None  # BEGIN is ours, below
+        cursor = connection.cursor()
+        cursor.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
+        cursor.execute("PRAGMA auto_vacuum=INCREMENTAL")  # acts on an empty file only
+        cursor.execute("PRAGMA journal_mode=WAL")
+        cursor.execute("PRAGMA synchronous=FULL")
+        cursor.execute(f"PRAGMA wal_autocheckpoint={CHECKPOINT_PAGES if checkpoints else 0}")
+        cursor.execute("PRAGMA cache_size=-16384")
+        cursor.close()
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        write = connection.get_execution_options().get("mailgate_write", True)
+        # A DEFERRED transaction that turns to writing fails at once when another writer is active: say it first.
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+
+    return engine

@@ -1,0 +1,339 @@
+"""The vocabulary of the log: every event that can happen to a message or to a mailbox.
+
+Names are kebab-case, past tense and never change. Adding an optional fact makes a new VERSION and an upcaster in
+`codec`; changing a meaning makes a new name. Sizes end in `_octets`, durations in `_ms`, times in `_at` (aware UTC).
+
+Each event has facts and personal facts (addresses, subjects, what the far side wrote). The two are stored apart, so that
+personal facts can be erased lawfully while the chain still verifies. Therefore every personal fact has a default, and
+nothing that decides a message's state may depend on one: recipients are also named by `numbers`, their places in
+the opening event's list, from 0.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, ClassVar, Literal
+
+PERSONAL = "personal"
+
+Direction = Literal["inbound", "outbound", "internal"]
+LimitFrom = Literal["config", "next-hop", "listener"]
+HeldWhy = Literal["unroutable", "outcome-unknown", "operator", "loop"]
+FailedWhy = Literal["rejected", "expired", "bounced-later", "operator"]
+ReportKind = Literal["failure", "delay", "oversize", "infected"]
+PollTrouble = Literal["connect", "tls", "auth", "in-use", "login-delay", "protocol"]
+
+
+def personal(default: Any = None) -> Any:
+    """Mark a field as a personal fact; it is stored apart and may be erased."""
+    return field(default=default, metadata={PERSONAL: True})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Downloaded:
+    """A mailbox gave us this message; its octets are durable. Opens a stream."""
+
+    NAME: ClassVar[str] = "downloaded"
+    VERSION: ClassVar[int] = 1
+
+    mailbox: str
+    uidl: str  # the octets the server sent, each read as one character (ISO 8859-1); "" where it has no UIDL
+    size_octets: int  # of what is stored
+    listed_octets: int  # what LIST said
+    content: str  # sha256 of the octets, hex
+    bare_newlines: bool  # a lone CR or LF is in there, and becomes CRLF on the way out
+    recipient_count: int
+    policy: str
+
+    reverse_path: str = personal("")
+    recipients: tuple[str, ...] = personal(())
+    routed_by: tuple[str, ...] = personal(())  # the rule or header that named each recipient
+    message_id: str | None = personal()
+    subject: str | None = personal()
+    from_: str | None = personal()
+    date: str | None = personal()
+    client_ip: str | None = personal()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RejectedOversize:
+    """Larger than the next hop takes, so never retrieved (opens a stream), or refused for its size later on."""
+
+    NAME: ClassVar[str] = "rejected-oversize"
+    VERSION: ClassVar[int] = 1
+
+    mailbox: str | None = None  # the source, where this opens the stream
+    uidl: str | None = None
+    size_octets: int
+    limit_octets: int
+    limit_from: LimitFrom
+    next_hop: str | None = None  # whose limit it is, where it is a next hop's
+    recipient_count: int = 0
+    policy: str
+
+    reverse_path: str = personal("")
+    recipients: tuple[str, ...] = personal(())
+    routed_by: tuple[str, ...] = personal(())
+    message_id: str | None = personal()
+    subject: str | None = personal()
+    from_: str | None = personal()
+    date: str | None = personal()
+    reply: str | None = personal()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Generated:
+    """The gateway itself wrote this message: a notice or a report. Opens a stream."""
+
+    NAME: ClassVar[str] = "generated"
+    VERSION: ClassVar[int] = 1
+
+    kind: ReportKind
+    about: str  # the message it speaks of
+    size_octets: int
+    content: str
+    recipient_count: int
+
+    reverse_path: str = personal("")
+    recipients: tuple[str, ...] = personal(())
+    message_id: str | None = personal()
+    subject: str | None = personal()
+    from_: str | None = personal()
+    date: str | None = personal()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    """Kept until a person, or `until`, lets it go on. No numbers means the whole message."""
+
+    NAME: ClassVar[str] = "held"
+    VERSION: ClassVar[int] = 1
+
+    why: HeldWhy
+    rule: str  # what made us hold it, without personal facts
+    until: datetime | None = None
+    numbers: tuple[int, ...] = ()
+    policy: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempted:
+    """We are about to hand these recipients over. Durable before the final dot; no answer on record means nobody knows."""
+
+    NAME: ClassVar[str] = "attempted"
+    VERSION: ClassVar[int] = 1
+
+    numbers: tuple[int, ...]
+    next_hop: str
+    attempt: int  # of the message, 1 for the first
+    rule: str  # which route chose this next hop
+    policy: str
+
+    recipients: tuple[str, ...] = personal(())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivered:
+    """The home server took responsibility for these recipients."""
+
+    NAME: ClassVar[str] = "delivered"
+    VERSION: ClassVar[int] = 1
+
+    numbers: tuple[int, ...]
+    next_hop: str
+    attempt: int
+    address: str  # of the server that took it
+    tls: str
+    code: int
+    duration_ms: int
+
+    recipients: tuple[str, ...] = personal(())
+    reply: str | None = personal()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Relayed:
+    """A smart host or a foreign server took responsibility for these recipients."""
+
+    NAME: ClassVar[str] = "relayed"
+    VERSION: ClassVar[int] = 1
+
+    numbers: tuple[int, ...]
+    next_hop: str
+    attempt: int
+    address: str
+    tls: str
+    code: int
+    duration_ms: int
+
+    recipients: tuple[str, ...] = personal(())
+    reply: str | None = personal()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deferred:
+    """Not now: tried again at `retry_at`.
+
+    `scope` is who is to blame; with `next-hop` the whole next hop is resting. `unknown` says the final dot got no
+    answer: the next attempt may make a duplicate. `tried` is false where the next hop was known to be down.
+    """
+
+    NAME: ClassVar[str] = "deferred"
+    VERSION: ClassVar[int] = 1
+
+    numbers: tuple[int, ...]
+    next_hop: str
+    attempt: int
+    retry_at: datetime
+    scope: Literal["next-hop", "message", "recipient"]
+    code: int | None  # None where there was no answer
+    unknown: bool = False
+    tried: bool = True
+    policy: str
+
+    recipients: tuple[str, ...] = personal(())
+    reply: str | None = personal()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failed:
+    """No further try for these recipients; the octets are kept."""
+
+    NAME: ClassVar[str] = "failed"
+    VERSION: ClassVar[int] = 1
+
+    numbers: tuple[int, ...]
+    reason: FailedWhy
+    next_hop: str | None
+    attempt: int
+    code: int | None
+    policy: str
+
+    recipients: tuple[str, ...] = personal(())
+    reply: str | None = personal()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reported:
+    """Somebody was told: `report` is the stream of the message that says it."""
+
+    NAME: ClassVar[str] = "reported"
+    VERSION: ClassVar[int] = 1
+
+    kind: ReportKind
+    report: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemovedFromSource:
+    """The mailbox no longer holds it.
+
+    Confirmed by +OK to QUIT after our DELE, or because a later listing no longer shows it. In the mailbox's own
+    stream for a UIDL that was adopted without a download.
+    """
+
+    NAME: ClassVar[str] = "removed-from-source"
+    VERSION: ClassVar[int] = 1
+
+    mailbox: str
+    uidl: str
+    confirmed_by: Literal["quit", "listing"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PollFailed:
+    """Mailbox: polls fail since now. Recorded once, not for each poll."""
+
+    NAME: ClassVar[str] = "poll-failed"
+    VERSION: ClassVar[int] = 1
+
+    mailbox: str
+    kind: PollTrouble
+    permanent: bool  # waiting won't help, a person must act
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PollRecovered:
+    """Mailbox: a poll went through again."""
+
+    NAME: ClassVar[str] = "poll-recovered"
+    VERSION: ClassVar[int] = 1
+
+    mailbox: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PollFinished:
+    """Mailbox: a poll that found something new. Idle polls leave no event."""
+
+    NAME: ClassVar[str] = "poll-finished"
+    VERSION: ClassVar[int] = 1
+
+    mailbox: str
+    listed: int
+    downloaded: int
+    oversize: int
+    refused: int  # -ERR to RETR; tried again next time
+    downloaded_octets: int
+    duration_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Adoption:
+    """One UIDL taken as seen. `message` is the stream it is known as, if it is."""
+
+    uidl: str
+    size_octets: int
+    message: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Adopted:
+    """Mailbox: these UIDLs are taken as seen without a download."""
+
+    NAME: ClassVar[str] = "adopted"
+    VERSION: ClassVar[int] = 1
+
+    mailbox: str
+    uidls: tuple[Adoption, ...]
+    operator: str  # who asked; "mailgate" where it recognised the octets itself
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UidlResetSuspected:
+    """Mailbox: known messages came back under other UIDLs. Nothing is fetched until a person adopts the listing."""
+
+    NAME: ClassVar[str] = "uidl-reset-suspected"
+    VERSION: ClassVar[int] = 1
+
+    mailbox: str
+    listed: int
+    vanished: int  # known UIDLs that are gone
+    alike: int  # unknown ones of the same size as a vanished one
+
+
+MessageEvent = (
+    Downloaded
+    | RejectedOversize
+    | Generated
+    | Held
+    | Attempted
+    | Delivered
+    | Relayed
+    | Deferred
+    | Failed
+    | Reported
+    | RemovedFromSource
+)
+MailboxEvent = PollFailed | PollRecovered | PollFinished | Adopted | UidlResetSuspected | RemovedFromSource
+Event = MessageEvent | MailboxEvent
+
+MAILBOX_PREFIX = "mailbox-"
+
+
+def mailbox_stream(name: str) -> str:
+    """Return the stream of a mailbox."""
+    return MAILBOX_PREFIX + name

@@ -1,0 +1,291 @@
+"""The log: append and read.
+
+Appending is optimistic: a unit says what it believed each stream to be, and is refused with Conflict if the stream has moved
+on. Many units share one transaction; a refused one changes nothing and the others still commit. Everything derived (read
+tables, agenda) is written in the same transaction. The caller's transaction must hold the append lock
+(`database.write_transaction`): positions are given out here, so order of positions is order of commits.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, NamedTuple, cast
+
+from sqlalchemy import Connection, bindparam, func, insert, select, tuple_
+
+from store import agenda, projections
+from store.chain import GENESIS, SALT_OCTETS, digest, link
+from store.codec import decode, encode
+from store.errors import Conflict, LeaseLost, StoreError
+from store.events import MAILBOX_PREFIX, Event, MailboxEvent, MessageEvent
+from store.life import Mailbox, Message, evolve, evolve_mailbox, fold, fold_mailbox
+from store.schema import contents, events, from_microseconds, microseconds
+from store.statement import Lookup, Statement
+
+READ_BATCH = 1_000  # rows fetched at a time when walking the log: memory stays constant
+LARGE_OCTETS = 256 * 1024
+
+Entity = Message | Mailbox
+Octets = bytes | bytearray | memoryview
+
+
+@dataclass(slots=True)
+class Append:
+    """Events for one stream, and what the stream adds up to before and after them.
+
+    `before` is None for a stream that these events open; its revision is what the writer believed.
+    """
+
+    stream: str
+    before: Entity | None
+    events: tuple[Event, ...]
+    at: datetime
+    octets: Octets | None = None  # of a message that is opened here
+    after: Entity = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.after = _after(self.stream, self.before, self.events, self.at)
+
+    @property
+    def expected(self) -> int:
+        """The revision the stream must be at; -1 for none yet."""
+        return -1 if self.before is None else self.before.revision
+
+
+@dataclass(slots=True)
+class Unit:
+    """What must happen together or not at all."""
+
+    appends: tuple[Append, ...]
+    lease: agenda.Lease | None = None  # must still be held; given back unless `keep`
+    keep: bool = False  # renew nothing, but go on holding the lease
+    claim: agenda.Claim | None = None  # hold the streams opened here from the start
+
+    @property
+    def octets(self) -> int:
+        """How much content it carries, in octets."""
+        return sum(len(append.octets) for append in self.appends if append.octets is not None)
+
+
+class Recorded(NamedTuple):
+    """An event in its place in the log."""
+
+    position: int
+    stream: str
+    revision: int
+    event: Event
+    at: datetime
+    hash: bytes
+    data: bytes
+    personal: bytes | None
+
+
+Refusal = Conflict | LeaseLost
+_Head = tuple[int, bytes]  # revision and hash of the last event
+
+
+def append(connection: Connection, units: Sequence[Unit]) -> list[Refusal | None]:
+    """Append units in order, in one transaction; returns for each None, or why it was refused."""
+    heads = _heads(connection, units)
+    fences = agenda.fences(connection, [unit.lease for unit in units if unit.lease])
+    answers = [_check(unit, heads, fences) for unit in units]
+    taken = [unit for unit, answer in zip(units, answers, strict=True) if answer is None]
+    _write(connection, taken, heads)
+    return answers
+
+
+def read(connection: Connection, stream: str) -> list[Recorded]:
+    """Return a stream's events, oldest first; empty for no such stream."""
+    rows = connection.execute(_READ, {"stream": stream})
+    return [_recorded(row) for row in rows]
+
+
+def message(connection: Connection, stream: str) -> Message | None:
+    """Fold a message from the log; None for no such stream."""
+    return fold(stream, ((r.event, r.at) for r in read(connection, stream)))
+
+
+def mailbox(connection: Connection, name: str) -> Mailbox:
+    """Fold a mailbox from the log; one with no events yet is at revision -1."""
+    return fold_mailbox(name, ((r.event, r.at) for r in read(connection, MAILBOX_PREFIX + name)))
+
+
+def messages(connection: Connection, streams: Sequence[str]) -> dict[str, Message]:
+    """Fold several messages in one go."""
+    found: dict[str, list[Recorded]] = {}
+    for row in connection.execute(_READ_MANY, {"streams": list(streams)}):
+        found.setdefault(row.stream, []).append(_recorded(row))
+    folded = {stream: fold(stream, ((r.event, r.at) for r in rows)) for stream, rows in found.items()}
+    return {stream: message for stream, message in folded.items() if message is not None}
+
+
+def walk(connection: Connection, after: int = 0, limit: int | None = None) -> Iterator[Recorded]:
+    """Yield the log in order from behind position `after`, in constant memory."""
+    while limit is None or limit > 0:
+        size = READ_BATCH if limit is None else min(READ_BATCH, limit)
+        rows = connection.execute(_WALK, {"after": after, "size": size}).all()
+        yield from map(_recorded, rows)
+        if len(rows) < size:
+            return
+        after = rows[-1].position
+        limit = None if limit is None else limit - size
+
+
+def streams(connection: Connection) -> Iterator[tuple[str, list[Recorded]]]:
+    """Yield every stream with its events, in the order of their names, in constant memory."""
+    gathered: list[Recorded] = []
+    after = ("", -1)
+    while rows := connection.execute(_BY_STREAM, {"stream": after[0], "revision": after[1]}).all():
+        for row in rows:
+            if gathered and gathered[0].stream != row.stream:
+                yield gathered[0].stream, gathered
+                gathered = []
+            gathered.append(_recorded(row))
+        after = (rows[-1].stream, rows[-1].revision)
+    if gathered:
+        yield gathered[0].stream, gathered
+
+
+def last_position(connection: Connection) -> int:
+    """Return the position of the newest event, 0 for an empty log."""
+    return connection.scalar(select(func.coalesce(func.max(events.c.position), 0))) or 0
+
+
+_COLUMNS = (
+    events.c.position,
+    events.c.stream,
+    events.c.revision,
+    events.c.name,
+    events.c.version,
+    events.c.at,
+    events.c.data,
+    events.c.personal,
+    events.c.hash,
+)
+_READ = select(*_COLUMNS).where(events.c.stream == bindparam("stream")).order_by(events.c.revision)
+_READ_MANY = (
+    select(*_COLUMNS)
+    .where(events.c.stream.in_(bindparam("streams", expanding=True)))
+    .order_by(events.c.stream, events.c.revision)
+)
+_WALK = (
+    select(*_COLUMNS)
+    .where(events.c.position > bindparam("after"))
+    .order_by(events.c.position)
+    .limit(bindparam("size"))
+)
+_BY_STREAM = (
+    select(*_COLUMNS)
+    .where(tuple_(events.c.stream, events.c.revision) > tuple_(bindparam("stream"), bindparam("revision")))
+    .order_by(events.c.stream, events.c.revision)
+    .limit(READ_BATCH)
+)
+# What is believed to be the head, and whatever stands behind it and so refutes the belief.
+_HEADS = Lookup(
+    sqlite="SELECT e.stream, e.revision, e.hash FROM json_each(:wanted) w JOIN events e"
+    " ON e.stream = json_extract(w.value, '$[0]') AND e.revision >= json_extract(w.value, '$[1]')",
+    postgres="SELECT e.stream, e.revision, e.hash FROM jsonb_array_elements(%(wanted)s::jsonb) w JOIN events e"
+    " ON e.stream = w->>0 AND e.revision >= (w->>1)::integer",
+)
+
+
+def _heads(connection: Connection, units: Sequence[Unit]) -> dict[str, _Head]:
+    """Read how far the streams are that the units believe to know."""
+    believed = {(a.stream, a.expected) for unit in units for a in unit.appends if a.expected >= 0}
+    heads: dict[str, _Head] = {}
+    for stream, revision, mark in _HEADS.rows(connection, list(believed)):
+        if stream not in heads or heads[stream][0] < revision:
+            heads[stream] = (revision, bytes(mark))
+    return heads
+
+
+def _check(unit: Unit, heads: dict[str, _Head], fences: dict[str, int]) -> Refusal | None:
+    """Say why a unit can't be appended; if it can, move the heads so that a later unit of the batch sees it."""
+    if unit.lease is not None and fences.get(unit.lease.stream) != unit.lease.fence:
+        return LeaseLost(unit.lease.stream, unit.lease.fence)
+    for append in unit.appends:
+        if append.expected >= 0 and heads.get(append.stream, (-1, b""))[0] != append.expected:
+            return Conflict(append.stream, append.expected)
+    for append in unit.appends:
+        known = heads.get(append.stream, (-1, GENESIS))
+        heads[append.stream] = (append.expected + len(append.events), known[1])
+    return None
+
+
+def _write(connection: Connection, units: Sequence[Unit], heads: dict[str, _Head]) -> None:
+    position = last_position(connection)
+    marks: dict[str, bytes] = {}
+    rows: list[dict[str, Any]] = []
+    octets: list[dict[str, Any]] = []
+    changes = projections.Changes()
+    for append in (append for unit in units for append in unit.appends):
+        opened, mark = position + 1, marks.get(append.stream) or heads[append.stream][1]
+        for revision, happened in enumerate(append.events, start=append.expected + 1):
+            position += 1
+            rows.append(_row(append, happened, position, revision, mark))
+            mark = rows[-1]["hash"]
+            changes.happened(append.stream, happened, position, append.at)
+        marks[append.stream] = mark
+        changes.add(append.stream, append.before, append.after, opened)
+        if append.octets is not None:
+            octets.append({"position": opened, "octets": append.octets})
+    _EVENT.many(connection, rows)
+    _put(connection, octets)
+    changes.write(connection)
+    agenda.settle(connection, units)
+
+
+def _put(connection: Connection, octets: list[dict[str, Any]]) -> None:
+    """Write contents: the small ones in one go, a large one alone, for a driver holds what it is given once more."""
+    _CONTENT.many(connection, [row for row in octets if len(row["octets"]) <= LARGE_OCTETS])
+    for row in octets:
+        if len(row["octets"]) > LARGE_OCTETS:
+            _CONTENT.one(connection, row)
+
+
+_EVENT = Statement(insert(events))
+_CONTENT = Statement(insert(contents))
+
+
+def _row(append: Append, happened: Event, position: int, revision: int, previous: bytes) -> dict[str, Any]:
+    encoded = encode(happened)
+    salt = os.urandom(SALT_OCTETS) if encoded.personal is not None else None
+    mark = digest(salt, encoded.personal) if salt and encoded.personal is not None else None
+    at = microseconds(append.at)
+    name, version = happened.NAME, happened.VERSION
+    return {
+        "position": position,
+        "stream": append.stream,
+        "revision": revision,
+        "name": name,
+        "version": version,
+        "at": at,
+        "data": encoded.data,
+        "personal": encoded.personal,
+        "salt": salt,
+        "digest": mark,
+        "hash": link(previous, append.stream, revision, name, version, at, encoded.data, mark),
+    }
+
+
+def _recorded(row: Sequence[Any]) -> Recorded:
+    position, stream, revision, name, version, at, data, personal, mark = row
+    happened = decode(name, version, data, personal)
+    return Recorded(position, stream, revision, happened, from_microseconds(at), mark, data, personal)
+
+
+def _after(stream: str, before: Entity | None, happened: Iterable[Event], at: datetime) -> Entity:
+    if stream.startswith(MAILBOX_PREFIX):
+        mailbox = cast(Mailbox, before) if before else Mailbox(name=stream.removeprefix(MAILBOX_PREFIX))
+        for event in happened:
+            mailbox = evolve_mailbox(mailbox, cast(MailboxEvent, event), at)
+        return mailbox
+    message = cast("Message | None", before)
+    for event in happened:
+        message = evolve(message, stream, cast(MessageEvent, event), at)
+    if message is None:
+        raise StoreError(f"stream {stream}: nothing to append")
+    return message

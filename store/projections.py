@@ -1,0 +1,331 @@
+"""The read tables: what the log adds up to, in rows that can be asked.
+
+Written inside append's transaction from the same fold the engine decides on, so there is no lag and no second
+meaning. Derived from the log alone: `rebuild` makes them anew and arrives at the same rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from datetime import datetime
+from hashlib import sha256
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    BindParameter,
+    Connection,
+    Integer,
+    LargeBinary,
+    Table,
+    Text,
+    bindparam,
+    insert,
+    select,
+    true,
+    update,
+)
+
+from store.events import (
+    MAILBOX_PREFIX,
+    Adopted,
+    Deferred,
+    Delivered,
+    Downloaded,
+    Event,
+    RejectedOversize,
+    Relayed,
+    RemovedFromSource,
+)
+from store.life import Mailbox, Message, Recipient
+from store.schema import Utc, mailboxes, messages, microseconds, next_hops, recipients, uidls
+from store.statement import Statement
+
+UIDL_DIGEST_OCTETS = 16  # enough to tell UIDLs of one mailbox apart; the whole one is compared after
+
+Row = dict[str, Any]
+
+
+class Changes:
+    """What a batch of appended events does to the read tables, gathered by statement."""
+
+    def __init__(self) -> None:
+        self.opened: dict[str, tuple[int, Message]] = {}
+        self.changed: dict[str, tuple[Message, Message]] = {}
+        self.mailboxes: dict[str, Mailbox] = {}
+        self.taken: list[Row] = []
+        self.removed: list[Row] = []
+        self.forgotten: list[Row] = []
+        self.hops: dict[str, list[Callable[[Row], Row]]] = {}
+
+    def happened(self, stream: str, event: Event, position: int, at: datetime) -> None:
+        """Take note of one event, in the order of the log."""
+        match event:
+            case Downloaded():
+                self.taken.append(_uidl(position, 0, stream, event.mailbox, event.uidl, event.listed_octets))
+            case RejectedOversize():
+                if event.mailbox is not None and event.uidl is not None:
+                    self.taken.append(
+                        _uidl(position, 0, stream, event.mailbox, event.uidl, event.size_octets)
+                    )
+                elif event.next_hop is not None:
+                    limit = event.limit_octets
+                    self.hops.setdefault(event.next_hop, []).append(lambda row: _hop_limit(row, limit))
+            case Adopted():
+                self.taken += [
+                    _uidl(position, number, one.message, event.mailbox, one.uidl, one.size_octets)
+                    for number, one in enumerate(event.uidls)
+                ]
+            case RemovedFromSource() if stream.startswith(MAILBOX_PREFIX):
+                digest = uidl_digest(uidl_octets(event.uidl))
+                self.forgotten.append(
+                    {"the_mailbox": event.mailbox, "the_digest": digest, "before": position}
+                )
+            case RemovedFromSource():
+                self.removed.append({"the_stream": stream, "before": position})
+            case Delivered() | Relayed():
+                self.hops.setdefault(event.next_hop, []).append(lambda row: _hop_up(row, at))
+            case Deferred() if event.scope == "next-hop" and event.tried:
+                self.hops.setdefault(event.next_hop, []).append(lambda row: _hop_down(row, event, at))
+            case _:
+                pass
+
+    def add(
+        self, stream: str, before: Message | Mailbox | None, after: Message | Mailbox, position: int
+    ) -> None:
+        """Take note of what a stream adds up to now; `position` is of its first event in this append."""
+        if isinstance(after, Mailbox):
+            self.mailboxes[after.name] = after
+        elif before is None:
+            self.opened[stream] = (position, after)
+        elif stream in self.opened:
+            self.opened[stream] = (self.opened[stream][0], after)
+        elif isinstance(before, Message):
+            first = self.changed[stream][0] if stream in self.changed else before
+            self.changed[stream] = (first, after)
+
+    def write(self, connection: Connection) -> None:
+        """Write it all, with few statements."""
+        opened = self.opened.values()
+        _OPEN.many(connection, [_message(position, message) for position, message in opened])
+        _ARRIVE.many(connection, [_recipient(p, m, r) for p, m in opened for r in m.recipients])
+        _TAKE.many(connection, self.taken)
+        _CHANGE.many(connection, [_changed(after) for _, after in self.changed.values()])
+        _MOVE.many(connection, [row for pair in self.changed.values() for row in _moved(*pair)])
+        _REMOVE.many(connection, self.removed)
+        _FORGET.many(connection, self.forgotten)
+        for name, changes in self.hops.items():
+            _write_hop(connection, name, changes)
+        for mailbox in self.mailboxes.values():
+            _write_mailbox(connection, mailbox)
+
+
+def uidl_octets(uidl: str) -> bytes:
+    """Return a UIDL as the server sent it; events read each octet as one character."""
+    return uidl.encode("latin-1")
+
+
+def uidl_digest(uidl: bytes) -> bytes:
+    """Return what a UIDL is looked up by."""
+    return sha256(uidl).digest()[:UIDL_DIGEST_OCTETS]
+
+
+def key(address: str) -> str:
+    """Return the form in which addresses are compared."""
+    return _text(address.lower())
+
+
+def _assigned(*names: str, table: Table) -> dict[str, BindParameter[Any]]:
+    """Return parameters for these columns, named apart from those of the WHERE; times as they are stored."""
+    types = {name: table.c[name].type for name in names}
+    plain = {name: BigInteger() if isinstance(kind, Utc) else kind for name, kind in types.items()}
+    return {name: bindparam(f"new_{name}", type_=kind) for name, kind in plain.items()}
+
+
+_its_id = bindparam("the_id", type_=Text)
+_its_position = select(messages.c.position).where(messages.c.id == _its_id).scalar_subquery()
+_OPEN = Statement(insert(messages))
+_ARRIVE = Statement(insert(recipients))
+_TAKE = Statement(insert(uidls))
+_CHANGE = Statement(
+    update(messages)
+    .where(messages.c.id == _its_id)
+    .values(_assigned("state", "changed_at", "closed_at", "attempts", "next_hop", "due_at", table=messages))
+)
+_MOVE = Statement(
+    update(recipients)
+    .where(
+        recipients.c.message == _its_position, recipients.c.number == bindparam("the_number", type_=Integer)
+    )
+    .values(
+        _assigned("state", "next_hop", "reply", "attempts", "unknown_attempts", "retry_at", table=recipients)
+    )
+)
+_earlier = uidls.c.position < bindparam("before", type_=BigInteger)
+_REMOVE = Statement(
+    update(uidls).where(uidls.c.stream == bindparam("the_stream", type_=Text), _earlier).values(gone=true())
+)
+_FORGET = Statement(
+    update(uidls)
+    .where(
+        uidls.c.mailbox == bindparam("the_mailbox", type_=Text),
+        uidls.c.digest == bindparam("the_digest", type_=LargeBinary),
+        uidls.c.stream.is_(None),
+        _earlier,
+    )
+    .values(gone=true())
+)
+
+
+def _time(at: datetime | None) -> int | None:
+    return None if at is None else microseconds(at)
+
+
+def _message(position: int, message: Message) -> Row:
+    return {
+        "position": position,
+        "id": message.id,
+        "direction": message.direction,
+        "opened_at": _time(message.opened_at),
+        "mailbox": message.mailbox,
+        "uidl": _optional(message.uidl),
+        "reverse_path": _text(message.reverse_path),
+        "reverse_path_key": key(message.reverse_path),
+        "message_id": _optional(message.message_id),
+        "subject": _optional(message.subject),
+        "sender": _optional(message.sender),
+        "size_octets": message.size_octets,
+        "content": message.content,
+        **_standing(message),
+    }
+
+
+def _standing(message: Message) -> Row:
+    """Return the columns that change during a message's life."""
+    return {
+        "state": message.state,
+        "changed_at": _time(message.changed_at),
+        "closed_at": _time(message.closed_at),
+        "attempts": message.attempts,
+        "next_hop": next((r.next_hop for r in message.recipients if r.next_hop), None),
+        "due_at": _time(message.due_at),
+    }
+
+
+def _changed(message: Message) -> Row:
+    return {"the_id": message.id} | {f"new_{name}": value for name, value in _standing(message).items()}
+
+
+def _recipient(position: int, message: Message, recipient: Recipient) -> Row:
+    return {
+        "message": position,
+        "number": recipient.number,
+        "address": _text(recipient.address),
+        "address_key": key(recipient.address),
+        "routed_by": _text(recipient.routed_by),
+        **_fate(recipient),
+    }
+
+
+def _fate(recipient: Recipient) -> Row:
+    return {
+        "state": recipient.state,
+        "next_hop": recipient.next_hop,
+        "reply": _optional(recipient.reply),
+        "attempts": recipient.attempts,
+        "unknown_attempts": recipient.unknown_attempts,
+        "retry_at": _time(recipient.retry_at),
+    }
+
+
+def _moved(before: Message, after: Message) -> Iterable[Row]:
+    for old, new in zip(before.recipients, after.recipients, strict=True):
+        if old != new:
+            fate = {f"new_{name}": value for name, value in _fate(new).items()}
+            yield {"the_id": after.id, "the_number": new.number, **fate}
+
+
+def _uidl(position: int, number: int, stream: str | None, mailbox: str, uidl: str, size_octets: int) -> Row:
+    octets = uidl_octets(uidl)
+    return {
+        "position": position,
+        "number": number,
+        "mailbox": mailbox,
+        "uidl": octets,
+        "digest": uidl_digest(octets),
+        "size_octets": size_octets,
+        "stream": stream,
+        "gone": False,
+    }
+
+
+def _hop_up(row: Row, at: datetime) -> Row:
+    if row["failures"] == 0:
+        return row
+    return row | {"failures": 0, "since": at, "probe_at": None, "reply": None}
+
+
+def _hop_down(row: Row, event: Deferred, at: datetime) -> Row:
+    if row["failures"] and row["probe_at"] == event.retry_at:
+        return row  # another message of the same failure
+    since = row["since"] if row["failures"] else at
+    return row | {
+        "failures": row["failures"] + 1,
+        "since": since,
+        "probe_at": event.retry_at,
+        "reply": _optional(event.reply),
+    }
+
+
+def _hop_limit(row: Row, limit_octets: int) -> Row:
+    known = row["size_limit_octets"]
+    return row | {"size_limit_octets": limit_octets if known is None else min(known, limit_octets)}
+
+
+def _write_hop(connection: Connection, name: str, changes: list[Callable[[Row], Row]]) -> None:
+    found = connection.execute(select(next_hops).where(next_hops.c.name == name)).mappings().first()
+    before: Row = dict(found) if found else _new_hop(name)
+    after = before
+    for change in changes:
+        after = change(after)
+    if found is None:
+        connection.execute(insert(next_hops), after)
+    elif after != before:
+        connection.execute(update(next_hops).where(next_hops.c.name == name).values(after))
+
+
+def _new_hop(name: str) -> Row:
+    return {
+        "name": name,
+        "failures": 0,
+        "since": None,
+        "probe_at": None,
+        "reply": None,
+        "size_limit_octets": None,
+    }
+
+
+def _write_mailbox(connection: Connection, mailbox: Mailbox) -> None:
+    row = {
+        "name": mailbox.name,
+        "revision": mailbox.revision,
+        "health": mailbox.health,
+        "since": mailbox.since,
+        "kind": mailbox.kind,
+        "permanent": mailbox.permanent,
+        "text": _optional(mailbox.text),
+        "last_new_at": mailbox.last_new_at,
+        "downloaded": mailbox.downloaded,
+    }
+    changed = connection.execute(update(mailboxes).where(mailboxes.c.name == mailbox.name).values(row))
+    if changed.rowcount == 0:
+        connection.execute(insert(mailboxes), row)
+
+
+def _text(value: str) -> str:
+    """Postgres stores no NUL in a text; the event keeps it."""
+    return value.replace("\0", "\N{REPLACEMENT CHARACTER}") if "\0" in value else value
+
+
+def _optional(value: str | None) -> str | None:
+    return None if value is None else _text(value)

@@ -1,0 +1,199 @@
+"""The tables.
+
+`events` is the log and the only truth. `contents` holds octets. The read tables (`messages`, `recipients`, `uidls`,
+`next_hops`, `mailboxes`) and the due times in `agenda` are derived from the log alone, written in the same transaction, and
+can be made anew by `mailgate db rebuild`.
+
+Times are microseconds since 1970 UTC in a BIGINT on both databases: SQLite forgets zones. Positions are given out
+by the appender under the append lock, without gaps; so a reader that follows `position > checkpoint` misses nothing,
+and a hole in the log shows.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Dialect,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+from sqlalchemy.types import TypeDecorator
+
+# Events that nearly every message has: finding them by name needs no index, and an index would double the cost of appending.
+COMMON_EVENTS = ("attempted", "delivered", "downloaded", "relayed", "removed-from-source")
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MICROSECOND = timedelta(microseconds=1)
+
+# A plain BIGINT would not be SQLite's rowid.
+Position = BigInteger().with_variant(Integer, "sqlite")
+
+
+def microseconds(at: datetime) -> int:
+    """Return a time as it is stored; it must be aware."""
+    return (at - EPOCH) // MICROSECOND
+
+
+def from_microseconds(value: int) -> datetime:
+    """Return a stored time, in UTC."""
+    return EPOCH + timedelta(microseconds=value)
+
+
+class Utc(TypeDecorator[datetime]):
+    """An aware time, stored as microseconds since 1970 UTC."""
+
+    impl = BigInteger
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> Any:
+        return None if value is None else microseconds(value)
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
+        return None if value is None else from_microseconds(value)
+
+
+metadata = MetaData()
+
+events = Table(
+    "events",
+    metadata,
+    Column("position", Position, primary_key=True, autoincrement=False),
+    Column("stream", Text, nullable=False),
+    Column("revision", Integer, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("at", BigInteger, nullable=False),
+    Column("data", LargeBinary, nullable=False),
+    Column("personal", LargeBinary),
+    Column("salt", LargeBinary),
+    Column("digest", LargeBinary),
+    Column("hash", LargeBinary, nullable=False),
+    UniqueConstraint("stream", "revision", name="events_stream"),
+)
+_rare = events.c.name.not_in(COMMON_EVENTS)
+Index("events_rare_name", events.c.name, events.c.position, sqlite_where=_rare, postgresql_where=_rare)
+Index("events_at", events.c.at)
+
+contents = Table(
+    "contents",
+    metadata,
+    Column(
+        "position", Position, primary_key=True, autoincrement=False
+    ),  # of the event that opened the message
+    Column("octets", LargeBinary, nullable=False),
+)
+
+agenda = Table(
+    "agenda",
+    metadata,
+    Column("stream", Text, primary_key=True),
+    Column("lane", Text, nullable=False),
+    Column("wake_at", Utc, nullable=False),
+    Column("holder", Text),
+    Column("lease_until", Utc),
+    Column("fence", BigInteger, nullable=False, default=0),
+)
+Index("agenda_due", agenda.c.lane, agenda.c.wake_at)
+_held = agenda.c.holder.is_not(None)
+Index("agenda_holder", agenda.c.holder, sqlite_where=_held, postgresql_where=_held)
+
+messages = Table(
+    "messages",
+    metadata,
+    Column("position", Position, primary_key=True, autoincrement=False),  # of the event that opened it
+    Column("id", Text, nullable=False, unique=True),
+    Column("direction", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("opened_at", Utc, nullable=False),
+    Column("changed_at", Utc, nullable=False),
+    Column("closed_at", Utc),
+    Column("mailbox", Text),
+    Column("uidl", Text),
+    Column("reverse_path", Text, nullable=False),
+    Column("reverse_path_key", Text, nullable=False),  # lower case: how it is looked up
+    Column("message_id", Text),
+    Column("subject", Text),
+    Column("sender", Text),
+    Column("size_octets", BigInteger, nullable=False),
+    Column("content", Text),
+    Column("attempts", Integer, nullable=False),
+    Column("next_hop", Text),
+    Column("due_at", Utc),
+)
+Index("messages_reverse_path", messages.c.reverse_path_key, messages.c.position)
+Index("messages_message_id", messages.c.message_id, messages.c.position)
+Index("messages_mailbox", messages.c.mailbox, messages.c.position)
+Index("messages_state", messages.c.state, messages.c.position)
+Index("messages_next_hop", messages.c.next_hop, messages.c.position)
+Index("messages_opened_at", messages.c.opened_at)
+
+recipients = Table(
+    "recipients",
+    metadata,
+    Column("message", Position, primary_key=True, autoincrement=False),  # position of the message
+    Column("number", Integer, primary_key=True),
+    Column("address", Text, nullable=False),
+    Column("address_key", Text, nullable=False),
+    Column("routed_by", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("next_hop", Text),
+    Column("reply", Text),
+    Column("attempts", Integer, nullable=False),
+    Column("unknown_attempts", Integer, nullable=False),
+    Column("retry_at", Utc),
+)
+Index("recipients_address", recipients.c.address_key, recipients.c.message)
+
+uidls = Table(
+    "uidls",
+    metadata,
+    Column("position", Position, primary_key=True, autoincrement=False),  # of the event that took it
+    Column("number", Integer, primary_key=True),  # within that event
+    Column("mailbox", Text, nullable=False),
+    Column("uidl", LargeBinary, nullable=False),  # verbatim
+    Column("digest", LargeBinary, nullable=False),  # of the UIDL: it may be longer than an index entry can be
+    Column("size_octets", BigInteger, nullable=False),  # as listed
+    Column("stream", Text),  # None: adopted without a download
+    Column("gone", Boolean, nullable=False),
+)
+_present = uidls.c.gone.is_(False)
+Index("uidls_present", uidls.c.mailbox, uidls.c.position, sqlite_where=_present, postgresql_where=_present)
+Index("uidls_digest", uidls.c.mailbox, uidls.c.digest)
+Index("uidls_stream", uidls.c.stream)
+
+next_hops = Table(
+    "next_hops",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("failures", Integer, nullable=False),  # in a row; 0 is up
+    Column("since", Utc),  # of being up or down; None: never was down
+    Column("probe_at", Utc),  # when a message may try again
+    Column("reply", Text),
+    Column("size_limit_octets", BigInteger),  # learnt from a refusal
+)
+
+mailboxes = Table(
+    "mailboxes",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("revision", Integer, nullable=False),
+    Column("health", Text, nullable=False),
+    Column("since", Utc),
+    Column("kind", Text),
+    Column("permanent", Boolean, nullable=False),
+    Column("text", Text),
+    Column("last_new_at", Utc),
+    Column("downloaded", BigInteger, nullable=False),
+)
+
+READ_TABLES = (recipients, messages, uidls, next_hops, mailboxes)

@@ -1,0 +1,63 @@
+"""Statements of the hot path: built by SQLAlchemy once, run by the driver.
+
+SQLAlchemy's per-call work costs several times what SQLite's own does when a message's row is written (measured: three
+times the whole append). So inserts and updates that every message needs are compiled once per dialect and then given to the
+driver as they are. Rows are plain dicts with values the driver knows: times already in microseconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import orjson
+from sqlalchemy import Connection, Dialect, Executable
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import CursorResult
+from sqlalchemy.sql.elements import CompilerElement
+
+# Named parameters, so that rows stay dicts on both.
+_DIALECTS: dict[str, Dialect] = {
+    "sqlite": sqlite.dialect(paramstyle="named"),
+    "postgresql": postgresql.psycopg.dialect(paramstyle="pyformat"),  # type: ignore[no-untyped-call]
+}
+
+
+class Statement:
+    """One statement, ready for either driver."""
+
+    def __init__(self, statement: Executable, columns: Sequence[str] | None = None) -> None:
+        self._statement = statement
+        self._columns = columns
+        self._compiled: dict[str, str] = {}
+
+    def many(self, connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Run it for each row; nothing for no rows."""
+        if rows:
+            connection.exec_driver_sql(self._sql(connection), list(rows))
+
+    def one(self, connection: Connection, row: Mapping[str, Any]) -> CursorResult[Any]:
+        """Run it once."""
+        return connection.exec_driver_sql(self._sql(connection), dict(row))
+
+    def _sql(self, connection: Connection) -> str:
+        name = connection.dialect.name
+        if name not in self._compiled:
+            assert isinstance(self._statement, CompilerElement)
+            compiled = self._statement.compile(dialect=_DIALECTS[name], column_keys=self._columns)
+            self._compiled[name] = str(compiled)
+        return self._compiled[name]
+
+
+class Lookup:
+    """A query over a list given as one JSON parameter: no statement per length of list."""
+
+    def __init__(self, *, sqlite: str, postgres: str) -> None:
+        self._sql = {"sqlite": sqlite, "postgresql": postgres}
+
+    def rows(self, connection: Connection, wanted: Sequence[Any]) -> list[tuple[Any, ...]]:
+        """Return what it finds for the list; nothing for an empty one."""
+        if not wanted:
+            return []
+        asked = {"wanted": orjson.dumps(wanted).decode()}
+        return [tuple(row) for row in connection.exec_driver_sql(self._sql[connection.dialect.name], asked)]

@@ -1,0 +1,245 @@
+"""A configuration is found, read as a whole with every default, or refused in one line."""
+
+import socket
+from ipaddress import ip_network
+from pathlib import Path
+
+import pytest
+
+from engine import settings
+from engine.settings import SettingsError
+from tests.engine.configurations import GATEWAY, HOME, MAILBOX, RECIPIENTS, WHOLE, error, loaded
+
+
+def test_the_given_file_is_taken_before_all_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("given.toml", "environment.toml", "mailgate.toml"):
+        (tmp_path / name).touch()
+    environ = {"MAILGATE_CONFIG": "environment.toml"}
+    assert settings.find("given.toml", environ) == Path("given.toml")
+    assert settings.find(None, environ) == Path("environment.toml")
+    assert settings.find(None, {"MAILGATE_CONFIG": ""}) == Path("mailgate.toml")
+
+
+def test_the_system_file_comes_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    system = tmp_path / "etc.toml"
+    system.touch()
+    monkeypatch.setattr(settings, "SYSTEM_FILE", system)
+    assert settings.find(None, {}) == system
+
+
+def test_a_named_file_that_is_not_there_is_an_error_and_no_other_is_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mailgate.toml").touch()
+    with pytest.raises(SettingsError, match=r"^absent.toml: no such file \(named by --config\)$"):
+        settings.find("absent.toml", {})
+    with pytest.raises(SettingsError, match=r"^absent.toml: no such file \(named by MAILGATE_CONFIG\)$"):
+        settings.find(None, {"MAILGATE_CONFIG": "absent.toml"})
+
+
+def test_without_any_file_the_error_names_the_places_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(settings, "SYSTEM_FILE", tmp_path / "etc.toml")
+    with pytest.raises(SettingsError) as caught:
+        settings.find(None, {})
+    for place in ("--config", "$MAILGATE_CONFIG", "./mailgate.toml", str(tmp_path / "etc.toml")):
+        assert place in str(caught.value)
+
+
+def test_a_short_file_gets_every_default(tmp_path: Path) -> None:
+    found = loaded(tmp_path, WHOLE)
+    mailbox, hop = found.mailboxes[0], found.next_hops["home"]
+    assert found.path == tmp_path / "mailgate.toml"
+    assert found.store.url == f"sqlite:///{tmp_path}/mailgate.db"
+    assert found.store.in_flight == 256 << 20
+    assert found.gateway.connections_per_host == 10
+    assert (mailbox.port, mailbox.tls, mailbox.tls_verify) == (995, "implicit", True)
+    assert (mailbox.auth, mailbox.poll_every, mailbox.oversize) == ("auto", 60.0, "notify")
+    assert mailbox.remove == settings.Remove(when="delivered")
+    assert (hop.name, hop.port, hop.tls, hop.tls_verify) == ("home", 25, "opportunistic", False)
+    assert (hop.connections, hop.messages_per_connection, hop.on_unknown) == (4, 100, "retry")
+    assert found.listen is None
+    assert found.scanners == ()
+    assert found.retry == settings.Retry()
+    assert found.retry.give_up_after_seconds == 432000.0
+    assert found.retention.contents_seconds == 2592000.0
+
+
+def test_everything_that_is_written_arrives(tmp_path: Path) -> None:
+    found = loaded(
+        tmp_path,
+        GATEWAY
+        + MAILBOX
+        + """
+        port = 1100
+        tls = "starttls"
+        tls_fingerprint = "SHA256:AB:cd%s"
+        poll_every = "5m"
+        multidrop = { headers = ["X-Envelope-To", "Delivered-To"], strip_prefix = "mbox-", occurrence = -1 }
+        fallback = "Office@EXAMPLE.com"
+        remove = "14d"
+        oversize = "remove"
+        max_size = "35 MB"
+        """
+        % ("00" * 30)
+        + """
+        [next_hop.home]
+        host = "::1"
+        tls = "implicit"
+        username = "gate"
+        password = { env = "HOME_PASSWORD" }
+        max_size = "10MiB"
+        on_unknown = "hold"
+        [[route]]
+        recipients = ["*@Example.com"]
+        senders = ["<>"]
+        users = ["Alice*"]
+        next_hop = "home"
+        [listen]
+        address = ["127.0.0.1:2500", "[::1]:2500"]
+        allow = ["192.168.1.0/24", "10.0.0.7"]
+        users = { alice = { env = "ALICE" }, bob = "hunter2" }
+        tls_cert = "cert.pem"
+        tls_key = "/etc/key.pem"
+        [[scanner]]
+        kind = "clamd"
+        address = "unix:clamd.ctl"
+        [[scanner]]
+        kind = "rspamd"
+        address = "scan.example.com:11333"
+        threshold = 5
+        on_error = "pass"
+        [retry]
+        first = "90s"
+        [retention]
+        contents = "0s"
+        """,
+    )
+    mailbox, hop, route = found.mailboxes[0], found.next_hops["home"], found.routes[0]
+    assert (mailbox.port, mailbox.poll_every, mailbox.max_size) == (1100, 300.0, 35_000_000)
+    assert mailbox.tls_fingerprint == "sha256:abcd" + "00" * 30
+    assert mailbox.multidrop == settings.Multidrop(
+        headers=("X-Envelope-To", "Delivered-To"),
+        domains=("example.com",),
+        strip_prefix="mbox-",
+        occurrence=-1,
+    )
+    assert mailbox.fallback == "Office@example.com"
+    assert mailbox.remove == settings.Remove(when="after", after_seconds=14 * 86400.0)
+    assert (hop.host, hop.port, hop.tls_verify, hop.max_size) == ("::1", 465, True, 10 << 20)
+    assert (route.recipients, route.senders, route.users) == (("*@example.com",), ("<>",), ("alice*",))
+    assert found.listen is not None
+    assert found.listen.addresses == (
+        settings.TcpAddress(host="127.0.0.1", port=2500),
+        settings.TcpAddress(host="::1", port=2500),
+    )
+    assert found.listen.allow == (ip_network("192.168.1.0/24"), ip_network("10.0.0.7"))
+    assert list(found.listen.users) == ["alice", "bob"]
+    assert (found.listen.tls_cert, found.listen.tls_key) == (tmp_path / "cert.pem", Path("/etc/key.pem"))
+    assert found.scanners[0].address == settings.UnixAddress(socket_path=tmp_path / "clamd.ctl")
+    assert [scanner.on_found for scanner in found.scanners] == ["quarantine", "tag"]
+    assert found.scanners[1].threshold == 5.0
+    assert found.retry.first_seconds == 90.0
+    assert found.retention.contents_seconds == 0.0
+
+
+@pytest.mark.parametrize(("tls", "port"), [("implicit", 995), ("starttls", 110), ("none", 110)])
+def test_a_mailbox_port_follows_from_its_tls(tmp_path: Path, tls: str, port: int) -> None:
+    found = loaded(tmp_path, GATEWAY + MAILBOX + RECIPIENTS + f'tls = "{tls}"\n' + HOME)
+    assert found.mailboxes[0].port == port
+
+
+@pytest.mark.parametrize(
+    ("keys", "verified"),
+    [
+        ('tls = "required"', True),
+        ('tls = "implicit"', True),
+        ('tls = "opportunistic"', False),
+        ('tls = "opportunistic"\ntls_ca = "ca.pem"', True),
+        ('tls = "opportunistic"\ntls_verify = true', True),
+        ('tls = "required"\ntls_verify = false', False),
+    ],
+)
+def test_a_next_hop_is_verified_unless_tls_is_opportunistic(
+    tmp_path: Path, keys: str, verified: bool
+) -> None:
+    assert loaded(tmp_path, WHOLE + keys + "\n").next_hops["home"].tls_verify is verified
+
+
+@pytest.mark.parametrize(
+    ("written", "url"),
+    [
+        ("sqlite:///mail.db", "sqlite:///{folder}/mail.db"),
+        ("sqlite:///../mail.db?timeout=5", "sqlite:///{parent}/mail.db?timeout=5"),
+        ("sqlite+pysqlite:///mail.db", "sqlite:///{folder}/mail.db"),
+        ("sqlite:////var/lib/mail.db", "sqlite:////var/lib/mail.db"),
+        ("postgresql://u@h/d", "postgresql+psycopg://u@h/d"),
+        ("postgres:///d?host=/run", "postgresql+psycopg:///d?host=/run"),
+        ("postgresql+psycopg://u:hunter2@h/d", "postgresql+psycopg://u:hunter2@h/d"),
+    ],
+)
+def test_a_store_url_is_made_ready_for_use(tmp_path: Path, written: str, url: str) -> None:
+    found = loaded(tmp_path, WHOLE + f'[store]\nurl = "{written}"\n')
+    assert found.store.url == url.format(folder=tmp_path, parent=tmp_path.parent)
+    assert "hunter2" not in repr(found)
+
+
+def test_the_folder_is_that_of_the_file_and_not_the_current_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc" / "mailgate.toml").write_text(WHOLE)
+    monkeypatch.chdir(tmp_path)
+    found = settings.load(Path("etc/mailgate.toml"))
+    assert found.path == tmp_path / "etc" / "mailgate.toml"
+    assert found.store.url == f"sqlite:///{tmp_path}/etc/mailgate.db"
+
+
+def test_without_a_host_name_the_machine_s_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket, "gethostname", lambda: "Gate7.example.net")
+    text = WHOLE.replace('hostname = "gate.example.com"\n', "")
+    assert loaded(tmp_path, text).gateway.hostname == "gate7.example.net"
+    monkeypatch.setattr(socket, "gethostname", lambda: "my_box.example.net")
+    assert error(tmp_path, text) == (
+        "line 1: gateway.hostname: is missing, and the machine's name 'my_box.example.net' is no domain"
+    )
+
+
+def test_the_postmaster_of_the_first_domain_is_the_default(tmp_path: Path) -> None:
+    text = WHOLE.replace('postmaster = "postmaster@example.com"\n', "")
+    assert loaded(tmp_path, text).gateway.postmaster == "postmaster@example.com"
+
+
+def test_a_file_with_a_byte_order_mark_and_crlf_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "mailgate.toml"
+    path.write_bytes(b"\xef\xbb\xbf" + WHOLE.replace("\n", "\r\n").encode())
+    assert settings.load(path).mailboxes[0].name == "info"
+
+
+@pytest.mark.parametrize(
+    ("octets", "said"),
+    [
+        (b"a = 1\nb = = 2\n", "line 2: not valid TOML: Invalid value (column 5)"),
+        (b'a = 1\nb = ["x"', "not valid TOML: Unclosed array, at the end of the file"),
+        (b"a = 1\nb = 2\na = 3\n", "line 3: not valid TOML: Cannot overwrite a value"),
+        (b'a = 1\nb = "\xff"\n', "line 2: is not UTF-8 text"),
+        (b"a = " + b"[" * 100_000, "not valid TOML: lists or tables are nested too deeply"),
+        (b"#" * (4 << 20) + b"#", "is longer than 4194304 octets: is it a configuration?"),
+    ],
+)
+def test_what_is_no_toml_is_refused_with_its_line(tmp_path: Path, octets: bytes, said: str) -> None:
+    path = tmp_path / "mailgate.toml"
+    path.write_bytes(octets)
+    with pytest.raises(SettingsError) as caught:
+        settings.load(path)
+    assert str(caught.value).startswith(f"{path}: {said}")
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="can't be read: Is a directory"):
+        settings.load(tmp_path)

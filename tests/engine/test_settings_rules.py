@@ -1,0 +1,300 @@
+"""What can't work is refused in one line that names the line, the key and what to do, and shows no secret."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.engine.configurations import GATEWAY, HOME, MAILBOX, RECIPIENTS, WHOLE, error, loaded
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ("prot = 1", "line 10: mailbox 'info': prot: unknown key; did you mean 'port'?"),
+        ('port = "995"', "line 10: mailbox 'info': port: expected an integer, found a string"),
+        ("port = true", "line 10: mailbox 'info': port: expected an integer, found a boolean"),
+        ("port = 0", "line 10: mailbox 'info': port: expected at least 1"),
+        ("port = 65536", "line 10: mailbox 'info': port: expected at most 65535"),
+        (
+            'tls = "ssl"',
+            "line 10: mailbox 'info': tls: expected one of implicit, starttls, none, found 'ssl'",
+        ),
+        (
+            "tls = true",
+            "line 10: mailbox 'info': tls: expected one of implicit, starttls, none, found a boolean",
+        ),
+        (
+            'tls_verify = "no"',
+            "line 10: mailbox 'info': tls_verify: expected true or false, found a string",
+        ),
+        (
+            'multidrop = { headers = ["Delivered-To"], domain = ["a.b"] }',
+            "line 10: mailbox 'info': multidrop.domain: unknown key; did you mean 'domains'?",
+        ),
+        (
+            'multidrop = { domains = ["a.b"] }',
+            "line 10: mailbox 'info': multidrop.headers: is missing",
+        ),
+        (
+            'fallback = "office"',
+            "line 10: mailbox 'info': fallback: 'office' is not an address: "
+            'write it as in "info@example.com"',
+        ),
+        (
+            "poll_every = 60",
+            "line 10: mailbox 'info': poll_every: expected a duration such as "
+            '"90s", "5m", "4h" or "14d", found a number: write the unit, for example "60s"',
+        ),
+        ('poll_every = "9s"', "line 10: mailbox 'info': poll_every: is too often: at least \"10s\""),
+        ("zzz = 1", "line 10: mailbox 'info': zzz: unknown key; the keys here are name, host, port"),
+        ("max_size = 0", "line 10: mailbox 'info': max_size: 0 is out of range: a size is 1 octet"),
+        ("max_size = -5", "line 10: mailbox 'info': max_size: -5 is out of range"),
+        ('max_size = "0MB"', "line 10: mailbox 'info': max_size: '0MB' is out of range"),
+        ('max_size = "10M"', "line 10: mailbox 'info': max_size: expected a size such as \"10MB\""),
+        ("max_size = 1.5", "line 10: mailbox 'info': max_size: expected a size such as"),
+        (
+            'remove = "deliverd"',
+            "line 10: mailbox 'info': remove: expected delivered, downloaded, never or a duration such as "
+            "\"14d\", found 'deliverd'",
+        ),
+        ('remove = "0s"', "line 10: mailbox 'info': remove: expected a time after the download"),
+        ('tls_fingerprint = "sha256:00"', "line 10: mailbox 'info': tls_fingerprint: 'sha256:00' is not"),
+        (
+            'tls = "none"\ntls_ca = "ca.pem"',
+            "line 11: mailbox 'info': tls_ca: has no meaning with tls = \"none\"",
+        ),
+        (
+            'tls = "none"\ntls_fingerprint = "sha256:' + "0" * 64 + '"',
+            "line 11: mailbox 'info': tls_fingerprint: has no meaning",
+        ),
+        (
+            'tls_ca = "ca.pem"\ntls_fingerprint = "sha256:' + "0" * 64 + '"',
+            "line 10: mailbox 'info': tls_ca: can't go with tls_fingerprint",
+        ),
+        (
+            'tls_verify = false\ntls_ca = "ca.pem"',
+            "line 10: mailbox 'info': tls_verify: false would make tls_ca useless",
+        ),
+        ('tls = "none"\nauth = "xoauth2"', "line 11: mailbox 'info': auth: xoauth2 needs TLS"),
+    ],
+)
+def test_a_wrong_key_of_a_mailbox_is_named_with_its_line(tmp_path: Path, more: str, said: str) -> None:
+    assert error(tmp_path, GATEWAY + MAILBOX + f"{more}\n" + RECIPIENTS + HOME).startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("who", "said"),
+    [
+        ("", "line 5: mailbox 'info': recipients: is missing: who gets this mail?"),
+        ("recipients = []", "line 10: mailbox 'info': recipients: is missing"),
+        ('recipients = "info@example.com"', "line 10: mailbox 'info': recipients: expected a list, found a"),
+        (
+            'recipients = [\n  "a@example.com",\n  "b@",\n]',
+            "line 10: mailbox 'info': recipients[2]: 'b@' is not an address",
+        ),
+        ("recipients = [7]", "line 10: mailbox 'info': recipients[1]: expected an address, found an integer"),
+        (
+            'recipients = ["a@b.c"]\nmultidrop = { headers = ["Delivered-To"] }',
+            "line 11: mailbox 'info': multidrop: can't go with recipients",
+        ),
+        ("multidrop = { headers = [] }", "line 10: mailbox 'info': multidrop.headers: is empty"),
+        (
+            'multidrop = { headers = ["X-Envelope-To", "CC"] }',
+            "line 10: mailbox 'info': multidrop.headers[2]: CC can't be used: the sender writes it",
+        ),
+        (
+            'multidrop = { headers = ["Received"] }',
+            "line 10: mailbox 'info': multidrop.headers[1]: Received can't be used: servers leave",
+        ),
+        (
+            'multidrop = { headers = ["Resent-Sender"] }',
+            "line 10: mailbox 'info': multidrop.headers[1]: Resent-Sender can't be used",
+        ),
+        (
+            'multidrop = { headers = ["Delivered-To:"] }',
+            "line 10: mailbox 'info': multidrop.headers[1]: 'Delivered-To:' is not a header field's name",
+        ),
+        (
+            'multidrop = { headers = ["Delivered-To"], occurrence = 0 }',
+            "line 10: mailbox 'info': multidrop.occurrence: counts from 1",
+        ),
+    ],
+)
+def test_a_mailbox_that_leaves_open_who_gets_its_mail_is_refused(tmp_path: Path, who: str, said: str) -> None:
+    assert error(tmp_path, GATEWAY + MAILBOX + f"{who}\n" + HOME).startswith(said)
+
+
+def test_a_fallback_alone_is_enough(tmp_path: Path) -> None:
+    found = loaded(tmp_path, GATEWAY + MAILBOX + 'fallback = "office@example.com"\n' + HOME)
+    assert found.mailboxes[0].recipients == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (WHOLE + "[retrry]\n", "line 13: retrry: unknown key; did you mean 'retry'?"),
+        (
+            WHOLE.replace("[[mailbox]]", "[mailbox]"),
+            "line 5: mailbox: expected a list, found a table; write [[m",
+        ),
+        (WHOLE.replace(']]\nname = "info"\n', "]]\n"), "line 5: mailbox[1].name: is missing"),
+        (
+            WHOLE.replace('"info"\nhost', '"in fo"\nhost'),
+            "line 6: mailbox 'in fo': name: 'in fo' is not a name",
+        ),
+        (
+            WHOLE.replace('"info"\nhost', "7\nhost"),
+            "line 6: mailbox[1].name: expected a string, found an int",
+        ),
+        (WHOLE.replace('host = "pop.', 'host = "pop3://pop.'), "line 7: mailbox 'info': host: 'pop3://pop."),
+        (
+            WHOLE.replace('.example"\nuser', '.example:995"\nuser'),
+            "line 7: mailbox 'info': host: 'pop.provider",
+        ),
+        (WHOLE + MAILBOX + RECIPIENTS, "line 14: mailbox 'info': name: 'info' is already used"),
+        (
+            WHOLE + MAILBOX.replace('"info"\nhost', '"INFO"\nhost') + RECIPIENTS,
+            "line 14: mailbox 'INFO': name: 'INFO' is already used",
+        ),
+        (GATEWAY + MAILBOX + RECIPIENTS, "next_hop.home: is missing: without a [[route]]"),
+        (HOME, "gateway.postmaster: is missing: who shall hear of trouble?"),
+        (
+            GATEWAY.replace("postmaster@", "postmaster") + HOME,
+            "line 3: gateway.postmaster: 'postmasterexample.com' is not an address",
+        ),
+        (
+            GATEWAY.replace('["ex', '["@ex') + HOME,
+            "line 4: gateway.domains[1]: '@example.com' is not a domain",
+        ),
+        (GATEWAY.replace('["ex', '["*.ex') + HOME, "line 4: gateway.domains[1]: '*.example.com' is not a d"),
+        (GATEWAY.replace('["ex', '["bü') + HOME, "line 4: gateway.domains[1]: 'büample.com' is not ASCII"),
+        (WHOLE + "connections = 0\n", "line 13: next_hop.home.connections: expected at least 1"),
+        (WHOLE + "conections = 1\n", "line 13: next_hop.home.conections: unknown key; did you mean 'connec"),
+        (WHOLE + 'username = "u"\n', "line 11: next_hop.home.password: is missing: username is given"),
+        (WHOLE + 'password = "hunter2"\n', "line 11: next_hop.home.username: is missing: password is given"),
+        (
+            WHOLE + 'tls = "starttls"\n',
+            "line 13: next_hop.home.tls: expected one of required, opportunistic,",
+        ),
+        (WHOLE + 'tls = "none"\ntls_ca = "c"\n', "line 14: next_hop.home.tls_ca: has no meaning with tls ="),
+        (WHOLE + '[next_hop."a b"]\nhost = "h"\n', "line 13: next_hop.'a b': 'a b' is not a name"),
+        (
+            GATEWAY + '[next_hop]\nhost = "h"\n',
+            "line 6: next_hop.host: expected a table, found a string; write",
+        ),
+        (
+            WHOLE + '[[route]]\nrecipients = ["*"]\nnext_hop = "hoem"\n',
+            "line 15: route[1].next_hop: there is no next hop 'hoem'; did you mean 'home'?",
+        ),
+        (
+            WHOLE + '[[route]]\nrecipients = ["*"]\nnext_hop = "zzz"\n',
+            "line 15: route[1].next_hop: there is no next hop 'zzz'; the names here are home",
+        ),
+        (
+            WHOLE + '[[route]]\nsenders = ["*"]\nnext_hop = "home"\n[[route]]\nnext_hop = "home"\n',
+            "line 16: route[2].recipients: is missing: which mail is meant?",
+        ),
+        (
+            WHOLE + '[[route]]\nrecipients = ["info"]\nnext_hop = "home"\n',
+            "line 14: route[1].recipients[1]: 'info' is no address pattern",
+        ),
+        (
+            WHOLE + '[store]\nurl = "mysql://u:hunter2@h/d"\n',
+            'line 14: store.url: must begin with "sqlite:///" or',
+        ),
+        (WHOLE + '[store]\nurl = "mailgate.db"\n', 'line 14: store.url: must begin with "sqlite:///" or'),
+        (WHOLE + '[store]\nurl = "sqlite://"\n', "line 14: store.url: is a database in memory"),
+        (WHOLE + '[store]\nurl = "sqlite:///:memory:"\n', "line 14: store.url: is a database in memory"),
+        (WHOLE + '[store]\nurl = "sqlite://mail.db"\n', "line 14: store.url: lacks a slash"),
+        (
+            WHOLE + '[store]\nurl = "sqlite:///file:m?mode=memory"\n',
+            "line 14: store.url: is a database in mem",
+        ),
+        (WHOLE + '[store]\nurl = "sqlite:///file:m"\n', "line 14: store.url: write the path alone"),
+        (
+            WHOLE + '[store]\nurl = "postgresql+asyncpg://u:hunter2@h/d"\n',
+            "line 14: store.url: must use the driver psycopg",
+        ),
+        (WHOLE + '[store]\nin_flight = "1kB"\n', 'line 14: store.in_flight: is too little: at least "1MiB"'),
+        (WHOLE + '[retry]\ngive_up_after = "1m"\n', "line 14: retry.give_up_after: is shorter than first"),
+        (WHOLE + '[retry]\nfirst = "2h"\n', "line 13: retry.cap: is shorter than first"),
+        (WHOLE + '[retry]\nfirst = "0s"\n', 'line 14: retry.first: is too soon: at least "1s"'),
+        (WHOLE + '[retry]\nfirst = "5 minutes"\n', "line 14: retry.first: expected a duration such as"),
+        (WHOLE + '[retention]\ncontents = "9999d"\n', "line 14: retention.contents: '9999d' is too long"),
+        (WHOLE + '[listen]\naddress = "2500"\n', "line 14: listen.address: '2500' is not an address"),
+        (
+            WHOLE + '[listen]\naddress = ["a:1", "b:x"]\n',
+            "line 14: listen.address[2]: 'b:x' is not an address",
+        ),
+        (WHOLE + "[listen]\naddress = []\n", "line 14: listen.address: is empty"),
+        (
+            WHOLE + "[listen]\naddress = 25\n",
+            "line 14: listen.address: expected a string or a list, found an",
+        ),
+        (
+            WHOLE + '[listen]\nallow = ["0.0.0.0/0"]\n',
+            "line 14: listen.allow[1]: '0.0.0.0/0' would make an open",
+        ),
+        (
+            WHOLE + '[listen]\nallow = ["10.0.0.1/8"]\n',
+            "line 14: listen.allow[1]: '10.0.0.1/8' has bits beyond",
+        ),
+        (WHOLE + '[listen]\nallow = ["lan"]\n', "line 14: listen.allow[1]: 'lan' is not a network"),
+        (WHOLE + "[listen]\nallow = []\n", "line 14: listen.allow: is empty, and there are no users"),
+        (WHOLE + '[listen]\ntls_cert = "c"\n', "line 13: listen.tls_key: is missing: tls_cert is given"),
+        (
+            WHOLE + '[listen]\nusers = { a = "hunter2" }\n',
+            "line 13: listen.tls_cert: is missing: users can log",
+        ),
+        (
+            WHOLE + "[listen]\nusers = { a = 7 }\n",
+            "line 14: listen.users.a: expected a string or a table, found",
+        ),
+        (WHOLE + "[listen]\nmax_recipients = 9\n", "line 14: listen.max_recipients: expected at least 100"),
+        (WHOLE + '[[scanner]]\nkind = "clamd"\n', "line 13: scanner[1].address: is missing"),
+        (
+            WHOLE + '[[scanner]]\nkind = "clamd"\naddress = "h:0"\n',
+            "line 15: scanner[1].address: 'h:0' can't be connected to",
+        ),
+        (WHOLE + 'username = ""\npassword = "hunter2"\n', "line 13: next_hop.home.username: is empty"),
+        (WHOLE + 'username = "u"\npassword = ""\n', "line 14: next_hop.home.password: is empty"),
+        (
+            WHOLE + '[[scanner]]\nkind = "clamd"\naddress = "unix:"\n',
+            "line 15: scanner[1].address: 'unix:' lacks a path",
+        ),
+        (
+            WHOLE + '[[scanner]]\nkind = "clamd"\naddress = "h:1"\nthreshold = 5\n',
+            "line 16: scanner[1].threshold: has no meaning for clamd",
+        ),
+        (
+            WHOLE + '[[scanner]]\nkind = "spamd"\naddress = "h:1"\nthreshold = nan\n',
+            "line 16: scanner[1].threshold: expected a number that is finite",
+        ),
+    ],
+)
+def test_what_cannot_work_is_refused(tmp_path: Path, text: str, said: str) -> None:
+    assert error(tmp_path, text).startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        ("123", "password: expected a string or a table, found an integer"),
+        ('["hunter2"]', "password: expected a string or a table, found a list"),
+        ('""', "password: is empty"),
+        ('"hunter2\\nDELE 1"', "password: is empty or holds a line break"),
+        ('{ envv = "hunter2" }', "password.envv: unknown key; did you mean 'env'?"),
+        ("{ }", "password: expected exactly one of env, file, command"),
+        ('{ env = "A", file = "hunter2" }', "password: expected exactly one of env, file, command"),
+        ('{ env = "hunter2 " }', "password.env: is not the name of an environment variable"),
+        ('{ command = "echo \'hunter2" }', "password.command: can't be split into words: no closing quot"),
+        ('{ command = " " }', "password.command: names no program"),
+    ],
+)
+def test_a_wrong_secret_is_refused_without_showing_it(tmp_path: Path, written: str, said: str) -> None:
+    text = WHOLE.replace('"hunter2"', written)
+    assert error(tmp_path, text).startswith(f"line 9: mailbox 'info': {said}")
+
+
+def test_a_key_with_a_line_break_stays_on_one_line(tmp_path: Path) -> None:
+    assert error(tmp_path, WHOLE + '"a\\nb" = 1\n').startswith("line 11: next_hop.home.'a\\nb': unknown key")

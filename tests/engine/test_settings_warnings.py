@@ -1,0 +1,89 @@
+"""What is legal but doubtful is said, and what is sound is not."""
+
+from pathlib import Path
+
+import pytest
+
+from engine import settings
+from tests.engine.configurations import GATEWAY, HOME, WHOLE, loaded
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "doubts"),
+    [
+        ("", "", []),
+        ("gate.example.com", "gate", ["gateway.hostname: gate is no full name"]),
+        ("recipients", 'tls = "none"\nrecipients', ["mailbox 'info': tls = \"none\""]),
+        ("recipients", "tls_verify = false\nrecipients", ["mailbox 'info': tls_verify = false"]),
+        ("recipients", 'remove = "never"\nrecipients', ["mailbox 'info': remove = \"never\""]),
+        ("recipients", 'remove = "downloaded"\nrecipients', ["mailbox 'info': remove = \"downloaded\""]),
+        ("recipients", 'remove = "4d"\nrecipients', ["mailbox 'info': remove: may delete before"]),
+        ("recipients", 'remove = "5d"\nrecipients', []),
+        ("info@example.com", "info@other.example", ["mailbox 'info': info@other.example: no route"]),
+        (
+            "recipients",
+            'fallback = "a@other.example"\nrecipients',
+            ["mailbox 'info': a@other.example: no rou"],
+        ),
+        ("recipients", 'tls_ca = "absent.pem"\nrecipients', ["mailbox 'info': tls_ca: no such file"]),
+        ('"hunter2"', '{ file = "absent" }', ["mailbox 'info': password: no such file"]),
+        ("[next_hop.home]", '[next_hop.home]\ntls = "none"', ['next_hop.home: tls = "none"']),
+        (
+            "[next_hop.home]",
+            '[next_hop.home]\ntls = "required"\ntls_verify = false',
+            ["next_hop.home: tls_verify = false"],
+        ),
+        (
+            "[next_hop.home]",
+            '[next_hop.home]\nusername = "u"\npassword = { env = "P" }',
+            ['next_hop.home: tls = "opportunistic" with a password'],
+        ),
+        ("[next_hop.home]", '[next_hop.home]\non_unknown = "hold"', ["next_hop.home: on_unknown ="]),
+        (
+            "[next_hop",
+            '[[scanner]]\nkind = "clamd"\naddress = "h:1"\non_found = "tag"\non_error = "pass"\n[next_hop',
+            ["scanner[1]: on_error", "scanner[1]: on_found"],
+        ),
+        (
+            "[next_hop",
+            '[[route]]\nrecipients = ["*@x.example"]\nnext_hop = "home"\n[next_hop',
+            ["mailbox 'info': info@example.com: no route"],
+        ),
+        (
+            "[next_hop",
+            '[[route]]\nusers = ["a"]\nnext_hop = "home"\n[next_hop',
+            ["mailbox 'info': info@example.com: no route"],
+        ),
+        ("[next_hop", '[[route]]\nsenders = ["*"]\nnext_hop = "home"\n[next_hop', []),
+    ],
+)
+def test_what_is_legal_but_doubtful_is_warned_of(
+    tmp_path: Path, old: str, new: str, doubts: list[str]
+) -> None:
+    found = loaded(tmp_path, WHOLE.replace(old, new, 1))
+    found.path.chmod(0o600)
+    warned = settings.warnings(found)
+    assert len(warned) == len(doubts), warned
+    for warning, doubt in zip(warned, doubts, strict=True):
+        assert warning.startswith(doubt)
+        assert "\n" not in warning
+
+
+def test_a_password_in_a_file_that_all_may_read_is_warned_of(tmp_path: Path) -> None:
+    found = loaded(tmp_path, WHOLE)
+    found.path.chmod(0o644)
+    assert [text.split(",")[0] for text in settings.warnings(found)] == ["a password is written in this file"]
+
+
+def test_nothing_to_do_is_warned_of(tmp_path: Path) -> None:
+    assert settings.warnings(loaded(tmp_path, GATEWAY + HOME)) == (
+        "there is no [[mailbox]] and no [listen]: no mail will come in",
+    )
+
+
+def test_a_server_on_this_machine_needs_no_tls(tmp_path: Path) -> None:
+    text = WHOLE.replace("pop.provider.example", "localhost").replace("exchange.example.local", "127.0.0.1")
+    text = text.replace("recipients", 'tls = "none"\nrecipients') + 'tls = "none"\n'
+    found = loaded(tmp_path, text)
+    found.path.chmod(0o600)
+    assert settings.warnings(found) == ()

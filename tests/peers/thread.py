@@ -1,0 +1,64 @@
+"""A peer in a thread with an event loop of its own: for synchronous tests and for tests with child processes.
+
+`with PeerThread(peer) as port:` starts the peer and stops it at the end; an error inside a conversation is
+raised there. Read the peer's ledgers from the test's thread and wait with `peer.wait_until`.
+"""
+
+import asyncio
+import threading
+from collections.abc import Coroutine
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from cli.stand_ins import LoopbackServer
+
+# Starting and stopping a loopback server takes milliseconds; this only ends a hung test.
+CALL_SECONDS = 30.0
+
+Answer = TypeVar("Answer")
+
+
+class PeerThread:
+    """Owns the thread and the loop; the peer runs in it."""
+
+    def __init__(self, peer: LoopbackServer) -> None:
+        self._peer = peer
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="peer", daemon=True)
+        self.port = 0
+
+    def __enter__(self) -> int:
+        self.open()
+        return self.port
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def open(self) -> Self:
+        """Start the thread and the peer; `port` is set."""
+        self._thread.start()
+        self.port = self.run(self._peer.start())
+        return self
+
+    def close(self) -> None:
+        """Stop the peer and the thread. Raises the first error of a conversation."""
+        try:
+            self.run(self._peer.stop())
+        finally:
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join(CALL_SECONDS)
+            self._loop.close()
+
+    def run(self, call: Coroutine[Any, Any, Answer]) -> Answer:
+        """Run a coroutine on the peer's loop and wait for its answer."""
+        return asyncio.run_coroutine_threadsafe(call, self._loop).result(CALL_SECONDS)
+
+    def go_away(self) -> None:
+        """Stop listening and cut every conversation, as a machine that is switched off."""
+        self.run(self._peer.stop())
+
+    def come_back(self) -> None:
+        """Listen again, on the same port."""
+        self.run(self._peer.start(self.port))
