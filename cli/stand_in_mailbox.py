@@ -162,8 +162,10 @@ class _Session:
         return [message for message in numbered if message[0] not in self._marked]
 
     def _octets(self, argument: str) -> bytes | None:
-        wanted = number_of(argument)
-        return next((octets for number, _, octets in self._left() if number == wanted), None)
+        assert self._listing is not None
+        number = number_of(argument)
+        known = 0 < number <= len(self._listing) and number not in self._marked
+        return self._listing[number - 1][1] if known else None
 
 
 def top_of(octets: bytes, body_lines: int) -> bytes:

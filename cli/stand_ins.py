@@ -12,6 +12,7 @@ import asyncio
 import ssl
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from typing import cast
 
 # SASL tokens make long lines (RFC 4954 allows 12,288 octets); anything longer is no command.
 LINE_LIMIT_OCTETS = 65_536
@@ -43,7 +44,10 @@ class Conversation(asyncio.Protocol):
     """One client's connection: octets in by line or by final dot, octets out with backpressure."""
 
     def __init__(self, opened: Callable[["Conversation"], None], *, held: bool = False) -> None:
-        """`held` leaves the first octets unread until `start_tls`: they are the client's TLS greeting."""
+        """`held` leaves the first octets unread until `start_tls`: they are the client's TLS greeting.
+
+        Only asyncio's own loop can hold from the start; uvloop may have read by then.
+        """
         self.gone = asyncio.Event()
         self.lost = asyncio.Event()
         self.thrown_away_octets = 0
@@ -67,10 +71,9 @@ class Conversation(asyncio.Protocol):
         return self._transport.get_extra_info("ssl_object") is not None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)  # by its methods alone: uvloop has its own class
         if self._held:
-            transport.pause_reading()
+            self._transport.pause_reading()
         self._opened(self)
 
     def data_received(self, data: bytes) -> None:

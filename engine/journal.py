@@ -15,11 +15,11 @@ from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine
-from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import SQLAlchemyError
 
 from engine import seams
 from store import log
-from store.database import first_line, write_transaction
+from store.database import unreachable, write_transaction
 from store.errors import StoreError, StoreUnreachable
 from store.log import Unit
 
@@ -120,20 +120,17 @@ class Journal:
                 refusals = log.append(connection, [entry.unit for entry in units if entry.unit is not None])
                 _reached("before-commit", names)
             _reached("after-commit", names)
-        except OperationalError as error:
-            self._disconnect()
-            raise StoreUnreachable(f"the store refuses to write: {first_line(error)}") from error
-        except DBAPIError as error:
-            if error.connection_invalidated:
+        except Exception as error:
+            if trouble := unreachable(self._engine, error):
                 self._disconnect()
-                raise StoreUnreachable(f"the store has gone away: {first_line(error)}") from error
+                raise trouble from error
             raise
         for entry, refusal in zip(units, refusals, strict=True):
             entry.error = refusal
 
     def _connected(self) -> Connection:
         if self._connection is None:
-            self._connection = self._engine.connect()
+            self._connection = self._engine.connect().execution_options(mailgate_write=True)
         return self._connection
 
     def _disconnect(self) -> None:

@@ -234,10 +234,8 @@ class Poll:
                     found.add(one)
             for one in difference.vanished:
                 found.add(one)
-            for offer in wanted:
-                if offer.uidl:
-                    for one in queries.gone(connection, mailbox, offer.uidl):
-                        found.add(one)
+            for one in queries.gone(connection, mailbox, [offer.uidl for offer in wanted if offer.uidl]):
+                found.add(one)
             return found
 
         recognised: _Recognised = await self._read(gather)

@@ -19,7 +19,6 @@ from store import agenda
 from store.database import sqlite_file, writing
 from store.errors import StoreError
 
-
 GATEWAY_KEY = 0x6761746577617921  # Postgres: shared by every gateway on the store
 
 

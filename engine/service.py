@@ -245,7 +245,7 @@ class Gateway:
         )
 
     def _read(self, function: Callable[[Connection], Any]) -> Any:
-        with reachable(), reading(self._engine) as connection:
+        with reachable(self._engine), reading(self._engine) as connection:
             return function(connection)
 
 

@@ -39,6 +39,10 @@ Read = Callable[[Callable[[Connection], T]], Awaitable[T]]
 
 LIVES_LIMIT = 4_096  # messages worked on at once; each is some kilobytes without its octets
 CLAIM_SIZE = 200  # at once from one lane: a few commits' worth
+# Attempts per connection: while one is under way, the next ones' `attempted` become durable, in one commit. A crash leaves
+# these as outcome-unknown though nothing was sent; where such are held for a person, each must be worth the look.
+AHEAD = 4
+AHEAD_WHERE_HELD = 1
 LOOK_EVERY_SECONDS = 1.0  # for what became due, or was put there by another process
 STORE_RETRY_SECONDS = 1.0
 
@@ -110,7 +114,8 @@ class Worker:
         """Work until cancelled."""
         async with asyncio.TaskGroup() as group:
             for hop in self._hops.values():
-                for _ in range(hop.connections):
+                held = self._policy.hops[hop.name].on_unknown == "hold"
+                for _ in range(hop.connections * (AHEAD_WHERE_HELD if held else AHEAD)):
                     group.create_task(self._serve(hop))
             group.create_task(self._renew())
             group.create_task(self._look())
@@ -422,6 +427,10 @@ class Worker:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             logger.error("a step broke: %s", error, exc_info=error)
+
+
+async def _before_dot() -> None:
+    seams.reached("before-dot")
 
 
 def remember(hops: Mapping[str, Hop], connection: Connection) -> None:

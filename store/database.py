@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
-from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool, QueuePool
 
 from store.errors import StoreError, StoreUnreachable
@@ -58,19 +58,26 @@ def sqlite_file(engine: Engine) -> Path | None:
 
 
 @contextmanager
-def reachable() -> Iterator[None]:
+def reachable(engine: Engine) -> Iterator[None]:
     """Turn a database's refusal into StoreUnreachable, in one line and without the password."""
     try:
         yield
-    except OperationalError as error:
-        raise StoreUnreachable(f"the store can't be reached: {first_line(error)}") from error
     except DBAPIError as error:
-        if error.connection_invalidated:
-            raise StoreUnreachable(f"the store has gone away: {first_line(error)}") from error
+        if trouble := unreachable(engine, error):
+            raise trouble from error
         raise
 
 
-def first_line(error: SQLAlchemyError) -> str:
+def unreachable(engine: Engine, error: Exception) -> StoreUnreachable | None:
+    """Return what to say of an error that is the database's own trouble (full, locked, gone), None for any other."""
+    driver = engine.dialect.loaded_dbapi
+    origin = getattr(error, "orig", None) or error
+    if not isinstance(origin, (driver.OperationalError, driver.InterfaceError)):
+        return None
+    return StoreUnreachable(f"the store can't be used: {first_line(error)}")
+
+
+def first_line(error: Exception) -> str:
     """Return what the driver said, without the statement and its parameters."""
     origin = getattr(error, "orig", None) or error
     return str(origin).strip().splitlines()[0] if str(origin).strip() else type(origin).__name__
@@ -86,7 +93,8 @@ def writing(engine: Engine) -> Iterator[Connection]:
 @contextmanager
 def write_transaction(connection: Connection) -> Iterator[Connection]:
     """Run one write transaction on a connection, under the append lock."""
-    marked = connection.execution_options(mailgate_write=True)
+    writes = connection.get_execution_options().get("mailgate_write", False)
+    marked = connection if writes else connection.execution_options(mailgate_write=True)
     with marked.begin():
         if marked.dialect.name == "postgresql":
             # A statement of its own: the next one must see a snapshot taken after the lock.

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple, cast
 
-from sqlalchemy import Connection, bindparam, func, insert, select, tuple_
+from sqlalchemy import Connection, bindparam, insert, select, tuple_
 
 from store import agenda, projections
 from store.chain import GENESIS, SALT_OCTETS, digest, link
@@ -23,7 +23,7 @@ from store.errors import Conflict, LeaseLost, StoreError
 from store.events import MAILBOX_PREFIX, Event, MailboxEvent, MessageEvent
 from store.life import Mailbox, Message, evolve, evolve_mailbox, fold, fold_mailbox
 from store.schema import contents, events, from_microseconds, microseconds
-from store.statement import Lookup, Statement
+from store.statement import Lookup, Statement, scalar
 
 READ_BATCH = 1_000  # rows fetched at a time when walking the log: memory stays constant
 LARGE_OCTETS = 256 * 1024
@@ -151,7 +151,7 @@ def streams(connection: Connection) -> Iterator[tuple[str, list[Recorded]]]:
 
 def last_position(connection: Connection) -> int:
     """Return the position of the newest event, 0 for an empty log."""
-    return connection.scalar(select(func.coalesce(func.max(events.c.position), 0))) or 0
+    return int(scalar(connection, "SELECT coalesce(max(position), 0) FROM events"))
 
 
 _COLUMNS = (

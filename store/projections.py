@@ -38,8 +38,17 @@ from store.events import (
     RemovedFromSource,
 )
 from store.life import Mailbox, Message, Recipient
-from store.schema import Utc, mailboxes, messages, microseconds, next_hops, recipients, uidls
-from store.statement import Statement
+from store.schema import (
+    Utc,
+    from_microseconds,
+    mailboxes,
+    messages,
+    microseconds,
+    next_hops,
+    recipients,
+    uidls,
+)
+from store.statement import Lookup, Statement
 
 UIDL_DIGEST_OCTETS = 16  # enough to tell UIDLs of one mailbox apart; the whole one is compared after
 
@@ -177,6 +186,14 @@ _FORGET = Statement(
 )
 
 
+_COLUMNS = ", ".join(f"h.{name}" for name in next_hops.c.keys())  # noqa: SIM118 - a column collection is no dict
+_HOP = Lookup(
+    sqlite=f"SELECT {_COLUMNS} FROM json_each(:wanted) w JOIN next_hops h ON h.name = w.value",  # noqa: S608
+    postgres=f"SELECT {_COLUMNS} FROM jsonb_array_elements_text(%(wanted)s::jsonb) w"  # noqa: S608
+    " JOIN next_hops h ON h.name = w",
+)
+
+
 def _time(at: datetime | None) -> int | None:
     return None if at is None else microseconds(at)
 
@@ -262,17 +279,18 @@ def _uidl(position: int, number: int, stream: str | None, mailbox: str, uidl: st
 def _hop_up(row: Row, at: datetime) -> Row:
     if row["failures"] == 0:
         return row
-    return row | {"failures": 0, "since": at, "probe_at": None, "reply": None}
+    return row | {"failures": 0, "since": microseconds(at), "probe_at": None, "reply": None}
 
 
 def _hop_down(row: Row, event: Deferred, at: datetime) -> Row:
-    if row["failures"] and row["probe_at"] == event.retry_at:
+    probe_at = microseconds(event.retry_at)
+    if row["failures"] and row["probe_at"] == probe_at:
         return row  # another message of the same failure
-    since = row["since"] if row["failures"] else at
+    since = row["since"] if row["failures"] else microseconds(at)
     return row | {
         "failures": row["failures"] + 1,
         "since": since,
-        "probe_at": event.retry_at,
+        "probe_at": probe_at,
         "reply": _optional(event.reply),
     }
 
@@ -283,15 +301,22 @@ def _hop_limit(row: Row, limit_octets: int) -> Row:
 
 
 def _write_hop(connection: Connection, name: str, changes: list[Callable[[Row], Row]]) -> None:
-    found = connection.execute(select(next_hops).where(next_hops.c.name == name)).mappings().first()
-    before: Row = dict(found) if found else _new_hop(name)
+    found = _HOP.rows(connection, [name])
+    before: Row = dict(zip(next_hops.c.keys(), found[0], strict=True)) if found else _new_hop(name)
     after = before
     for change in changes:
         after = change(after)
-    if found is None:
-        connection.execute(insert(next_hops), after)
+    if not found:
+        connection.execute(insert(next_hops), _with_times(after))
     elif after != before:
-        connection.execute(update(next_hops).where(next_hops.c.name == name).values(after))
+        connection.execute(update(next_hops).where(next_hops.c.name == name).values(_with_times(after)))
+
+
+def _with_times(row: Row) -> Row:
+    """Rows come from the driver with microseconds, and go to SQLAlchemy as times."""
+    return {
+        k: from_microseconds(v) if k in ("since", "probe_at") and v is not None else v for k, v in row.items()
+    }
 
 
 def _new_hop(name: str) -> Row:

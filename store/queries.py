@@ -29,6 +29,7 @@ from store.schema import (
 )
 
 PAGE = 50
+PARAMETERS = 500  # of one statement; SQLite's limit is larger
 
 Json = dict[str, Any]
 
@@ -151,15 +152,16 @@ def present(connection: Connection, mailbox: str) -> list[Known]:
     return [_known(row) for row in connection.execute(found.order_by(uidls.c.position, uidls.c.number))]
 
 
-def gone(connection: Connection, mailbox: str, uidl: bytes) -> list[Known]:
-    """Return what once had this UIDL and has left the mailbox, newest first."""
-    found = _KNOWN.where(
-        uidls.c.mailbox == mailbox,
-        uidls.c.digest == uidl_digest(uidl),
-        uidls.c.uidl == uidl,
-        uidls.c.gone.is_(True),
-    )
-    return [_known(row) for row in connection.execute(found.order_by(uidls.c.position.desc()))]
+def gone(connection: Connection, mailbox: str, names: Sequence[bytes]) -> list[Known]:
+    """Return what once had one of these UIDLs and has left the mailbox, newest first."""
+    asked = set(names)
+    found: list[Known] = []
+    digests = [uidl_digest(uidl) for uidl in asked]
+    for start in range(0, len(digests), PARAMETERS):
+        some = digests[start : start + PARAMETERS]
+        query = _KNOWN.where(uidls.c.mailbox == mailbox, uidls.c.digest.in_(some), uidls.c.gone.is_(True))
+        found += (_known(row) for row in connection.execute(query.order_by(uidls.c.position.desc())))
+    return [one for one in found if one.uidl in asked]
 
 
 _KNOWN: Select[Any] = select(

@@ -1,0 +1,1 @@
+"""The only sockets of the engine: POP3 mailboxes and SMTP next hops behind the ports."""

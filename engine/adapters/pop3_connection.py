@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from typing import Final
+from typing import Final, cast
 
 from engine.adapters import pop3_trouble
 from engine.adapters.pop3_access import MailboxAccess
@@ -136,7 +136,7 @@ class Pop3Connection(asyncio.Protocol):
     # What the loop calls.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
+        transport = cast("asyncio.Transport", transport)  # uvloop has its own kind
         self._transport = transport
         self._heard_at = self._loop.time()
         self._look()

@@ -1,0 +1,1 @@
+"""Protocols without sockets: octets in, happenings out. Imports nothing of ours."""

@@ -93,7 +93,10 @@ class FaultyServer(LoopbackServer):
         self._waiters: list[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = []
 
     def fault(self, stage: str, action: str, **options: Any) -> Fault:
-        """Add a rule; `options` are the fields of Fault. Earlier rules go first. Raises ValueError."""
+        """Add a rule; `options` are the fields of Fault. Earlier rules go first. Raises ValueError.
+
+        Add it before the client can reach the stage: "content" comes with the answer to DATA, not after it.
+        """
         if action not in self._actions.get(stage, frozenset()):
             known = ", ".join(sorted(self._actions.get(stage, self._actions.keys())))
             raise ValueError(f"no fault {action!r} at stage {stage!r}; there are: {known}")
@@ -110,7 +113,8 @@ class FaultyServer(LoopbackServer):
     def on(self, stage: str, hook: Hook) -> None:
         """Call `hook` whenever the stage is reached, on the peer's loop, before any fault or answer.
 
-        The stage `X-answered` is reached when the answer to X has been handed to the system. A hook that
+        The stage `X-answered` is reached when the answer to X has been handed to the system: the client may
+        by then have said more, which the peer carries out even if the hook kills the client. A hook that
         blocks (to wait for the end of a child it killed) holds up the whole peer, as it should.
         """
         if stage not in self._hook_stages:

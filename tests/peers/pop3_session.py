@@ -297,5 +297,6 @@ class Pop3Session:
         return [pair for pair in enumerate(self.listing, 1) if pair[0] not in self.marked]
 
     def _message(self, argument: str) -> PeerMessage | None:
-        wanted = number_of(argument)
-        return next((message for number, message in self._left() if number == wanted), None)
+        number = number_of(argument)
+        known = 0 < number <= len(self.listing) and number not in self.marked
+        return self.listing[number - 1] if known else None

@@ -484,8 +484,9 @@ def test_a_late_answer_nobody_waits_for_leaves_the_message_taken() -> None:
 
 
 def test_drop_amid_the_content_takes_nothing() -> None:
-    with reaching("dot") as (peer, client, _):
+    with running() as (peer, port), greeted(port) as client:
         peer.fault("content", "drop", octets=4)
+        open_data(client)
         client.say(b"Subj")
         assert client.rest() == b""
         assert peer.ledger == []

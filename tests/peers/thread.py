@@ -23,7 +23,8 @@ class PeerThread:
 
     def __init__(self, peer: LoopbackServer) -> None:
         self._peer = peer
-        self._loop = asyncio.new_event_loop()
+        # asyncio's own loop whatever the policy: uvloop cannot hold back reading until TLS begins.
+        self._loop = asyncio.SelectorEventLoop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="peer", daemon=True)
         self.port = 0
 

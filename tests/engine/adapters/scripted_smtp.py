@@ -150,7 +150,12 @@ class ScriptedServer:
                 return
             if verb == "QUIT":
                 return
-            if verb == "STARTTLS" and reply.startswith("220") and self.starttls is not None:
+            if verb == "STARTTLS" and reply.startswith("220") and self.starttls is None:
+                await connection.more()
+                connection.writer.write(b"this is not TLS\r\n")
+                await connection.writer.drain()
+                return
+            if verb == "STARTTLS" and reply.startswith("220"):
                 await connection.writer.start_tls(self.starttls)
                 secure = True
             elif verb == "MAIL":

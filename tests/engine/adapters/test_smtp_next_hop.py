@@ -4,12 +4,11 @@ import asyncio
 import hashlib
 import socket
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP as AiosmtpdSession
 from aiosmtpd.smtp import AuthResult, Envelope, Session
 
@@ -437,11 +436,10 @@ async def test_a_connection_lost_while_before_dot_runs_sends_no_dot_and_is_no_ri
 async def test_each_silence_before_the_dot_ends_by_its_own_time_out(stage, field, extensions):
     timeouts = NextHopTimeouts(**{field: SOON_SECONDS})
     async with ScriptedServer(extensions) as server, next_hop(server.port, timeouts=timeouts) as hop:
-        server.on(stage, SILENCE)
-        if extensions is EXTENSIONS:
-            # Whoever pipelines must not take the next reply for the missing one.
-            for later in ("RCPT", "DATA"):
-                server.on(later, SILENCE)
+        stages = ["MAIL", "RCPT", "DATA"]
+        # Whoever pipelines gets no later reply either, which would be taken for the missing one.
+        for silent in stages[stages.index(stage) :]:
+            server.on(silent, SILENCE)
         answer = only(await handed_over(hop))
         assert (answer.code, answer.scope) == (421, "next-hop")
         assert answer.text.endswith(f"waiting for {stage}")
@@ -452,7 +450,7 @@ async def test_a_server_that_stops_reading_ends_by_the_data_block_time_out():
     durable = Durable()
     async with ScriptedServer() as server, next_hop(server.port, timeouts=timeouts) as hop:
         server.reading.clear()
-        outcome = await hop.hand_over(transaction(content=b"x" * 70 + b"\r\n" * 32_000_000), durable)
+        outcome = await hop.hand_over(transaction(content=(b"x" * 62 + b"\r\n") * 500_000), durable)
         assert codes(outcome) == [421]
         assert durable.calls == 0
 
@@ -760,13 +758,13 @@ async def test_opportunistic_tls_does_without_where_it_is_not_offered():
         assert (codes(outcome), outcome.tls) == ([250], "none")
 
 
-@pytest.mark.parametrize("way", ["454 4.7.0 no certificate today", b"220 go on\r\nnot TLS at all\r\n", DROP])
+@pytest.mark.parametrize("way", ["454 4.7.0 no certificate today", "220 but no TLS follows", DROP])
 async def test_opportunistic_tls_that_fails_goes_on_in_clear_text_on_a_new_connection(way):
     async with (
         ScriptedServer(starttls=server_context()) as server,
         next_hop(server.port, tls="opportunistic") as hop,
     ):
-        if isinstance(way, bytes):
+        if way.startswith("220"):
             server.starttls = None
             server.extensions = (*EXTENSIONS, "STARTTLS")
         server.on("STARTTLS", way)
@@ -826,12 +824,14 @@ async def test_a_password_that_cannot_be_read_is_told_without_details(error, sai
     async def no_secret() -> str:
         raise error
 
-    async with ScriptedServer((*EXTENSIONS, "AUTH PLAIN")) as server:
-        async with next_hop(server.port, username="gate", secret=no_secret) as hop:
-            answer = only(await handed_over(hop))
-            assert answer.code == 421
-            assert said in answer.text
-            assert "hunter2" not in answer.text
+    async with (
+        ScriptedServer((*EXTENSIONS, "AUTH PLAIN")) as server,
+        next_hop(server.port, username="gate", secret=no_secret) as hop,
+    ):
+        answer = only(await handed_over(hop))
+        assert answer.code == 421
+        assert said in answer.text
+        assert "hunter2" not in answer.text
 
 
 def test_the_secret_is_not_shown():
@@ -933,24 +933,32 @@ class Keeper:
 
 
 def right_password(server: Any, session: Any, envelope: Any, mechanism: str, data: Any) -> AuthResult:
-    return AuthResult(success=data.login == b"gate" and data.password == b"hunter2-secret")
+    right = data.login == b"gate" and data.password == b"hunter2-secret"
+    return AuthResult(success=right, handled=right)
 
 
-@contextmanager
-def aiosmtpd_server(**options: Any) -> Iterator[tuple[int, Keeper]]:
-    keeper = Keeper()
-    controller = Controller(keeper, hostname="127.0.0.1", port=0, ready_timeout=20.0, **options)
-    controller.start()
+@asynccontextmanager
+async def aiosmtpd_server(**options: Any) -> AsyncIterator[tuple[int, Keeper]]:
+    keeper, loop = Keeper(), asyncio.get_running_loop()
+    sessions: list[AiosmtpdSession] = []
+
+    def session() -> AiosmtpdSession:
+        sessions.append(AiosmtpdSession(keeper, hostname="home.example", loop=loop, **options))
+        return sessions[-1]
+
+    server = await loop.create_server(session, "127.0.0.1", 0)
     try:
-        assert controller.server is not None
-        yield controller.server.sockets[0].getsockname()[1], keeper
+        yield server.sockets[0].getsockname()[1], keeper
     finally:
-        controller.stop()
+        server.close()
+        for each in sessions:
+            if each.transport is not None:
+                each.transport.abort()
 
 
 async def test_aiosmtpd_gets_the_octets_as_they_are():
     content = "Subject: Käse\r\n\r\n.dot\r\n..\r\n\r\nend".encode()
-    with aiosmtpd_server(decode_data=False, enable_SMTPUTF8=True) as (port, keeper):
+    async with aiosmtpd_server(decode_data=False, enable_SMTPUTF8=True) as (port, keeper):
         async with next_hop(port) as hop:
             outcome = await handed_over(hop, "jörg@example.org", "you@example.org", content=content)
             assert codes(outcome) == [250, 250]
@@ -971,7 +979,7 @@ async def test_aiosmtpd_with_starttls_and_authentication(password, tmp_path):
         "auth_required": True,
         "authenticator": right_password,
     }
-    with aiosmtpd_server(**options) as (port, keeper):
+    async with aiosmtpd_server(**options) as (port, keeper):
         access = {"tls": "required", "tls_ca": str(write_certificate(tmp_path)), "username": "gate"}
         async with next_hop(port, secret=reveal, **access) as hop:
             outcome = await handed_over(hop)

@@ -1,0 +1,200 @@
+"""The command line: `mailgate [--config FILE] COMMAND …`.
+
+Owns which commands there are and where they live, and what a person sees when something goes wrong: one line, never
+a traceback. A command's module is imported only when that command is called, so that `mailgate run` starts fast and
+`mailgate --help` at once.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from importlib import import_module
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+from cli import context
+from cli.context import Failure, Misuse
+from store.errors import Conflict, Damaged, LeaseLost, StoreError
+
+TRACEBACK = "MAILGATE_TRACEBACK"
+PROGRAM = "mailgate"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a command lives, and its line in the list of commands."""
+
+    module: str
+    attribute: str
+    help: str
+
+
+SECTIONS: Mapping[str, Mapping[str, Place]] = {
+    "The gateway": {
+        "init": Place("cli.init", "init", "Write a commented mailgate.toml to start from."),
+        "check": Place("cli.check", "check", "Validate the configuration; --connect tries it out."),
+        "run": Place("cli.run", "run", "Fetch and deliver until stopped; --once: one round."),
+        "demo": Place("cli.demo", "demo", "See the whole life of some sample mail on this machine."),
+    },
+    "Where is it, and why": {
+        "list": Place("cli.message", "list_messages", "Find messages."),
+        "show": Place("cli.message", "show", "Show one message's life, event by event."),
+        "explain": Place("cli.explain", "explain", "Say why a message is where it is, and what comes next."),
+        "raw": Place("cli.message", "raw", "Print a message's octets."),
+        "events": Place("cli.log", "events", "Print the log; --follow goes on as it grows."),
+        "queue": Place("cli.queue", "queue", "Show what is open, by next hop and by age."),
+    },
+    "Setting things right": {
+        "mailbox": Place("cli.mailbox", "app", "Health of each mailbox; poll now; adopt what is there."),
+        "route": Place("cli.route", "route", "Say who would get a message, by which rule, sent where."),
+        "db": Place("cli.db", "app", "Schema, read tables, backup."),
+    },
+}
+PLACES = {name: place for section in SECTIONS.values() for name, place in section.items()}
+
+
+class Commands(TyperGroup):
+    """The commands, each loaded when it is called and not before."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Return the names, in the order of the help."""
+        return list(PLACES)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """Return a stand-in that knows its name and help: enough to be listed and completed."""
+        place = PLACES.get(cmd_name)
+        return None if place is None else TyperCommand(name=cmd_name, help=place.help)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Return the name, the real command, and its arguments."""
+        name, *rest = args
+        if name in PLACES:
+            return name, _loaded(name), rest
+        if ctx.resilient_parsing:  # completing a line that isn't right yet
+            return None, None, rest
+        raise Misuse(f"there is no command {name!r}{nearest(name, PLACES)}")
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Write the commands in their sections."""
+        for title, section in SECTIONS.items():
+            with formatter.section(title):
+                formatter.write_dl([(name, place.help) for name, place in section.items()])
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run a command. Raises ReaderGone where nobody reads what it writes."""
+        try:
+            answer = super().invoke(ctx)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            raise ReaderGone from None
+        else:
+            return answer
+
+
+class ReaderGone(Exception):
+    """Whoever read our output has stopped reading, as `head` does."""
+
+
+app = typer.Typer(cls=Commands, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)
+
+
+def nearest(word: str, known: Any) -> str:
+    """Return a suggestion to put behind an error, "" where nothing is like the word."""
+    found = get_close_matches(word, list(known), n=1)
+    return f": did you mean {found[0]!r}?" if found else ""
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print(f"{PROGRAM} {version(PROGRAM)}")  # noqa: T201
+        raise typer.Exit
+
+
+@app.callback()
+def _frame(
+    config: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="The configuration; else $MAILGATE_CONFIG, ./mailgate.toml, /etc/mailgate/mailgate.toml.",
+        ),
+    ] = None,
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_version, help="Print the version.")
+    ] = False,
+) -> None:
+    """Fetch mail from POP3 mailboxes, relay it to your own server, and tell the life of every message."""
+    context.name_configuration(config)
+
+
+def main() -> int:
+    """Run the command line; returns the exit code. A command's own answer counts where it is a number."""
+    try:
+        answer = typer.main.get_command(app)(standalone_mode=False, prog_name=PROGRAM)
+    except Failure as failure:
+        return _said(str(failure), failure.code)
+    except StoreError as error:
+        bad_news = isinstance(error, Damaged | Conflict | LeaseLost)
+        return _said(str(error), context.EXIT_BAD_NEWS if bad_news else context.EXIT_STORE)
+    except ReaderGone:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still buffered goes nowhere
+        return context.EXIT_READER_GONE
+    except typer.Abort:
+        return context.EXIT_INTERRUPTED
+    except Exception as error:  # noqa: BLE001  # no traceback ever reaches a person who did not ask for it
+        return _unexpected(error)
+    return answer if isinstance(answer, int) else context.EXIT_DONE
+
+
+def _loaded(name: str) -> Any:
+    """Import a command: a function is one command, a Typer app a group of them."""
+    place = PLACES[name]
+    found = getattr(import_module(place.module), place.attribute)
+    if isinstance(found, typer.Typer):
+        found.info.name = name
+        return typer.main.get_group(found)
+    alone = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+    alone.command(name)(found)
+    return typer.main.get_command(alone)
+
+
+def _unexpected(error: Exception) -> int:
+    """Say what typer found wrong with the arguments, or what we did not foresee."""
+    if hasattr(error, "format_message"):
+        return _misused(error)
+    if os.environ.get(TRACEBACK):
+        traceback.print_exception(error)
+    if isinstance(error, OSError) and error.strerror:
+        file = f"{error.filename}: " if error.filename else ""
+        return _said(f"{file}{error.strerror}", context.EXIT_BAD_NEWS)
+    what = f"{type(error).__name__}: {error}".splitlines()[0]
+    return _said(f"an error in mailgate itself: {what} ({TRACEBACK}=1 shows where)", context.EXIT_DEFECT)
+
+
+def _misused(error: Any) -> int:
+    """An error of typer's, or its way of printing help."""
+    asked = getattr(error, "ctx", None)
+    if type(error).__name__ == "NoArgsIsHelpError":
+        print(error.format_message())  # noqa: T201
+        return context.EXIT_DONE
+    text = " ".join(error.format_message().split()).rstrip(".")
+    hint = f" (try '{asked.command_path} --help')" if asked is not None else ""
+    return _said(text[:1].lower() + text[1:] + hint, context.EXIT_USAGE)
+
+
+def _said(text: str, code: int) -> int:
+    print(f"{PROGRAM}: {text}", file=sys.stderr)  # noqa: T201
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

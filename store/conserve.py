@@ -1,0 +1,88 @@
+"""Does everything add up? Each message accepted has, for each recipient, exactly one fate, or is open and will be looked at.
+
+Reads the whole store in constant memory and yields what does not add up, one line each; nothing yielded is the proof.
+What a mailbox lists right now is compared elsewhere: this is about what is on record.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, select
+
+from store import log
+from store.events import MAILBOX_PREFIX, Failed, MessageEvent
+from store.life import FATES, Message, evolve
+from store.log import Recorded
+from store.schema import agenda, contents, messages
+
+
+@dataclass(slots=True)
+class Count:
+    """What was looked at."""
+
+    messages: int = 0
+    recipients: int = 0
+    open: int = 0
+    unknown_attempts: int = 0  # possible duplicates, each named in its message's log
+    problems: int = 0
+
+
+def check(connection: Connection, count: Count) -> Iterator[str]:
+    """Yield every discrepancy in the store, and add up in `count` what was seen."""
+    for stream, recorded in log.streams(connection):
+        if stream.startswith(MAILBOX_PREFIX):
+            continue
+        count.messages += 1
+        for problem in _check_message(connection, stream, recorded, count):
+            count.problems += 1
+            yield f"{stream}: {problem}"
+
+
+def _check_message(
+    connection: Connection, stream: str, recorded: list[Recorded], count: Count
+) -> Iterator[str]:
+    if [r.revision for r in recorded] != list(range(len(recorded))):
+        yield "its revisions have a hole"
+    message: Message | None = None
+    for one in recorded:
+        before = message
+        assert isinstance(one.event, MessageEvent)
+        message = evolve(before, stream, one.event, one.at)
+        yield from _undone_fates(before, message)
+    assert message is not None
+    count.recipients += len(message.recipients)
+    count.unknown_attempts += sum(r.unknown_attempts for r in message.recipients)
+    count.open += message.open
+    yield from _standing(connection, message, recorded[0].position)
+
+
+def _undone_fates(before: Message | None, after: Message) -> Iterator[str]:
+    """A fate once had must not be had again in another way."""
+    if before is None:
+        return
+    for old, new in zip(before.recipients, after.recipients, strict=False):
+        if old.state in FATES and new.state in FATES and old.state != new.state and old.state != Failed.NAME:
+            yield f"recipient {new.number} was {old.state} and became {new.state}"
+
+
+def _standing(connection: Connection, message: Message, position: int) -> Iterator[str]:
+    row = connection.execute(
+        select(messages.c.state, contents.c.position, agenda.c.stream)
+        .join(contents, contents.c.position == messages.c.position, isouter=True)
+        .join(agenda, agenda.c.stream == messages.c.id, isouter=True)
+        .where(messages.c.position == position)
+    ).first()
+    if row is None:
+        yield "it is not in the read tables; run: mailgate db rebuild"
+        return
+    state, octets, due = row
+    if state != message.state:
+        yield f"the read tables say {state}, the log says {message.state}; run: mailgate db rebuild"
+    if message.open and message.content is not None and octets is None:
+        yield "it is open and its octets are gone"
+    if message.due_at is not None and due is None:
+        yield "it is open and nobody will look at it; run: mailgate db rebuild"
+    if message.due_at is None and due is not None:
+        yield "it is settled and still in the agenda; run: mailgate db rebuild"
