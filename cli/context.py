@@ -10,7 +10,7 @@ upgrading.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
@@ -57,9 +57,22 @@ class StoreFailure(Failure):
         super().__init__(text, EXIT_STORE)
 
 
+def nearest(word: str, known: Iterable[str]) -> str:
+    """Return a suggestion to put behind an error, "" where nothing is like the word."""
+    from difflib import get_close_matches
+
+    found = get_close_matches(word, list(known), n=1)
+    return f": did you mean {found[0]!r}?" if found else ""
+
+
 def name_configuration(file: str | None) -> None:
     """Take note of what `--config` named; None where it named nothing."""
     _named.set(file)
+
+
+def named_configuration() -> str | None:
+    """Return what `--config` named, None where it named nothing."""
+    return _named.get()
 
 
 def configuration_file() -> Path:
@@ -104,7 +117,9 @@ def ensure_store(settings: Settings) -> None:
     """
     file = sqlite_file(settings)
     if file is not None and not file.parent.is_dir():
-        raise StoreFailure(f"there is no folder {file.parent} to keep the store in: make it, or change store.url")
+        raise StoreFailure(
+            f"there is no folder {file.parent} to keep the store in: make it, or change store.url"
+        )
     with _engine(settings) as engine:
         _require_current(engine, file, make=True)
 
@@ -121,20 +136,29 @@ _FIRST = "'mailgate run' makes it, and so does 'mailgate db upgrade'"
 @contextmanager
 def _engine(settings: Settings, *, checkpoints: bool = False) -> Iterator[Engine]:
     """Yield the store's engine, unchecked; what a database refuses becomes one line."""
-    from sqlalchemy.exc import DatabaseError
-
-    from store.database import first_line, open_store, reachable
+    from store.database import open_store
 
     engine = open_store(settings.store.url, checkpoints=checkpoints)
     try:
-        with reachable():
-            yield engine
-    except DatabaseError as error:
-        if type(error) is not DatabaseError:  # a subclass is a statement of ours that is wrong
-            raise
-        raise StoreFailure(f"the store can't be used: {first_line(error)}") from error
+        yield engine
+    except Exception as error:
+        if text := _trouble(engine, error):
+            raise StoreFailure(text) from error
+        raise
     finally:
         engine.dispose()
+
+
+def _trouble(engine: Engine, error: Exception) -> str | None:
+    """What to say of an error that is the database's own trouble, None for any other."""
+    from store.database import first_line, unreachable
+
+    if trouble := unreachable(engine, error):
+        return str(trouble)
+    origin = getattr(error, "orig", None) or error
+    if type(origin) is engine.dialect.loaded_dbapi.DatabaseError:  # damaged, or another kind of file
+        return f"the store can't be used: {first_line(error)}"
+    return None
 
 
 def _require_current(engine: Engine, file: Path | None, *, make: bool = False) -> None:
@@ -155,4 +179,6 @@ def _require_current(engine: Engine, file: Path | None, *, make: bool = False) -
         case "empty":
             raise StoreFailure("the database holds no store yet: 'mailgate db upgrade' makes one")
         case "behind":
-            raise StoreFailure("the store was written by an older mailgate: 'mailgate db upgrade' brings it up to date")
+            raise StoreFailure(
+                "the store was written by an older mailgate: 'mailgate db upgrade' brings it up to date"
+            )

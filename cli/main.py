@@ -12,7 +12,6 @@ import sys
 import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from importlib import import_module
 from typing import Annotated, Any
 
@@ -20,7 +19,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from cli import context
-from cli.context import Failure, Misuse
+from cli.context import Failure, Misuse, nearest
 from store.errors import Conflict, Damaged, LeaseLost, StoreError
 
 TRACEBACK = "MAILGATE_TRACEBACK"
@@ -45,7 +44,7 @@ SECTIONS: Mapping[str, Mapping[str, Place]] = {
     },
     "Where is it, and why": {
         "list": Place("cli.message", "list_messages", "Find messages."),
-        "show": Place("cli.message", "show", "Show one message's life, event by event."),
+        "show": Place("cli.show", "show", "Show one message's life, event by event."),
         "explain": Place("cli.explain", "explain", "Say why a message is where it is, and what comes next."),
         "raw": Place("cli.message", "raw", "Print a message's octets."),
         "events": Place("cli.log", "events", "Print the log; --follow goes on as it grows."),
@@ -83,9 +82,10 @@ class Commands(TyperGroup):
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         """Write the commands in their sections."""
+        longest = max(map(len, PLACES))
         for title, section in SECTIONS.items():
             with formatter.section(title):
-                formatter.write_dl([(name, place.help) for name, place in section.items()])
+                formatter.write_dl([(name.ljust(longest), place.help) for name, place in section.items()])
 
     def invoke(self, ctx: Any) -> Any:
         """Run a command. Raises ReaderGone where nobody reads what it writes."""
@@ -103,12 +103,6 @@ class ReaderGone(Exception):
 
 
 app = typer.Typer(cls=Commands, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)
-
-
-def nearest(word: str, known: Any) -> str:
-    """Return a suggestion to put behind an error, "" where nothing is like the word."""
-    found = get_close_matches(word, list(known), n=1)
-    return f": did you mean {found[0]!r}?" if found else ""
 
 
 def _version(wanted: bool) -> None:

@@ -10,10 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from sqlalchemy import BigInteger, Connection, Text, bindparam, delete, insert, or_, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 
 from store.life import Message
 from store.schema import agenda, microseconds
@@ -49,7 +48,7 @@ def claim(connection: Connection, lane: str, by: Claim, now: datetime, limit: in
     rows = connection.execute(
         _CLAIM, {"the_lane": lane, "now": now, "size": limit, "by": by.holder, "until": by.until}
     )
-    return [Lease(stream, fence) for stream, fence in rows]
+    return [Lease(stream, fence) for _, stream, fence in sorted(tuple(row) for row in rows)]
 
 
 def claim_stream(connection: Connection, stream: str, lane: str, by: Claim, now: datetime) -> Lease | None:
@@ -61,16 +60,15 @@ def claim_stream(connection: Connection, stream: str, lane: str, by: Claim, now:
     return Lease(row[0], row[1]) if row else None
 
 
-def put(
-    connection: Connection, stream: str, lane: str, wake_at: datetime, *, keep_earlier: bool = False
-) -> None:
-    """Have a stream looked at, at `wake_at`; leases stay as they are."""
-    statement = _insert(connection)(agenda).values(stream=stream, lane=lane, wake_at=wake_at, fence=0)
-    if keep_earlier:
-        connection.execute(statement.on_conflict_do_nothing(index_elements=[agenda.c.stream]))
-        return
-    changed = {"lane": lane, "wake_at": wake_at}
-    connection.execute(statement.on_conflict_do_update(index_elements=[agenda.c.stream], set_=changed))
+def put(connection: Connection, stream: str, lane: str, wake_at: datetime, *, keep_earlier: bool = False) -> None:
+    """Have a stream looked at, at `wake_at`; leases stay as they are.
+
+    The caller's transaction holds the append lock, so nobody else adds the row meanwhile.
+    """
+    if connection.scalar(select(agenda.c.stream).where(agenda.c.stream == stream)) is None:
+        connection.execute(insert(agenda).values(stream=stream, lane=lane, wake_at=wake_at, fence=0))
+    elif not keep_earlier:
+        connection.execute(update(agenda).where(agenda.c.stream == stream).values(lane=lane, wake_at=wake_at))
 
 
 def give_back(connection: Connection, lease: Lease, wake_at: datetime | None = None) -> None:
@@ -139,7 +137,9 @@ def settle(connection: Connection, units: Iterable[Unit]) -> None:
         lease = unit.lease
         for append in unit.appends:
             if isinstance(append.after, Message):
-                rows.add(append, append.after, unit.keep and lease is not None, unit.claim)
+                # Only its own holder ends a lease: others may append to a message that is just being handed over.
+                ends = lease is not None and lease.stream == append.stream and not unit.keep
+                rows.add(append, append.after, not ends, unit.claim)
         if lease is not None and not unit.keep and all(a.stream != lease.stream for a in unit.appends):
             give_back(connection, lease)
     rows.write(connection)
@@ -188,10 +188,6 @@ class _Rows:
         _CLOSE.many(connection, list(self.closed.values()))
 
 
-def _insert(connection: Connection) -> Any:
-    return sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
-
-
 _free = or_(agenda.c.lease_until.is_(None), agenda.c.lease_until <= bindparam("now"))
 _due = (
     select(agenda.c.stream)
@@ -209,7 +205,7 @@ _CLAIM = (
     update(agenda)
     .where(agenda.c.stream.in_(_locked))
     .values(_taken)
-    .returning(agenda.c.stream, agenda.c.fence)
+    .returning(agenda.c.wake_at, agenda.c.stream, agenda.c.fence)
 )
 _CLAIM_ONE = (
     update(agenda)

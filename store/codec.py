@@ -59,7 +59,7 @@ def decode(name: str, version: int, data: bytes, personal: bytes | None) -> Even
         if "from" in found:
             found["from_"] = found.pop("from")
         return msgspec.convert(found, kind)
-    except (orjson.JSONDecodeError, msgspec.ValidationError, TypeError) as error:
+    except (ValueError, TypeError, msgspec.ValidationError) as error:  # JSONDecodeError is a ValueError
         raise Damaged(f"event {name!r} version {version} can't be read: {error}") from error
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.pool import NullPool, QueuePool
 
 from store.errors import StoreError, StoreUnreachable
@@ -31,7 +31,12 @@ def open_store(url: str, *, checkpoints: bool = False) -> Engine:
 
     `checkpoints` is for the one process that runs the gateway. Nothing is connected yet.
     """
-    parsed = make_url(url)
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        raise StoreError(
+            "store.url is not a URL; name a store as in sqlite:///mailgate.db or postgresql://user@host/mailgate"
+        ) from None
     if parsed.get_backend_name() == "sqlite":
         return _sqlite(url, checkpoints)
     if parsed.get_backend_name() == "postgresql":
@@ -42,7 +47,9 @@ def open_store(url: str, *, checkpoints: bool = False) -> Engine:
             pool_pre_ping=True,
             connect_args={
                 "connect_timeout": CONNECT_TIMEOUT_SECONDS,
-                "options": "-c synchronous_commit=on -c timezone=UTC",
+                # Whatever the server's defaults are. Appending needs to see what was committed before it got the lock.
+                "options": "-c synchronous_commit=on -c timezone=UTC"
+                r" -c default_transaction_isolation=read\ committed",
             },
         )
     raise StoreError(
@@ -62,7 +69,7 @@ def reachable(engine: Engine) -> Iterator[None]:
     """Turn a database's refusal into StoreUnreachable, in one line and without the password."""
     try:
         yield
-    except DBAPIError as error:
+    except (DBAPIError, engine.dialect.loaded_dbapi.Error) as error:  # `statement` leaves the driver's as they are
         if trouble := unreachable(engine, error):
             raise trouble from error
         raise
@@ -72,7 +79,9 @@ def unreachable(engine: Engine, error: Exception) -> StoreUnreachable | None:
     """Return what to say of an error that is the database's own trouble (full, locked, gone), None for any other."""
     driver = engine.dialect.loaded_dbapi
     origin = getattr(error, "orig", None) or error
-    if not isinstance(origin, (driver.OperationalError, driver.InterfaceError)):
+    kinds = (driver.OperationalError, driver.InterfaceError)
+    # sqlite3 says of a file that is no database, or a damaged one, just that much.
+    if not isinstance(origin, kinds) and type(origin) is not driver.DatabaseError:
         return None
     return StoreUnreachable(f"the store can't be used: {first_line(error)}")
 
@@ -115,8 +124,9 @@ def reading(engine: Engine) -> Iterator[Connection]:
 
 
 def _sqlite(url: str, checkpoints: bool) -> Engine:
-    file = make_url(url).database
-    if not file or file == ":memory:":
+    parsed = make_url(url)
+    file = parsed.database
+    if not file or ":memory:" in file or parsed.query.get("mode") == "memory":
         raise StoreError(
             "store.url: a store in memory would lose mail; name a file, as in sqlite:///mailgate.db"
         )
@@ -133,6 +143,8 @@ def _sqlite(url: str, checkpoints: bool) -> Engine:
         cursor.execute(f"PRAGMA wal_autocheckpoint={CHECKPOINT_PAGES if checkpoints else 0}")
         cursor.execute("PRAGMA cache_size=-16384")
         cursor.close()
+        # SQLite's own knows ASCII only; on Postgres a subject is found whatever its case.
+        connection.create_function("lower", 1, _lower, deterministic=True)
 
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
@@ -141,3 +153,7 @@ def _sqlite(url: str, checkpoints: bool) -> Engine:
         connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
 
     return engine
+
+
+def _lower(value: Any) -> Any:
+    return value.lower() if isinstance(value, str) else value

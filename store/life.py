@@ -115,6 +115,8 @@ class Message(Struct, frozen=True, kw_only=True):
         """The state of the open recipient that needs attention most, else the fate."""
         if self.oversize:
             return "rejected-oversize"
+        if len(self.recipients) == 1:
+            return self.recipients[0].state
         states = {recipient.state for recipient in self.recipients}
         if not states:
             return "held" if self.held_why else "received"

@@ -88,12 +88,19 @@ _Head = tuple[int, bytes]  # revision and hash of the last event
 
 
 def append(connection: Connection, units: Sequence[Unit]) -> list[Refusal | None]:
-    """Append units in order, in one transaction; returns for each None, or why it was refused."""
+    """Append units in order, in one transaction; returns for each None, or why it was refused.
+
+    A refused unit changes nothing, but for one thing: with a Conflict its lease is given back. What its holder
+    decided is void, and whoever claims the stream next decides anew.
+    """
     heads = _heads(connection, units)
     fences = agenda.fences(connection, [unit.lease for unit in units if unit.lease])
     answers = [_check(unit, heads, fences) for unit in units]
     taken = [unit for unit, answer in zip(units, answers, strict=True) if answer is None]
     _write(connection, taken, heads)
+    for unit, answer in zip(units, answers, strict=True):
+        if unit.lease is not None and isinstance(answer, Conflict):
+            agenda.give_back(connection, unit.lease)
     return answers
 
 
@@ -194,7 +201,7 @@ _HEADS = Lookup(
 
 def _heads(connection: Connection, units: Sequence[Unit]) -> dict[str, _Head]:
     """Read how far the streams are that the units believe to know."""
-    believed = {(a.stream, a.expected) for unit in units for a in unit.appends if a.expected >= 0}
+    believed = {(a.stream, a.expected) for unit in units for a in unit.appends}
     heads: dict[str, _Head] = {}
     for stream, revision, mark in _HEADS.rows(connection, list(believed)):
         if stream not in heads or heads[stream][0] < revision:
@@ -207,7 +214,7 @@ def _check(unit: Unit, heads: dict[str, _Head], fences: dict[str, int]) -> Refus
     if unit.lease is not None and fences.get(unit.lease.stream) != unit.lease.fence:
         return LeaseLost(unit.lease.stream, unit.lease.fence)
     for append in unit.appends:
-        if append.expected >= 0 and heads.get(append.stream, (-1, b""))[0] != append.expected:
+        if heads.get(append.stream, (-1, GENESIS))[0] != append.expected:
             return Conflict(append.stream, append.expected)
     for append in unit.appends:
         known = heads.get(append.stream, (-1, GENESIS))

@@ -50,6 +50,7 @@ from store.schema import (
 )
 from store.statement import Lookup, Statement
 
+INDEXED_OCTETS = 2_000  # Postgres refuses a row whose index entry is over 2,704: such a message could never be taken in
 UIDL_DIGEST_OCTETS = 16  # enough to tell UIDLs of one mailbox apart; the whole one is compared after
 
 Row = dict[str, Any]
@@ -91,7 +92,8 @@ class Changes:
                     {"the_mailbox": event.mailbox, "the_digest": digest, "before": position}
                 )
             case RemovedFromSource():
-                self.removed.append({"the_stream": stream, "before": position})
+                digest = uidl_digest(uidl_octets(event.uidl))
+                self.removed.append({"the_stream": stream, "the_digest": digest, "before": position})
             case Delivered() | Relayed():
                 self.hops.setdefault(event.next_hop, []).append(lambda row: _hop_up(row, at))
             case Deferred() if event.scope == "next-hop" and event.tried:
@@ -141,7 +143,15 @@ def uidl_digest(uidl: bytes) -> bytes:
 
 def key(address: str) -> str:
     """Return the form in which addresses are compared."""
-    return _text(address.lower())
+    return indexed(address.lower())
+
+
+def indexed(text: str) -> str:
+    """Return a text as an index can hold it: a longer one is cut, here and where it is looked up."""
+    whole = _text(text)
+    if len(whole) * 4 <= INDEXED_OCTETS:
+        return whole
+    return whole.encode()[:INDEXED_OCTETS].decode(errors="ignore")
 
 
 def _assigned(*names: str, table: Table) -> dict[str, BindParameter[Any]]:
@@ -172,7 +182,13 @@ _MOVE = Statement(
 )
 _earlier = uidls.c.position < bindparam("before", type_=BigInteger)
 _REMOVE = Statement(
-    update(uidls).where(uidls.c.stream == bindparam("the_stream", type_=Text), _earlier).values(gone=true())
+    update(uidls)
+    .where(
+        uidls.c.stream == bindparam("the_stream", type_=Text),
+        uidls.c.digest == bindparam("the_digest", type_=LargeBinary),  # a copy under another UIDL may still be there
+        _earlier,
+    )
+    .values(gone=true())
 )
 _FORGET = Statement(
     update(uidls)
@@ -208,7 +224,7 @@ def _message(position: int, message: Message) -> Row:
         "uidl": _optional(message.uidl),
         "reverse_path": _text(message.reverse_path),
         "reverse_path_key": key(message.reverse_path),
-        "message_id": _optional(message.message_id),
+        "message_id": None if message.message_id is None else indexed(message.message_id),
         "subject": _optional(message.subject),
         "sender": _optional(message.sender),
         "size_octets": message.size_octets,

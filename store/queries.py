@@ -15,7 +15,7 @@ from sqlalchemy import ColumnElement, Connection, Row, Select, and_, exists, fun
 
 from store.events import Direction
 from store.life import ATTENTION, Known, State
-from store.projections import key, uidl_digest
+from store.projections import indexed, key, uidl_digest
 from store.schema import (
     COMMON_EVENTS,
     agenda,
@@ -211,7 +211,7 @@ def _conditions(wanted: Filter) -> Iterator[ColumnElement[bool]]:
         yield messages.c.subject.icontains(wanted.subject, autoescape=True)
     if wanted.message_id is not None:
         bare = wanted.message_id.strip("<>")
-        yield messages.c.message_id.in_([bare, f"<{bare}>"])
+        yield messages.c.message_id.in_([indexed(bare), indexed(f"<{bare}>")])
     if wanted.mailbox is not None:
         yield messages.c.mailbox == wanted.mailbox
     if wanted.state is not None:

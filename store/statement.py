@@ -3,7 +3,7 @@
 SQLAlchemy's per-call work costs several times what SQLite's own does when a message's row is written (measured: three
 times the whole append). So inserts and updates that every message needs are compiled once per dialect and then given to the
 driver as they are, inside SQLAlchemy's transaction. Rows are plain dicts with values the driver knows: times already
-in microseconds. What goes wrong is the driver's own exception (`database.driver_error` tells which kind).
+in microseconds. What goes wrong is the driver's own exception (`database.unreachable` tells which kind).
 """
 
 from __future__ import annotations
@@ -14,14 +14,19 @@ from typing import Any
 
 import orjson
 from sqlalchemy import Connection, Dialect, Executable
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.sql.elements import CompilerElement
 
-# Named parameters, so that rows stay dicts on both.
-_DIALECTS: dict[str, Dialect] = {
-    "sqlite": sqlite.dialect(paramstyle="named"),
-    "postgresql": postgresql.psycopg.dialect(paramstyle="pyformat"),  # type: ignore[no-untyped-call]
-}
+
+def _dialect(name: str) -> Dialect:
+    """Return a dialect with named parameters, so that rows stay dicts on both; imported only where it is used."""
+    if name == "sqlite":
+        from sqlalchemy.dialects import sqlite
+
+        return sqlite.dialect(paramstyle="named")
+    from sqlalchemy.dialects import postgresql
+
+    made: Dialect = postgresql.psycopg.dialect(paramstyle="pyformat")  # type: ignore[no-untyped-call]
+    return made
 
 
 class Statement:
@@ -48,7 +53,7 @@ class Statement:
         name = connection.dialect.name
         if name not in self._compiled:
             assert isinstance(self._statement, CompilerElement)
-            compiled = self._statement.compile(dialect=_DIALECTS[name], column_keys=self._columns)
+            compiled = self._statement.compile(dialect=_dialect(name), column_keys=self._columns)
             self._compiled[name] = str(compiled)
         return self._compiled[name]
 

@@ -121,9 +121,13 @@ class Pipeline:
         return fits or not self._ahead
 
     def _nudge(self) -> None:
-        """Wake the sender where it is worth a write: in sequence at once, else when half the window is
-        free.
+        """Wake the sender where it is worth a write: in sequence at once, else when half the window is free.
+
+        Once the conversation is broken the sender ends, also where `admit` keeps it waiting: what it would
+        be given then, nobody would give back.
         """
+        if self._connection.broken is not None and self._sender is not None:
+            self._sender.cancel()
         if not self._stalled:
             return
         link = self._connection.link

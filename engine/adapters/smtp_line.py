@@ -98,7 +98,7 @@ class SmtpLine(asyncio.Protocol):
         dialogue.dot_sent()
         self._write(octets + b".\r\n")
         self._expect_reply(dialogue)
-        while dialogue.phase == "answer" and self.trouble is None:
+        while not dialogue.over and self.trouble is None:
             await self._change()
         return True
 

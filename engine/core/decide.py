@@ -11,7 +11,7 @@ from datetime import datetime
 
 from engine.core.outcome import Answer, NoAnswer, Outcome, Reply, TooManyRecipients
 from engine.core.plan import HandOver, addresses, unknown
-from engine.core.policy import Policy, backoff
+from engine.core.policy import HopPolicy, Policy, backoff
 from store.events import Deferred, Delivered, Failed, MessageEvent, RejectedOversize, Relayed
 from store.life import Message
 
@@ -53,7 +53,7 @@ def untried(
     message: Message, step: HandOver, policy: Policy, retry_at: datetime, reply: str, now: datetime
 ) -> MessageEvent:
     """Return what records that a message was not even tried, because its next hop is known to be down."""
-    if now - message.opened_at >= policy.give_up_after:
+    if _expired(message, policy, now):
         return _failed(message, step.next_hop, step.numbers, policy, "expired", None, reply)
     return Deferred(
         numbers=step.numbers,
@@ -81,6 +81,9 @@ def _meaning(
     hop_retry_at: datetime,
 ) -> Iterator[MessageEvent]:
     match answer:
+        case NoAnswer() if _retries(policy, step.next_hop) and _expired(message, policy, now):
+            # Each further try may be one more copy.
+            yield _failed(message, step.next_hop, numbers, policy, "expired", None, answer.text)
         case NoAnswer():
             yield unknown(message, numbers, step.next_hop, answer.text, policy, again)
         case TooManyRecipients():
@@ -92,11 +95,19 @@ def _meaning(
             yield _oversize(message, step, answer, policy)
         case Reply() if answer.code >= 500 and answer.scope != "next-hop":
             yield _failed(message, step.next_hop, numbers, policy, "rejected", answer.code, answer.text)
-        case Reply() if now - message.opened_at >= policy.give_up_after:
+        case Reply() if _expired(message, policy, now):
             yield _failed(message, step.next_hop, numbers, policy, "expired", answer.code, answer.text)
         case Reply():
             retry_at = hop_retry_at if answer.scope == "next-hop" else again
             yield _deferred(message, step, numbers, policy, retry_at, answer)
+
+
+def _expired(message: Message, policy: Policy, now: datetime) -> bool:
+    return now - message.opened_at >= policy.give_up_after
+
+
+def _retries(policy: Policy, hop: str) -> bool:
+    return policy.hops.get(hop, HopPolicy()).on_unknown == "retry"
 
 
 def too_large(reply: Reply) -> bool:

@@ -48,13 +48,14 @@ class Transaction:
     """One mail transaction to be.
 
     `content` is relayed as it is, behind `prefix` (whole header lines with CRLF); a lone CR or LF becomes CRLF on the
-    way out. `recipients` are tried in this order.
+    way out. `recipients` are tried in this order. `clean` says that there is no lone CR or LF: nobody has to look again.
     """
 
     reverse_path: str  # without angle brackets; "" for the null reverse-path
     recipients: tuple[str, ...]
     prefix: bytes
     content: Octets
+    clean: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,17 +66,19 @@ def plan(message: Message, policy: Policy, now: datetime) -> Step:
 
 
 def _due(recipient: Recipient, message: Message, now: datetime) -> bool:
+    at = recipient.retry_at
     match recipient.state:
         case "received":
             return message.held_why is None
-        case "deferred":
-            return recipient.retry_at is not None and recipient.retry_at <= now
-        case "outcome-unknown" if recipient.retry_at is None:
-            return message.held_why is None
-        case "outcome-unknown":
-            return recipient.retry_at is not None and recipient.retry_at <= now
+        case "outcome-unknown" if at is None and message.held_why is None:
+            return True  # cut off: it was attempted, and no answer is on record
+        case "held" | "outcome-unknown" if at is None:
+            at = message.held_until
+        case "deferred" | "outcome-unknown":
+            pass
         case _:
             return False
+    return at is not None and at <= now
 
 
 def _hand_over(message: Message, due: list[Recipient], routed: dict[int, Routed]) -> HandOver:

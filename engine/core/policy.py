@@ -13,6 +13,7 @@ from typing import Literal
 
 from engine.core.routing import RouteRule
 
+DOUBLINGS = 32  # a second becomes a century: every cap is reached before
 JITTER = 0.1  # of the interval, so that what was deferred together does not come back together
 
 
@@ -44,6 +45,7 @@ def backoff(policy: Policy, failures: int, jitter: float) -> timedelta:
 
     `jitter` is a random number from 0 to 1.
     """
-    doubled: timedelta = policy.first * 2 ** min(max(failures, 1) - 1, 32)
+    doublings = min(max(failures, 1) - 1, DOUBLINGS)
+    doubled_seconds = policy.first.total_seconds() * 2**doublings
     spread = 1 + JITTER * (2 * jitter - 1)
-    return min(doubled, policy.cap) * spread
+    return timedelta(seconds=min(doubled_seconds, policy.cap.total_seconds()) * spread)

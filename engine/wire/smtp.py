@@ -214,6 +214,11 @@ class Dialogue:
         return self._awaited[0] if self._awaited else None
 
     @property
+    def over(self) -> bool:
+        """True once nothing more will be said."""
+        return self.phase == "over"
+
+    @property
     def accepted(self) -> bool:
         """True where MAIL and at least one recipient were accepted."""
         return (

@@ -1,0 +1,302 @@
+"""`mailgate db`: the store's schema, its read tables, and copies of it.
+
+Nothing here touches an event. What would get in a running gateway's way is refused while one runs; a backup would not.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cli import context, render, times
+from cli.context import EXIT_DONE, EXIT_STORE, Failure, StoreFailure
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection, Engine
+
+    from engine.settings import Settings
+    from store.backup import Copied
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    help="Schema, read tables, backup.",
+)
+
+LABEL_WIDTH = 10
+STANDINGS = {
+    "current": "up to date",
+    "empty": "there is no store in it yet: 'mailgate db upgrade' makes it",
+    "behind": "of an older mailgate: 'mailgate db upgrade' brings it up to date",
+    "unknown": "of a newer mailgate than this one: upgrade mailgate",
+}
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print a JSON object.")]
+
+
+@app.command()
+def status(json: AsJson = False) -> int:
+    """Say where the store is, how much it holds, and whether its schema is this program's."""
+    settings = context.settings()
+    with _unchecked(settings) as engine:
+        found = _status(settings, engine)
+    if json:
+        render.json_line(found)
+    else:
+        _print_status(found)
+    return EXIT_DONE if found["schema_standing"] == "current" else EXIT_STORE
+
+
+@app.command()
+def upgrade() -> None:
+    """Make the store, or bring its schema up to date. Safe to repeat."""
+    import migrations
+
+    settings = context.settings()
+    with _unchecked(settings, make=True) as engine:
+        before = _revision(engine)
+        if before is not None and before > migrations.HEAD:
+            raise StoreFailure(f"the store's schema {before} is {STANDINGS['unknown']}")
+        if before != migrations.HEAD:
+            migrations.upgrade(engine)
+    where = _url(settings)
+    if before is None:
+        render.line(f"{where}: made, schema {migrations.HEAD}")
+    elif before == migrations.HEAD:
+        render.line(f"{where}: is up to date, schema {before}")
+    else:
+        render.line(f"{where}: upgraded, schema {before} to {migrations.HEAD}")
+
+
+@app.command()
+def rebuild() -> None:
+    """Make the read tables anew from the log, in one transaction. Not while a gateway runs."""
+    from store import rebuild as tables
+    from store.database import writing
+
+    with context.opened(context.settings(), checkpoints=True) as engine:
+        began = time.monotonic()
+        with (
+            _alone(engine, "it would lose its leases"),
+            _progress() as show,
+            writing(engine) as connection,
+        ):
+            events = tables.rebuild(connection, lambda done, total: show("read tables", done, total))
+        render.line(f"read tables made anew from {_count(events, 'event')} in {_since(began)}")
+
+
+@app.command()
+def backup(file: Annotated[Path, typer.Argument(metavar="FILE", show_default=False)]) -> None:
+    """Copy the store to FILE, a SQLite store of its own, while the gateway runs or not."""
+    import migrations
+    from store import backup as copies
+
+    with context.opened(context.settings()) as engine:
+        began = time.monotonic()
+        with _refusals(), _progress() as show:
+            copied = copies.backup(engine, file, migrations.upgrade, show)
+        render.line(f"{file}: {_copied(copied)}, in {_since(began)}")
+
+
+@app.command()
+def restore(file: Annotated[Path, typer.Argument(metavar="FILE", show_default=False)]) -> None:
+    """Copy a backup into the configured store, which must be empty or not be there yet."""
+    import migrations
+    from store import backup as copies
+
+    settings = context.settings()
+    if not file.is_file():
+        raise Failure(f"{file}: no such file")
+    with _unchecked(settings, make=True) as engine:
+        if _revision(engine) is None:
+            migrations.upgrade(engine)
+    with context.opened(settings, checkpoints=True) as engine:
+        began = time.monotonic()
+        with (
+            _alone(engine, "it would fetch what the backup knows already"),
+            _refusals(),
+            _progress() as show,
+        ):
+            copied = copies.restore(file, engine, show)
+        render.line(f"{_url(settings)}: {_copied(copied)}, in {_since(began)}")
+
+
+@contextmanager
+def _unchecked(settings: Settings, *, make: bool = False) -> Iterator[Engine]:
+    """Yield the store whatever its schema is; an SQLite file is made only if `make` says so."""
+    from sqlalchemy.exc import DatabaseError
+
+    from store.database import first_line, open_store, reachable
+
+    file = context.sqlite_file(settings)
+    if file is not None and not make and not file.exists():
+        raise StoreFailure(f"there is no store at {file} yet: 'mailgate db upgrade' makes it")
+    if file is not None and not file.parent.is_dir():
+        raise StoreFailure(f"there is no folder {file.parent} to keep the store in: make it")
+    engine = open_store(settings.store.url)
+    try:
+        with reachable(engine):
+            yield engine
+    except DatabaseError as error:
+        if type(error) is not DatabaseError:  # a subclass is a statement of ours that is wrong
+            raise
+        raise StoreFailure(f"the store can't be used: {first_line(error)}") from error
+    finally:
+        engine.dispose()
+
+
+def _revision(engine: Engine) -> str | None:
+    import migrations
+    from store.database import reading
+
+    with reading(engine) as connection:
+        return migrations.revision(connection)
+
+
+@contextmanager
+def _refusals() -> Iterator[None]:
+    """A copy that was refused is bad news, but the store is in order: exit 1, not 4."""
+    from store.errors import NeedsUpgrade, StoreError, StoreUnreachable
+
+    try:
+        yield
+    except (StoreUnreachable, NeedsUpgrade):
+        raise
+    except StoreError as error:
+        raise Failure(str(error)) from error
+
+
+@contextmanager
+def _alone(engine: Engine, reason: str) -> Iterator[None]:
+    """Refuse while a gateway runs; while this goes on, none starts on an SQLite store."""
+    from engine import presence
+
+    if presence.gateway_runs(engine):
+        raise StoreFailure(f"a gateway runs on this store, and {reason}: stop it first")
+    present = presence.arrive(engine)
+    try:
+        yield
+    finally:
+        present.leave()
+
+
+def _status(settings: Settings, engine: Engine) -> dict[str, Any]:
+    """Return what `--json` prints; None for what a store without its schema can't say."""
+    import migrations
+    from engine.presence import gateway_runs
+    from store.database import reading
+
+    with reading(engine) as connection:
+        standing = migrations.standing(connection)
+        found = {
+            "url": _url(settings),
+            "database": _version(connection),
+            "schema": migrations.revision(connection),
+            "schema_standing": standing,
+            "size_octets": _size_octets(connection),
+            **dict.fromkeys(("events", "messages", "open", "newest_at", "newest_event")),
+        }
+        if standing == "current":
+            found |= _content(connection)
+    return found | {"gateway_runs": gateway_runs(engine)}
+
+
+def _content(connection: Connection) -> dict[str, Any]:
+    from sqlalchemy import func, select
+
+    from store import log, queries
+    from store.schema import events, from_microseconds, messages
+
+    newest = connection.execute(select(events).order_by(events.c.position.desc()).limit(1)).first()
+    return {
+        "events": log.last_position(connection),
+        "messages": connection.scalar(select(func.count()).select_from(messages)),
+        "open": queries.open_count(connection),
+        "newest_at": from_microseconds(newest.at) if newest else None,
+        "newest_event": newest.name if newest else None,
+    }
+
+
+def _version(connection: Connection) -> str:
+    if connection.dialect.name == "sqlite":
+        return f"SQLite {connection.exec_driver_sql('SELECT sqlite_version()').scalar()}"
+    return f"PostgreSQL {connection.exec_driver_sql('SHOW server_version').scalar()}"
+
+
+def _size_octets(connection: Connection) -> int:
+    if connection.dialect.name == "sqlite":
+        pages = connection.exec_driver_sql("PRAGMA page_count").scalar() or 0
+        return int(pages) * int(connection.exec_driver_sql("PRAGMA page_size").scalar() or 0)
+    return int(connection.exec_driver_sql("SELECT pg_database_size(current_database())").scalar() or 0)
+
+
+def _print_status(found: dict[str, Any]) -> None:
+    def said(label: str, *parts: render.Part) -> None:
+        render.line((label.ljust(LABEL_WIDTH), "bold"), *parts)
+
+    standing = found["schema_standing"]
+    style = "green" if standing == "current" else "bold red"
+    said("store", found["url"])
+    said("database", f"{found['database']}, {times.size(found['size_octets'])} on disk")
+    said("schema", f"{found['schema']}, " if found["schema"] else "", (STANDINGS[standing], style))
+    said("gateway", ("runs", "green") if found["gateway_runs"] else "does not run")
+    if found["events"] is None:
+        return
+    said("log", _count(found["events"], "event") + _newest(found["newest_at"], found["newest_event"]))
+    said("messages", f"{found['messages']:,}, {found['open']:,} open")
+
+
+def _newest(at: datetime | None, name: str | None) -> str:
+    if at is None:
+        return ""
+    return f", the newest is {name}, {times.stamp(at)} ({times.away(at, times.now())})"
+
+
+def _url(settings: Settings) -> str:
+    """Return the store's URL without its password."""
+    from sqlalchemy import make_url
+
+    file = context.sqlite_file(settings)
+    return str(file) if file else make_url(settings.store.url).set(password=None).render_as_string()
+
+
+def _copied(copied: Copied) -> str:
+    messages = f"{_count(copied.messages, 'message')} with {times.size(copied.octets)} of mail"
+    return f"{_count(copied.events, 'event')}, {messages}"
+
+
+def _count(number: int, word: str) -> str:
+    return f"{number:,} {word}" + ("" if number == 1 else "s")
+
+
+def _since(began: float) -> str:
+    return times.span(timedelta(seconds=time.monotonic() - began))
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[str, int, int], None]]:
+    """Yield what shows how far it is: a bar for each step on a terminal, nothing elsewhere."""
+    if not sys.stderr.isatty():
+        yield lambda doing, done, total: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress, TaskID
+
+    bars: dict[str, TaskID] = {}
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+
+        def show(doing: str, done: int, total: int) -> None:
+            if doing not in bars:
+                bars[doing] = progress.add_task(doing, total=total)
+            progress.update(bars[doing], completed=done, total=total)
+
+        yield show

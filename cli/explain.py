@@ -1,0 +1,253 @@
+"""`mailgate explain ID`: why a message is where it is, and what the current policy makes of it.
+
+The decision is recomputed, not remembered: what comes next is what a gateway with this configuration would do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, assert_never, cast
+
+from cli import context, render, story, times, words
+from cli.main import PLACES
+from cli.message import Json, MessageId
+from cli.outlook import outlook
+from cli.queue import standing
+from cli.show import Entry, facts, labelled, life
+from engine.core.plan import HandOver, Record, Rest, Step, plan
+from engine.core.policy import Policy
+from engine.core.routing import next_hop
+from store import queries
+from store.database import reading, sqlite_file
+from store.events import (
+    Attempted,
+    Deferred,
+    Delivered,
+    Failed,
+    Held,
+    MessageEvent,
+    RejectedOversize,
+    Relayed,
+)
+from store.life import Message, Recipient, fold
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
+DECIDING = (Attempted, Deferred, Delivered, Failed, Held, RejectedOversize, Relayed)
+NO_GATEWAY = "none runs on this store: 'mailgate run' starts one"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """All that an explanation rests on."""
+
+    message: Message
+    entries: Sequence[Entry]
+    policy: Policy
+    lease: Json | None
+    hop: Json | None  # the standing of the next hop that it goes to
+    gateway_runs: bool | None  # None: it can't be said
+    now: datetime
+
+    @property
+    def step(self) -> Step:
+        """What is done next, when it is due."""
+        due = self.message.due_at
+        return plan(self.message, self.policy, self.now if due is None else max(due, self.now))
+
+
+def explain(message: MessageId) -> None:
+    """Say why a message is where it is, by which rule and policy, what comes next, and what a person can do."""
+    from engine.service import policy_of
+
+    settings = context.settings()
+    policy = policy_of(settings)
+    with context.opened(settings) as engine:
+        case = _case(engine, message, policy)
+    _page(case)
+
+
+def _case(engine: Engine, beginning: str, policy: Policy) -> Case:
+    with reading(engine) as connection:
+        stream = words.message_id(connection, beginning)
+        entries = life(connection, stream)
+        lease = queries.lease(connection, stream)
+        hops = {row["next_hop"]: row for row in queries.hops(connection)}
+    message = fold(stream, ((cast(MessageEvent, entry.event), entry.at) for entry in entries))
+    assert message is not None  # its id was just read
+    case = Case(
+        message=message,
+        entries=entries,
+        policy=policy,
+        lease=lease,
+        hop=None,
+        gateway_runs=_gateway_runs(engine) if message.open else None,
+        now=times.now(),
+    )
+    goes_to = case.step.next_hop if isinstance(case.step, HandOver) else message.lane
+    known = hops.get(goes_to, {"next_hop": goes_to}) if goes_to else None
+    return Case(
+        message=message,
+        entries=entries,
+        policy=policy,
+        lease=lease,
+        hop=known,
+        gateway_runs=case.gateway_runs,
+        now=case.now,
+    )
+
+
+def _gateway_runs(engine: Engine) -> bool | None:
+    from engine.presence import gateway_runs
+
+    file = sqlite_file(engine)
+    if file is not None and not file.with_name(f"{file.name}.lock").exists():
+        return False  # nor is the sign of life made by asking for it
+    try:
+        return gateway_runs(engine)
+    except OSError:  # the sign of life is another user's
+        return None
+
+
+def _page(case: Case) -> None:
+    message = case.message
+    render.line((f"Message {message.id}", "bold"), f" (times are {times.zone(case.now)})")
+    facts(message)
+    render.line()
+    labelled("State", (message.state, render.STATE_STYLES[message.state]), f" since {_ago(message, case)}")
+    for number, why in enumerate(_why(case)):
+        labelled("" if number else "Why", why)
+    labelled("Policy", _policy(case))
+    for one in message.recipients:
+        labelled("To" if one is message.recipients[0] else "", _recipient(one, case))
+    labelled("Next", _next(case))
+    if message.open:
+        labelled("Lease", _lease(case))
+        if case.hop is not None:
+            labelled("Next hop", f"{case.hop['next_hop']}: {standing(case.hop, case.now)}{_limit(case.hop)}")
+        if case.gateway_runs is not None:
+            labelled("Gateway", "runs on this store" if case.gateway_runs else NO_GATEWAY)
+    for number, (command, purpose) in enumerate(_commands(case)):
+        labelled(
+            "" if number else "You can", f"mailgate {command} {message.id}: {purpose}".replace("  ", " ")
+        )
+
+
+def _ago(message: Message, case: Case) -> str:
+    at = message.closed_at or next(
+        (e.at for e in reversed(case.entries) if isinstance(e.event, DECIDING)), message.opened_at
+    )
+    return f"{times.stamp(at)} ({times.away(at, case.now)})"
+
+
+def _why(case: Case) -> Iterator[str]:
+    """The last thing that was decided for each recipient; how it came in where nothing was."""
+    total = len(case.message.recipients)
+    told: list[Entry] = []
+    for one in case.message.recipients:
+        entry = next((e for e in reversed(case.entries) if _concerns(e, one)), case.entries[0])
+        if entry not in told:
+            told.append(entry)
+    for entry in told or [e for e in case.entries if isinstance(e.event, Held)][-1:] or case.entries[:1]:
+        yield f"{times.stamp(entry.at)} {entry.event.NAME}{story.sentence(entry.event, entry.at, total)}"
+
+
+def _concerns(entry: Entry, recipient: Recipient) -> bool:
+    if not isinstance(entry.event, DECIDING):
+        return False
+    numbers: tuple[int, ...] = getattr(entry.event, "numbers", ())
+    return recipient.number in numbers or not numbers
+
+
+def _policy(case: Case) -> str:
+    versions = [v for e in case.entries if (v := story.policy_of(e.event)) is not None]
+    current = case.policy.version
+    if not versions or versions[-1] == current:
+        return f"{current}, the current one"
+    return f"{versions[-1]}; the current one is {current}" + (
+        ", and decides from now on" if case.message.open else ""
+    )
+
+
+def _recipient(one: Recipient, case: Case) -> str:
+    named = f" (named by {one.routed_by})" if one.routed_by else ""
+    text = f"{one.address or '(erased)'}{named}: {one.state}"
+    if not one.open:
+        return text
+    routed = next_hop(case.message.reverse_path, one.address, None, case.policy.routes, case.policy.domains)
+    if routed.next_hop is None:
+        return f"{text}; has no next hop: {routed.by}"
+    known = "" if routed.next_hop in case.policy.hops else ", which is not configured"
+    return f"{text}; goes to {routed.next_hop}{known} by {routed.by}"
+
+
+def _next(case: Case) -> str:
+    message, step = case.message, case.step
+    if not message.open:
+        return outlook(message, case.now)
+    match step:
+        case Rest():
+            return f"Nothing, until a person decides: it is {message.state}."
+        case Record():
+            return "It will be " + "; ".join(
+                event.NAME + story.sentence(event, case.now, len(message.recipients)) for event in step.events
+            )
+        case HandOver():
+            return f"Attempt {step.attempt}, to {step.next_hop}, {_when(case)}, by {step.rule}. {_given_up(case)}"
+        case _:
+            assert_never(step)
+
+
+def _when(case: Case) -> str:
+    due = case.message.due_at
+    if due is not None and due > case.now:
+        return f"{times.away(due, case.now)} at {times.stamp(due)}"
+    probe = (case.hop or {}).get("probe_at") if (case.hop or {}).get("failures") else None
+    if probe is not None and probe > case.now:
+        return f"once that is up again (one message tries {times.away(probe, case.now)}, at {times.stamp(probe)})"
+    return "now" if case.gateway_runs is not False else "as soon as a gateway runs"
+
+
+def _given_up(case: Case) -> str:
+    end = case.message.opened_at + case.policy.give_up_after
+    if end <= max(case.now, case.message.due_at or case.now):
+        return "It is given up if that is deferred too."
+    return f"If that goes on, it is given up {times.away(end, case.now)} at {times.stamp(end)}."
+
+
+def _lease(case: Case) -> str:
+    lease = case.lease
+    if lease is None or lease["holder"] is None or lease["lease_until"] is None:
+        return "nobody holds it"
+    if lease["lease_until"] > case.now:
+        return f"held by {lease['holder']} until {times.stamp(lease['lease_until'])}: it is being worked on"
+    return f"of {lease['holder']}, run out {times.away(lease['lease_until'], case.now)}: the next gateway takes over"
+
+
+def _limit(hop: Json) -> str:
+    learnt = hop.get("size_limit_octets")
+    return f"; it takes {times.size(learnt)} at most, as a refusal taught" if learnt is not None else ""
+
+
+def _commands(case: Case) -> Iterator[tuple[str, str]]:
+    """What a person can do about it, as far as there are commands for it."""
+    for command, purpose in _useful(case):
+        if command.split()[0] in PLACES:
+            yield command, purpose
+
+
+def _useful(case: Case) -> Iterator[tuple[str, str]]:
+    message = case.message
+    yield "show", "every event, every reply"
+    if message.content is not None:
+        yield "raw", "its octets"
+    if message.state in ("held", "quarantined") or (message.open and message.due_at is None):
+        yield "release", "let it go on"
+        yield "discard", "give it up without a report"
+    if message.state == "deferred":
+        yield "fail", "no further try"
+    if not message.open and message.content is not None:
+        yield "replay", "deliver it again"

@@ -1,0 +1,141 @@
+"""`mailgate events`: the log, a line for each event; `--follow` goes on as it grows.
+
+Following asks for what is behind the last position seen, and nothing else: positions are given out in the order of commits, so
+nothing is missed. A store that is busy or restarting is waited for.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+from typing import Annotated, Any
+
+import typer
+from sqlalchemy import Connection, Engine, Row
+
+from cli import context, render, story, times, words
+from cli.context import Failure
+from cli.message import AsJson
+from cli.show import as_stored, entry_of
+from store import log, queries
+from store.database import reading, unreachable
+
+DEFAULT_LIMIT = 50
+FOLLOW_EVERY_SECONDS = 0.5
+PAGE = 500
+FIRST_LOOK_BACK = 1_000  # positions; each further look goes eight times as far
+FURTHER = 8
+
+
+def events(
+    follow: Annotated[bool, typer.Option("--follow", help="Go on as the log grows, until Ctrl-C.")] = False,
+    since: Annotated[
+        str | None, typer.Option(metavar="TIME", help="From then on: 2h, 3d, or a time (RFC 3339).")
+    ] = None,
+    event: Annotated[str | None, typer.Option(metavar="NAME", help="Only events of this name.")] = None,
+    stream: Annotated[
+        str | None, typer.Option(metavar="STREAM", help="Only of this message, or of mailbox-NAME.")
+    ] = None,
+    limit: Annotated[
+        int | None,
+        typer.Option(
+            min=0, help="The newest so many; 0 for all. [default: 50; all with --since or --stream]"
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> int:
+    """Print the log, the oldest event first. Exit code 1 where nothing fits."""
+    name = words.event(event)
+    moment = times.read_optional(since, "--since", times.now())
+    if limit is None:
+        limit = 0 if moment or stream else DEFAULT_LIMIT
+    with context.opened(context.settings()) as engine:
+        with reading(engine) as connection:
+            wanted = Wanted(connection, moment, name, stream)
+            checkpoint = log.last_position(connection)
+            found = _print(wanted.newest(connection, limit, checkpoint), as_json=as_json)
+        if follow:
+            return _follow(engine, wanted, checkpoint, as_json=as_json)
+    if not found:
+        raise Failure("no event fits")
+    return context.EXIT_DONE
+
+
+class Wanted:
+    """What was asked for of the log."""
+
+    def __init__(
+        self, connection: Connection, since: datetime | None, name: str | None, stream: str | None
+    ) -> None:
+        self._since = since
+        self._name = name
+        is_mailbox = stream is None or stream.startswith("mailbox-")
+        self._stream = stream if is_mailbox else words.message_id(connection, stream or "")
+
+    def after(self, connection: Connection, position: int) -> Iterator[Row[Any]]:
+        """Yield what is behind a position, oldest first, in constant memory."""
+        while True:
+            rows = queries.log_rows(
+                connection,
+                after=position,
+                since=self._since,
+                name=self._name,
+                stream=self._stream,
+                limit=PAGE,
+            )
+            yield from rows
+            if len(rows) < PAGE:
+                return
+            position = rows[-1].position
+
+    def newest(self, connection: Connection, limit: int, last: int) -> Iterable[Row[Any]]:
+        """Return the newest so many up to position `last`, oldest first; 0 for all. Looks back only as far as needed."""
+        if not limit:
+            return self.after(connection, 0)
+        back = FIRST_LOOK_BACK
+        while True:
+            found = deque(self.after(connection, max(last - back, 0)), maxlen=limit)
+            if len(found) == limit or back >= last:
+                return found
+            back *= FURTHER
+
+
+def _follow(engine: Engine, wanted: Wanted, checkpoint: int, *, as_json: bool) -> int:
+    """Print what comes, until interrupted."""
+    try:
+        while True:
+            sys.stdout.flush()
+            time.sleep(FOLLOW_EVERY_SECONDS)
+            checkpoint = _more(engine, wanted, checkpoint, as_json=as_json)
+    except KeyboardInterrupt:
+        return context.EXIT_DONE
+
+
+def _more(engine: Engine, wanted: Wanted, checkpoint: int, *, as_json: bool) -> int:
+    """Print what is behind the checkpoint; returns the new one, the old one where the store can't be asked now."""
+    try:
+        with reading(engine) as connection:
+            last = log.last_position(connection)
+            _print(wanted.after(connection, checkpoint), as_json=as_json)
+    except Exception as error:
+        if unreachable(engine, error):
+            return checkpoint
+        raise
+    return last
+
+
+def _print(rows: Iterable[Row[Any]], *, as_json: bool) -> bool:
+    """Print events; says whether there were any."""
+    any_printed = False
+    for row in rows:
+        any_printed = True
+        if as_json:
+            render.json_line({"stream": row.stream} | as_stored(row))
+        else:
+            entry = entry_of(row)
+            told = story.sentence(entry.event, entry.at)
+            render.line(f"{times.stamp(entry.at)}  {row.stream:<16}  ", (entry.event.NAME, "bold"), told)
+    return any_printed

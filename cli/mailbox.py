@@ -1,0 +1,247 @@
+"""`mailgate mailbox`: how each mailbox does, a poll at once, and taking what is there as seen.
+
+Beside a running gateway a poll is only asked for; without one it happens here. Adopting looks at the listing under the mailbox's
+lease, so that nobody fetches meanwhile, and takes as seen exactly what was shown.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cli import context, render, times
+from cli.context import EXIT_BAD_NEWS, EXIT_DONE, Failure, Misuse, nearest
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+    from sqlalchemy import Connection, Engine
+
+    from engine.settings import Mailbox, Settings
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    help="Health of each mailbox; poll now; adopt what is there.",
+)
+
+HEALTH_STYLES = {"ok": "green", "failing": "bold red", "suspended": "bold magenta", "new": "cyan"}
+COLUMNS = (
+    render.Column(title="MAILBOX", least=12),
+    render.Column(title="HEALTH", styles=HEALTH_STYLES),
+    render.Column(title="SINCE", from_width=70),
+    render.Column(title="PRESENT", right=True),
+    render.Column(title="DOWNLOADED", right=True),
+    render.Column(title="LAST NEW"),
+    render.Column(title="NEXT POLL"),
+)
+
+
+@app.command("list")
+def list_mailboxes(
+    json: Annotated[bool, typer.Option("--json", help="Print JSON, one mailbox a line.")] = False,
+) -> int:
+    """Show how each mailbox does. Exit code 1 if one needs attention."""
+    settings = context.settings()
+    with context.opened(settings) as engine:
+        rows = _rows(settings, engine)
+    if json:
+        for row in rows:
+            render.json_line(row)
+    else:
+        _print_rows(rows)
+    return EXIT_BAD_NEWS if any(row["health"] in ("failing", "suspended") for row in rows) else EXIT_DONE
+
+
+@app.command()
+def poll(
+    names: Annotated[list[str] | None, typer.Argument(metavar="NAME...", show_default=False)] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Every mailbox.")] = False,
+) -> int:
+    """Poll mailboxes now: by the gateway where one runs, else here, with the work that follows.
+
+    Exit code 1 if a poll failed.
+    """
+    settings = context.settings()
+    if everything == bool(names):
+        raise Misuse("name the mailboxes to poll, or give --all")
+    chosen = [mailbox(settings, name).name for name in names or [m.name for m in settings.mailboxes]]
+    from cli.run import log_to_stderr, unserved
+    from engine.presence import gateway_runs
+
+    for refusal in unserved(settings, frozenset()):
+        raise Failure(f"{settings.path}: {refusal}", context.EXIT_CONFIGURATION)
+    context.ensure_store(settings)
+    with context.opened(settings, checkpoints=True) as engine:
+        if gateway_runs(engine):
+            return _ask_gateway(engine, chosen)
+        log_to_stderr()
+        return _poll_here(settings, engine, chosen)
+
+
+@app.command()
+def adopt(
+    name: Annotated[str, typer.Argument(metavar="NAME", show_default=False)],
+    reason: Annotated[str, typer.Option(metavar="TEXT", help="Why; goes on record.")] = "",
+    yes: Annotated[bool, typer.Option("--yes", help="Don't ask.")] = False,
+) -> int:
+    """Take everything in a mailbox as seen: it is neither fetched nor deleted, ever.
+
+    Also the way on after "uidl-reset-suspected".
+    """
+    from cli import adopt as adoption
+
+    settings = context.settings()
+    chosen = mailbox(settings, name)
+    context.ensure_store(settings)
+    with context.opened(settings) as engine:
+        return adoption.adopt(engine, chosen, reason, yes=yes)
+
+
+def mailbox(settings: Settings, name: str) -> Mailbox:
+    """Return a configured mailbox. Raises Misuse with the name that is nearest."""
+    known = {one.name: one for one in settings.mailboxes}
+    if name not in known:
+        raise Misuse(f"there is no mailbox {name!r}{nearest(name, known)}")
+    return known[name]
+
+
+# -- list
+
+
+def _rows(settings: Settings, engine: Engine) -> list[dict[str, Any]]:
+    """Return what `--json` prints: the configured mailboxes in the file's order, then those on record only."""
+    from store import queries
+    from store.database import reading
+    from store.events import mailbox_stream
+
+    configured = {one.name: one for one in settings.mailboxes}
+    with reading(engine) as connection:
+        known = {row["name"]: row for row in queries.mailbox_rows(connection)}
+        names = [*configured, *(name for name in known if name not in configured)]
+        planned = {name: queries.lease(connection, mailbox_stream(name)) for name in names}
+    current = times.now()
+    return [_row(name, configured.get(name), known.get(name), planned[name], current) for name in names]
+
+
+def _row(
+    name: str,
+    configured: Mailbox | None,
+    known: dict[str, Any] | None,
+    planned: dict[str, Any] | None,
+    current: datetime,
+) -> dict[str, Any]:
+    held = planned is not None and planned["lease_until"] is not None and planned["lease_until"] > current
+    seen = known or {}
+    return {
+        "name": name,
+        "configured": configured is not None,
+        "host": configured.host if configured else None,
+        "username": configured.username if configured else None,
+        "health": seen.get("health", "ok" if planned else "new"),
+        "since": seen.get("since"),
+        "kind": seen.get("kind"),
+        "permanent": seen.get("permanent", False),
+        "text": seen.get("text"),
+        "present": seen.get("present", 0),
+        "downloaded": seen.get("downloaded", 0),
+        "last_new_at": seen.get("last_new_at"),
+        "next_poll_at": planned["wake_at"] if planned and configured else None,
+        "polling": held,
+    }
+
+
+def _print_rows(rows: Sequence[dict[str, Any]]) -> None:
+    if not rows:
+        render.line("no mailbox is configured: add a [[mailbox]]")
+        return
+    current = times.now()
+    render.table(COLUMNS, (_cells(row, current) for row in rows))
+    for row in rows:
+        if row["text"]:
+            render.paragraph(*_trouble(row), indent=2)
+
+
+def _cells(row: dict[str, Any], current: datetime) -> list[str]:
+    if row["polling"]:
+        due = "polling"
+    elif not row["configured"]:
+        due = "not configured"
+    else:
+        due = times.away(row["next_poll_at"], current) if row["next_poll_at"] else "-"
+        due = "due" if due == "now" or due.endswith("ago") else due
+    return [
+        row["name"],
+        row["health"],
+        times.brief(row["since"], current) if row["since"] else "-",
+        f"{row['present']:,}",
+        f"{row['downloaded']:,}",
+        times.away(row["last_new_at"], current) if row["last_new_at"] else "-",
+        due,
+    ]
+
+
+def _trouble(row: dict[str, Any]) -> list[render.Part]:
+    """What is wrong, and what a person can do."""
+    hint = ""
+    if row["health"] == "suspended":
+        hint = (
+            f"; nothing is fetched until 'mailgate mailbox adopt {row['name']}' takes what is there as seen"
+        )
+    elif row["permanent"]:
+        hint = "; waiting won't help: 'mailgate check --connect' says what might"
+    kind = f"{row['kind']}: " if row["kind"] else ""
+    return [(f"{row['name']}:", HEALTH_STYLES[row["health"]]), f" {kind}{row['text']}{hint}"]
+
+
+# -- poll
+
+
+def _ask_gateway(engine: Engine, names: Sequence[str]) -> int:
+    """Make the mailboxes due; the gateway looks at what is due every second."""
+    from store import agenda
+    from store.database import writing
+    from store.events import mailbox_stream
+
+    current = times.now()
+    with writing(engine) as connection:
+        busy = [name for name in names if _held(connection, name, current)]
+        for name in names:
+            if name not in busy:
+                agenda.put(connection, mailbox_stream(name), agenda.POLL, current)
+    for name in names:
+        render.line(f"{name}: ", "is being polled right now" if name in busy else "the gateway polls it now")
+    return EXIT_DONE
+
+
+def _held(connection: Connection, name: str, current: datetime) -> bool:
+    from store import queries
+    from store.events import mailbox_stream
+
+    planned = queries.lease(connection, mailbox_stream(name))
+    return planned is not None and planned["lease_until"] is not None and planned["lease_until"] > current
+
+
+def _poll_here(settings: Settings, engine: Engine, names: Sequence[str]) -> int:
+    from cli.run import complete
+    from engine import service
+    from engine.service import Roles
+
+    before = {row["name"]: row["downloaded"] for row in _rows(settings, engine)}
+    still_open = complete(service.once(settings, engine, Roles(), frozenset(names))) or 0
+    rows = [row for row in _rows(settings, engine) if row["name"] in names]
+    for row in rows:
+        if row["health"] == "ok":
+            render.line(
+                f"{row['name']}: {row['downloaded'] - before[row['name']]:,} downloaded,"
+                f" {row['present']:,} known in the mailbox"
+            )
+        else:
+            render.paragraph(*_trouble(row), indent=2)
+    if still_open:
+        render.line(f"{still_open:,} open in the store: 'mailgate queue' shows what for")
+    return EXIT_DONE if all(row["health"] == "ok" for row in rows) else EXIT_BAD_NEWS

@@ -1,0 +1,168 @@
+"""`mailgate list` and `mailgate raw`, and what a message is as JSON.
+
+The fields of the JSON are a contract: programs rely on their names and meaning. A list of any length is printed in
+constant memory.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain, islice
+from typing import Annotated, Any
+
+import typer
+
+from cli import context, filters, render, times, words
+from cli.context import Failure, Misuse
+from cli.render import Column
+from store import contents, log, queries
+from store.database import reading
+from store.life import Message
+
+DEFAULT_LIMIT = 50
+
+Json = dict[str, Any]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.")]
+MessageId = Annotated[str, typer.Argument(metavar="ID", help="The message's id, or any unique beginning.")]
+
+LISTED = (
+    "id",
+    "direction",
+    "state",
+    "opened_at",
+    "changed_at",
+    "closed_at",
+    "mailbox",
+    "uidl",
+    "reverse_path",
+    "recipients",
+    "message_id",
+    "subject",
+    "size_octets",
+    "content",
+    "attempts",
+)
+RECIPIENT = ("address", "state", "next_hop", "reply", "attempts", "retry_at")
+
+COLUMNS = (
+    Column(title="ID"),
+    Column(title="CAME IN"),
+    Column(title="STATE", styles=render.STATE_STYLES),
+    Column(title="SIZE", right=True, from_width=100),
+    Column(title="FROM", least=12),
+    Column(title="TO", least=12, from_width=95),
+    Column(title="SUBJECT", least=12),
+)
+
+
+def list_messages(
+    sender: filters.From = None,
+    recipient: filters.To = None,
+    subject: filters.Subject = None,
+    message_id: filters.MessageId = None,
+    mailbox: filters.Mailbox = None,
+    state: filters.State = None,
+    direction: filters.Direction = None,
+    next_hop: filters.NextHop = None,
+    since: filters.Since = None,
+    until: filters.Until = None,
+    event: filters.Event = None,
+    limit: Annotated[int, typer.Option(min=0, help="How many at most; 0 for all.")] = DEFAULT_LIMIT,
+    as_json: AsJson = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
+) -> None:
+    """Find messages, the newest first. Filters add up. Exit code 1 where nothing fits."""
+    if as_json and as_csv:
+        raise Misuse("--json and --csv don't go together")
+    wanted = filters.wanted(
+        sender=sender,
+        recipient=recipient,
+        subject=subject,
+        message_id=message_id,
+        mailbox=mailbox,
+        state=state,
+        direction=direction,
+        next_hop=next_hop,
+        since=since,
+        until=until,
+        event=event,
+    )
+    with context.opened(context.settings()) as engine, reading(engine) as connection:
+        found = queries.every(connection, wanted, limit + 1 if limit else None)
+        first = next(found, None)
+        if first is None:
+            raise Failure("no message fits" if wanted != queries.Filter() else "there are no messages yet")
+        rows = chain([first], found)
+        _print(islice(rows, limit) if limit else rows, as_json=as_json, as_csv=as_csv)
+        if sys.stdout.isatty() and next(rows, None) is not None:
+            render.line((f"There are more, older ones; --limit {limit * 4} or 0 shows them.", "dim"))
+
+
+def raw(message: MessageId) -> None:
+    """Print a message's octets exactly as they arrived."""
+    with context.opened(context.settings()) as engine, reading(engine) as connection:
+        found = log.message(connection, words.message_id(connection, message))
+        assert found is not None  # its id was just read in the same transaction
+        octets = contents.get(connection, found)
+    if octets is None and found.content is None:
+        raise Failure(f"message {found.id} was never fetched: {found.state}")
+    if octets is None:
+        raise Failure(f"the octets of message {found.id} are no longer kept")
+    sys.stdout.flush()
+    sys.stdout.buffer.write(octets)
+
+
+def as_listed(row: Mapping[str, Any]) -> Json:
+    """Return a message's row with the fields that JSON has, in their order."""
+    recipients = [{name: one[name] for name in RECIPIENT} for one in row["recipients"]]
+    return {name: row[name] for name in LISTED} | {"recipients": recipients}
+
+
+def as_folded(message: Message) -> Json:
+    """Return a message as its events add up, the same as its row in the list."""
+    found = {name: _text(getattr(message, name)) for name in LISTED if name != "recipients"}
+    recipients = [{name: _text(getattr(one, name)) for name in RECIPIENT} for one in message.recipients]
+    return {name: recipients if name == "recipients" else found[name] for name in LISTED}
+
+
+def addressees(row: Mapping[str, Any]) -> str:
+    """Return the first recipient, and how many more there are."""
+    addresses = [one["address"] or "(erased)" for one in row["recipients"]]
+    if not addresses:
+        return "(nobody)"
+    return addresses[0] if len(addresses) == 1 else f"{addresses[0]} +{len(addresses) - 1}"
+
+
+def _print(rows: Iterable[Json], *, as_json: bool, as_csv: bool) -> None:
+    if as_json:
+        for row in rows:
+            render.json_line(as_listed(row))
+    elif as_csv:
+        render.comma_separated(LISTED, map(_flat, rows))
+    else:
+        render.table(COLUMNS, _cells(rows))
+
+
+def _flat(row: Json) -> list[Any]:
+    recipients = ", ".join(one["address"] for one in row["recipients"])
+    return [recipients if name == "recipients" else row[name] for name in LISTED]
+
+
+def _cells(rows: Iterable[Json]) -> Iterator[tuple[str, ...]]:
+    current, narrow = times.now(), render.width() is not None
+    for row in rows:
+        yield (
+            row["id"],
+            times.brief(row["opened_at"], current) if narrow else times.stamp(row["opened_at"]),
+            row["state"],
+            times.size(row["size_octets"]),
+            row["reverse_path"] or "<>",
+            addressees(row),
+            row["subject"] or "",
+        )
+
+
+def _text(value: Any) -> Any:
+    """A text as the read tables keep it: Postgres has no NUL."""
+    return value.replace("\0", "\N{REPLACEMENT CHARACTER}") if isinstance(value, str) else value

@@ -1,0 +1,51 @@
+"""What comes next for a message, as far as its own events tell.
+
+Without the configuration: for a page that is true at any time, also in the past. Why the current policy decides as it does
+is `explain`'s to say.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from cli import times
+from store.life import Message
+
+
+def outlook(message: Message, current: datetime) -> str:
+    """Return what comes next, in a sentence or two."""
+    if not message.open:
+        return _closed(message)
+    due = message.due_at
+    if due is None:
+        return f"Nothing, until a person decides: it is {message.state}."
+    if message.state == "received" and message.attempts == 0:
+        return "It is handed over as soon as a gateway runs."
+    what = "tried again" if message.attempts else "looked at again"
+    where = f" at {message.lane}" if message.lane else ""
+    if due <= current:
+        return f"It is {what}{where} as soon as a gateway runs: it has been due since {times.stamp(due)}."
+    return f"It is {what}{where} {times.away(due, current)}, at {times.stamp(due)}."
+
+
+def _closed(message: Message) -> str:
+    match message.state:
+        case "delivered":
+            fate = "Nothing more: it is delivered"
+        case "relayed":
+            fate = "Nothing more: a smart host took responsibility for it"
+        case "failed":
+            fate = "Nothing more: it is not tried again for the recipients that failed"
+        case "rejected-oversize":
+            fate = "Nothing more: it is too large"
+        case _:
+            fate = f"Nothing more: it is {message.state}"
+    return f"{fate}{_in_mailbox(message)}."
+
+
+def _in_mailbox(message: Message) -> str:
+    if message.mailbox is None:
+        return ""
+    if message.removed:
+        return f", and mailbox {message.mailbox} no longer holds it"
+    return f". Mailbox {message.mailbox} still holds it, as far as is known"

@@ -1,0 +1,195 @@
+"""How answers look: tables and lines for people, JSON lines and CSV for programs.
+
+On a terminal lines are fitted to its width and coloured by rich; into a pipe goes plain text, aligned and uncut, unless
+COLUMNS says how wide it may be. NO_COLOR is respected. Whatever strangers wrote (subjects, replies) reaches a terminal
+without control characters. Rows are taken as they come: memory does not grow with their number.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+import sys
+import textwrap
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cache
+from itertools import chain, islice
+from typing import Any
+
+import orjson
+
+GAP = "  "
+MEASURED_ROWS = 500  # decide the widths; what comes after is fitted to them
+PAGE_WIDTH = 100  # of running text where nothing says how wide the output is
+UNKNOWN_WIDTH = 80  # of a terminal that does not know its own
+LEAST_WIDTH = 40  # a terminal that says less is not believed
+CUT = "…"
+
+STATE_STYLES: Mapping[str, str] = {
+    "received": "cyan",
+    "deferred": "yellow",
+    "held": "magenta",
+    "quarantined": "magenta",
+    "outcome-unknown": "bold red",
+    "delivered": "green",
+    "relayed": "green",
+    "failed": "bold red",
+    "rejected-oversize": "red",
+    "discarded": "dim",
+}
+
+Part = str | tuple[str, str]  # a text, or a text and its style
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Column:
+    """One column of a table. Only one with `least` is ever cut, and to no fewer characters than that."""
+
+    title: str
+    right: bool = False
+    least: int | None = None
+    styles: Mapping[str, str] | None = None  # by the cell's text
+    from_width: int = 0  # left out where the output is narrower
+
+
+def width() -> int | None:
+    """Return how many characters a line may have, None where nothing limits it."""
+    if (said := os.environ.get("COLUMNS", "")).isdecimal() and int(said) > 0:
+        return max(int(said), LEAST_WIDTH)
+    if not sys.stdout.isatty():
+        return None
+    return max(os.get_terminal_size(sys.stdout.fileno()).columns or UNKNOWN_WIDTH, LEAST_WIDTH)
+
+
+def line(*parts: Part) -> None:
+    """Print one line; styles show on a terminal only."""
+    shown = [(clean(part), "") if isinstance(part, str) else (clean(part[0]), part[1]) for part in parts]
+    if sys.stdout.isatty():
+        _terminal().print(_text(shown), soft_wrap=True)
+    else:
+        sys.stdout.write("".join(text for text, _ in shown).rstrip() + "\n")
+
+
+def paragraph(*parts: Part, first: str = "", indent: int = 0) -> None:
+    """Print running text behind `first`, wrapped, further lines indented by so many characters.
+
+    A styled part stands at the beginning only.
+    """
+    lead = [part for part in parts if not isinstance(part, str)]
+    opening = "".join(text for text, _ in lead)
+    body = clean(opening + "".join(part for part in parts if isinstance(part, str)))
+    wrapped = textwrap.wrap(
+        body,
+        width=(width() or PAGE_WIDTH) - indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    head = first.ljust(indent)
+    if lead and wrapped and wrapped[0].startswith(opening):
+        line(head, (opening, lead[0][1]), wrapped[0][len(opening) :])
+    else:
+        line(head, *wrapped[:1])
+    for more in wrapped[1:]:
+        line(" " * indent, more)
+
+
+def table(columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> None:
+    """Print a table. Rows have a cell for every column, also for one that is left out."""
+    limit = width()
+    kept = [n for n, column in enumerate(columns) if limit is None or limit >= column.from_width]
+    chosen = [columns[n] for n in kept]
+    cells = ([clean(row[n]) for n in kept] for row in rows)
+    measured = list(islice(cells, MEASURED_ROWS))
+    widths = _widths(chosen, measured, limit)
+    line((GAP.join(_fitted(c.title, w, c) for c, w in zip(chosen, widths, strict=True)).rstrip(), "bold"))
+    for row in chain(measured, cells):
+        line(*_row(chosen, widths, row))
+
+
+def json_line(value: Mapping[str, Any]) -> None:
+    """Print one JSON object on a line; times are RFC 3339 in UTC."""
+    sys.stdout.flush()
+    options = orjson.OPT_UTC_Z | orjson.OPT_APPEND_NEWLINE
+    sys.stdout.buffer.write(orjson.dumps(value, option=options))
+
+
+def comma_separated(titles: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Print CSV (RFC 4180) with a header line. A text that a spreadsheet would take for a formula gets a `'`."""
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(titles)
+    writer.writerows([_plain(value) for value in row] for row in rows)
+
+
+def clean(text: str) -> str:
+    """Return text on one line without control characters, which could do anything to a terminal."""
+    if text.isprintable():
+        return text
+    return "".join(character if character.isprintable() else " " for character in text)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")):
+        return "'" + value
+    return value
+
+
+def _widths(columns: Sequence[Column], rows: Sequence[Sequence[str]], limit: int | None) -> list[int]:
+    """The width of each column: what its cells need, less where that is too much for a line."""
+    widths = [
+        max([cells(column.title), *(cells(row[n]) for row in rows)]) for n, column in enumerate(columns)
+    ]
+    over = 0 if limit is None else sum(widths) + len(GAP) * (len(widths) - 1) - limit
+    for _ in range(max(over, 0)):
+        cuttable = [n for n, c in enumerate(columns) if c.least is not None and widths[n] > c.least]
+        if not cuttable:
+            break
+        widths[max(cuttable, key=lambda n: widths[n])] -= 1
+    return widths
+
+
+def _row(columns: Sequence[Column], widths: Sequence[int], row: Sequence[str]) -> Iterator[Part]:
+    last = len(columns) - 1
+    for n, (column, size, cell) in enumerate(zip(columns, widths, row, strict=True)):
+        style = (column.styles or {}).get(cell, "")
+        shown = _fitted(cell, size, column)
+        yield (shown.rstrip() if n == last and not column.right else shown, style)
+        yield GAP if n < last else ""
+
+
+def _fitted(cell: str, size: int, column: Column) -> str:
+    """Cut or fill a cell to its column's width."""
+    length = cells(cell)
+    if length > size and column.least is not None:
+        kept = cell
+        while kept and cells(kept) > size - 1:
+            kept = kept[:-1]
+        cell = kept + CUT
+        length = cells(cell)
+    filling = " " * max(size - length, 0)
+    return filling + cell if column.right else cell + filling
+
+
+def cells(text: str) -> int:
+    """Return how many places a text takes on a terminal; East Asian characters take two."""
+    if text.isascii():
+        return len(text)
+    from rich.cells import cell_len
+
+    return cell_len(text)
+
+
+@cache
+def _terminal() -> Any:
+    from rich.console import Console
+
+    return Console(highlight=False, markup=False, emoji=False)
+
+
+def _text(parts: Sequence[tuple[str, str]]) -> Any:
+    from rich.text import Text
+
+    return Text.assemble(*parts)

@@ -1,0 +1,152 @@
+"""`mailgate run`: the gateway itself.
+
+Owns which parts run here, what goes to stderr, and the exit code. A configuration that asks for what this version does not do
+is refused: mail that a scanner should have seen never passes unseen.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cli import context
+from cli.context import EXIT_BAD_NEWS, EXIT_CONFIGURATION, EXIT_DONE, Failure, Misuse, nearest
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+    from sqlalchemy import Engine
+
+    from engine.service import Roles
+    from engine.settings import Settings
+
+PARTS = ("fetch", "listen", "work")
+
+logger = logging.getLogger("mailgate")
+
+
+def run(
+    once: Annotated[
+        bool, typer.Option("--once", help="Poll each mailbox once, work off what is due now, and end.")
+    ] = False,
+    only: Annotated[
+        str | None,
+        typer.Option(metavar="PARTS", help="Of fetch, listen, work, only these, separated by commas."),
+    ] = None,
+) -> int:
+    """Fetch and deliver until stopped; SIGTERM drains.
+
+    With --once the exit code is 0 if nothing is open at the end, else 1.
+    """
+    parts = _parts(only)
+    settings = context.settings()
+    for refusal in unserved(settings, parts):
+        raise Failure(f"{settings.path}: {refusal}", EXIT_CONFIGURATION)
+    log_to_stderr()
+    from engine.service import Roles
+    from engine.settings import warnings
+
+    for warning in warnings(settings):
+        logger.warning("%s", warning)
+    context.ensure_store(settings)
+    roles = Roles(fetch="fetch" in parts, work="work" in parts)
+    with context.opened(settings, checkpoints=True) as engine:
+        return _once(settings, engine, roles) if once else _until_stopped(settings, engine, roles)
+
+
+def unserved(settings: Settings, parts: frozenset[str] = frozenset(PARTS)) -> Iterator[str]:
+    """Yield what the configuration asks for and this version does not do, one line each."""
+    if settings.listen is not None and "listen" in parts:
+        yield "[listen]: this version does not listen: remove the section, or run with --only fetch,work"
+    if settings.scanners:
+        yield "[[scanner]]: this version does not scan, and mail must not pass unscanned: remove the section"
+
+
+def log_to_stderr(level: int = logging.INFO) -> None:
+    """Send the log to stderr, a record a line: time, level, text."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(OneLine())
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(logging.WARNING)
+    logger.setLevel(level)
+
+
+class OneLine(logging.Formatter):
+    """A record as one line; of an error, what it is and where, not the whole way there."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return "2026-07-30T09:15:02.123Z INFO text"."""
+        at = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
+        text = " ".join(record.getMessage().split())
+        if record.exc_info and record.exc_info[1] is not None:
+            text += _whereabouts(record.exc_info[1])
+        return f"{at}.{int(record.msecs):03}Z {record.levelname} {text}"
+
+
+def complete(main: Coroutine[object, object, int | None]) -> int | None:
+    """Run the gateway's coroutine to its end. A group of errors becomes the one that says most."""
+    from engine.service import start
+    from store.errors import StoreError
+
+    try:
+        return start(main)
+    except BaseExceptionGroup as group:
+        errors = list(_leaves(group))
+        raise next((e for e in errors if isinstance(e, StoreError)), errors[0]) from None
+
+
+def _parts(only: str | None) -> frozenset[str]:
+    if only is None:
+        return frozenset(PARTS)
+    wanted = [part.strip() for part in only.split(",")]
+    for part in wanted:
+        if part not in PARTS:
+            raise Misuse(
+                f"--only: there is no part {part!r}{nearest(part, PARTS)} (of {', '.join(PARTS)}, separated by commas)"
+            )
+    if wanted == ["listen"]:
+        raise Failure(
+            "--only listen: this version does not listen: give fetch, work or both", EXIT_CONFIGURATION
+        )
+    return frozenset(wanted)
+
+
+def _once(settings: Settings, engine: Engine, roles: Roles) -> int:
+    from engine import service
+
+    still_open = complete(service.once(settings, engine, roles)) or 0
+    if not still_open:
+        return EXIT_DONE
+    is_open = "1 message is open" if still_open == 1 else f"{still_open} messages are open"
+    logger.info("%s: 'mailgate queue' shows what for", is_open)
+    return EXIT_BAD_NEWS
+
+
+def _until_stopped(settings: Settings, engine: Engine, roles: Roles) -> int:
+    from engine import service
+
+    complete(service.serve(settings, engine, roles))
+    return EXIT_DONE
+
+
+def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
+    for error in group.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            yield from _leaves(error)
+        else:
+            yield error
+
+
+def _whereabouts(error: BaseException) -> str:
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    if trace is None:
+        return f" ({type(error).__name__})"
+    code = trace.tb_frame.f_code
+    return f" ({type(error).__name__} at {code.co_filename}:{trace.tb_lineno})"

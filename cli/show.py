@@ -1,0 +1,163 @@
+"""`mailgate show ID`: one message's life, every event with its time and what it means.
+
+The page that an administrator pastes into a ticket. With `--at` it stands as it stood then: later events are not looked at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated, Any, cast
+
+import orjson
+import typer
+from sqlalchemy import Connection, Row
+
+from cli import context, render, story, times, words
+from cli.context import Failure
+from cli.message import AsJson, Json, MessageId, as_folded
+from cli.outlook import outlook
+from store import queries
+from store.codec import decode
+from store.database import reading
+from store.events import Event, MessageEvent
+from store.life import ACCEPTED, Message, fold
+from store.schema import from_microseconds
+
+EVENTS_LIMIT = 1_000_000  # of one message: more than any life has
+LABEL_WIDTH = 14
+EVENT_INDENT = 25
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """An event as it is stored, and what it means."""
+
+    row: Row[Any]
+    event: Event
+    at: datetime
+
+
+def show(
+    message: MessageId,
+    at: Annotated[
+        str | None, typer.Option(metavar="TIME", help="As it stood then: 2h, 3d, or a time (RFC 3339).")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show one message's life: every event, every reply, the times between."""
+    current = times.now()
+    until = times.read_optional(at, "--at", current)
+    with context.opened(context.settings()) as engine, reading(engine) as connection:
+        entries = life(connection, words.message_id(connection, message))
+    seen = [entry for entry in entries if until is None or entry.at <= until]
+    if not seen:
+        opened = times.stamp(entries[0].at)
+        raise Failure(
+            f"message {entries[0].row.stream} was not here yet at that time: it came in at {opened}"
+        )
+    folded = fold(seen[0].row.stream, ((cast(MessageEvent, entry.event), entry.at) for entry in seen))
+    assert folded is not None  # it has events
+    if as_json:
+        render.json_line({"message": as_folded(folded), "events": [as_stored(entry.row) for entry in seen]})
+    else:
+        _page(folded, seen, until or current, past=until is not None)
+
+
+def life(connection: Connection, stream: str) -> list[Entry]:
+    """Return a stream's events, oldest first."""
+    rows = queries.log_rows(connection, stream=stream, limit=EVENTS_LIMIT)
+    return [entry_of(row) for row in rows]
+
+
+def entry_of(row: Row[Any]) -> Entry:
+    """Return a stored event with its meaning."""
+    personal = None if row.personal is None else bytes(row.personal)
+    event = decode(row.name, row.version, bytes(row.data), personal)
+    return Entry(row, event, from_microseconds(row.at))
+
+
+def as_stored(row: Row[Any]) -> Json:
+    """Return a stored event as JSON has it; its facts are the very octets that the hash covers."""
+    return {
+        "position": row.position,
+        "revision": row.revision,
+        "name": row.name,
+        "version": row.version,
+        "at": from_microseconds(row.at),
+        "data": orjson.Fragment(bytes(row.data)),
+        "personal": None if row.personal is None else orjson.Fragment(bytes(row.personal)),
+        "hash": bytes(row.hash).hex(),
+    }
+
+
+def facts(message: Message) -> None:
+    """Print who, what, how large: the block at the head of a page about a message."""
+    size = f"{times.size(message.size_octets)} ({message.size_octets:,} octets)"
+    known = [
+        ("From", message.sender),
+        ("Reverse-path", message.reverse_path or "<>"),
+        ("Subject", message.subject),
+        ("Message-ID", message.message_id),
+        ("Size", size),
+        ("SHA-256", message.content),
+        ("Mailbox", f"{message.mailbox}, UIDL {message.uidl or 'none'}" if message.mailbox else None),
+        ("About", f"message {message.about}" if message.about else None),
+    ]
+    for label, value in known:
+        if value:
+            labelled(label, value)
+
+
+def labelled(label: str, *parts: render.Part) -> None:
+    """Print a line of a page: a label, and what it is about."""
+    render.paragraph(*parts, first=f"  {label}", indent=LABEL_WIDTH + 2)
+
+
+def _page(message: Message, entries: Sequence[Entry], current: datetime, *, past: bool) -> None:
+    as_of = f", as it stood at {times.stamp(current)}" if past else ""
+    render.line((f"Message {message.id}", "bold"), as_of)
+    facts(message)
+    labelled("State", (message.state, render.STATE_STYLES[message.state]), _since(message))
+    _recipients(message)
+    render.line()
+    render.line(("What happened", "bold"), f" (times are {times.zone(current)})")
+    _events(entries, len(message.recipients))
+    render.line()
+    render.paragraph((_heading(past), "bold"), f" {outlook(message, current)}")
+
+
+def _heading(past: bool) -> str:
+    return "What would come next:" if past else "What comes next:"
+
+
+def _since(message: Message) -> str:
+    if message.closed_at is None:
+        return f", open since {times.stamp(message.opened_at)}"
+    took = message.closed_at - message.opened_at
+    after = f", {times.span(took)} after it came in" if took else ""
+    return f", closed {times.stamp(message.closed_at)}{after}"
+
+
+def _recipients(message: Message) -> None:
+    for number, one in enumerate(message.recipients):
+        tried = f", {one.attempts} attempts" if one.attempts > 1 else ""
+        where = f" at {one.next_hop}" if one.next_hop else ""
+        reply = f": {one.reply}" if one.reply and one.state not in ACCEPTED else ""
+        labelled("" if number else "To", f"{one.address or '(erased)'}: {one.state}{where}{tried}{reply}")
+
+
+def _events(entries: Sequence[Entry], recipients: int) -> None:
+    day, before, policy = "", None, None
+    for entry in entries:
+        if times.day(entry.at) != day:
+            day = times.day(entry.at)
+            render.line(f"  {day}")
+        since = "" if before in (None, entry.at) else f"+{times.span(entry.at - before)}"
+        decided_by = story.policy_of(entry.event)
+        changed = f" [policy {decided_by}]" if decided_by not in (None, policy) else ""
+        words = story.sentence(entry.event, entry.at, recipients) + changed
+        first = f"  {times.clock(entry.at)}  {since:>7}  "
+        render.paragraph((entry.event.NAME, "bold"), words, first=first, indent=EVENT_INDENT)
+        before, policy = entry.at, decided_by or policy

@@ -1,0 +1,203 @@
+"""What happened, in words: one sentence for each event, to be read behind the event's name.
+
+Every fact of an event that a person may need in a ticket is in its sentence: replies whole, TLS facts, rules. Owns no
+decision and no time but those in the event.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import assert_never
+
+from cli import times
+from store.events import (
+    Adopted,
+    Attempted,
+    Deferred,
+    Delivered,
+    Downloaded,
+    Event,
+    Failed,
+    Generated,
+    Held,
+    PollFailed,
+    PollFinished,
+    PollRecovered,
+    RejectedOversize,
+    Relayed,
+    RemovedFromSource,
+    Reported,
+    UidlResetSuspected,
+)
+
+NAMED_RECIPIENTS = 3  # more are counted
+
+
+def sentence(event: Event, at: datetime, recipients: int | None = None) -> str:
+    """Return what happened, to stand right behind the event's name.
+
+    `at` is when. `recipients` is how many the message has, None where that isn't known.
+    """
+    match event:
+        case Downloaded():
+            return _downloaded(event)
+        case RejectedOversize():
+            return _oversize(event)
+        case Generated():
+            return f": a notice ({event.kind}) about message {event.about}{_for(event.recipients)}"
+        case Held():
+            return f" as {event.why}: {event.rule}" + (
+                f", until {_then(event.until, at)}" if event.until else ""
+            )
+        case Attempted():
+            who = _who(event.numbers, event.recipients, recipients)
+            return f" to hand over to {event.next_hop}{who}: attempt {event.attempt}, by {event.rule}"
+        case Delivered() | Relayed():
+            return _accepted(event, recipients)
+        case Deferred():
+            return _deferred(event, at, recipients)
+        case Failed():
+            return _failed(event, recipients)
+        case Reported():
+            return f" by a notice ({event.kind}), message {event.report}"
+        case RemovedFromSource():
+            how = "+OK to QUIT after DELE" if event.confirmed_by == "quit" else "it is no longer listed"
+            return f": mailbox {event.mailbox} no longer holds UIDL {event.uidl} ({how})"
+        case PollFailed() | PollRecovered() | PollFinished() | Adopted() | UidlResetSuspected():
+            return _mailbox(event)
+        case _:
+            assert_never(event)
+
+
+def said(code: int | None, reply: str | None) -> str:
+    """Return a reply with its code; "" where there was none."""
+    text = reply or ""
+    if code is None or text.startswith(str(code)):
+        return text
+    return f"{code} {text}".rstrip()
+
+
+def policy_of(event: Event) -> str | None:
+    """Return the policy version that an event names."""
+    version: str | None = getattr(event, "policy", None)
+    return version
+
+
+def secured(tls: str) -> str:
+    """Return how a connection was protected, in words."""
+    if tls == "none" or tls.startswith("none "):
+        return f"without TLS{tls.removeprefix('none')}"
+    return f"over {tls}"
+
+
+def _downloaded(event: Downloaded) -> str:
+    mended = "; a lone CR or LF in it goes out as CRLF" if event.bare_newlines else ""
+    text = f" from mailbox {event.mailbox}, UIDL {event.uidl or 'none'}: {times.size(event.size_octets)}"
+    return text + _routed(event.recipient_count, event.recipients, event.routed_by) + mended
+
+
+def _oversize(event: RejectedOversize) -> str:
+    limit = times.size(event.limit_octets)
+    if event.mailbox is None:
+        return f": {event.next_hop or 'the next hop'} refused it for its size: {event.reply or 'no reply'}"
+    whose = {"next-hop": f"{event.next_hop or 'the next hop'} takes", "config": "the configuration allows"}
+    text = (
+        f": {times.size(event.size_octets)}, and {whose.get(event.limit_from, 'the listener takes')} {limit}"
+    )
+    place = f" at most; not fetched from mailbox {event.mailbox}, UIDL {event.uidl or 'none'}"
+    return text + place + _routed(event.recipient_count, event.recipients, event.routed_by)
+
+
+def _routed(count: int, addresses: tuple[str, ...], by: tuple[str, ...]) -> str:
+    """For whom, and by which rule; recipients of one rule stand together."""
+    if not count:
+        return ", for nobody"
+    if not addresses:
+        return f", for {count} recipients whose addresses were erased"
+    rules: dict[str, list[str]] = {}
+    for number, address in enumerate(addresses):
+        rules.setdefault(by[number] if number < len(by) else "", []).append(address)
+    return ", for " + "; ".join(
+        ", ".join(those) + (f" (by {rule})" if rule else "") for rule, those in rules.items()
+    )
+
+
+def _accepted(event: Delivered | Relayed, recipients: int | None) -> str:
+    who = _who(event.numbers, event.recipients, recipients)
+    took = times.span(timedelta(milliseconds=event.duration_ms))
+    where = f" to {event.next_hop} at {event.address}{who}"
+    return f"{where}, in {took} {secured(event.tls)}: {said(event.code, event.reply)}"
+
+
+def _deferred(event: Deferred, at: datetime, recipients: int | None) -> str:
+    who = _who(event.numbers, event.recipients, recipients)
+    reply = said(event.code, event.reply)
+    until = f"{who} until {_then(event.retry_at, at)}"
+    if not event.tried:
+        return f"{until}, untried: {reply}"
+    if event.unknown:
+        doubt = f"nobody knows whether {event.next_hop} took it, so the next attempt may make a duplicate"
+        return f"{until}: {doubt}: {reply}"
+    if event.scope == "next-hop":
+        return f"{until}, {event.next_hop} as a whole is in trouble: {reply}"
+    return f"{until} by {event.next_hop}: {reply}"
+
+
+def _failed(event: Failed, recipients: int | None) -> str:
+    who = _who(event.numbers, event.recipients, recipients)
+    reply = said(event.code, event.reply)
+    reason = {
+        "rejected": f"rejected by {event.next_hop}",
+        "expired": "given up",
+        "bounced-later": f"{event.next_hop} took it and returned it later",
+        "operator": "a person decided so",
+    }[event.reason]
+    return f"{who}: {reason}" + (f": {reply}" if reply else "")
+
+
+def _mailbox(event: PollFailed | PollRecovered | PollFinished | Adopted | UidlResetSuspected) -> str:
+    match event:
+        case PollFailed():
+            return f" ({event.kind}): {event.text}" + ("; waiting won't help" if event.permanent else "")
+        case PollRecovered():
+            return f": mailbox {event.mailbox} answers again"
+        case PollFinished():
+            return _poll(event)
+        case Adopted():
+            return f" {len(event.uidls)} UIDLs as seen, by {event.operator}: {event.reason}"
+        case UidlResetSuspected():
+            return (
+                f": of {event.listed} listed, {event.alike} look like some of the {event.vanished} that vanished;"
+                " nothing is fetched until a person adopts what is there"
+            )
+        case _:
+            assert_never(event)
+
+
+def _poll(event: PollFinished) -> str:
+    took = times.span(timedelta(milliseconds=event.duration_ms))
+    text = (
+        f": {event.listed} listed, {event.downloaded} new ({times.size(event.downloaded_octets)}) in {took}"
+    )
+    text += f", {event.oversize} too large" if event.oversize else ""
+    return text + (f", {event.refused} refused by the server" if event.refused else "")
+
+
+def _who(numbers: tuple[int, ...], addresses: tuple[str, ...], recipients: int | None) -> str:
+    """For whom, where that isn't clear: nothing for all of them."""
+    if len(numbers) == recipients:
+        return "" if recipients == 1 else f" for all {recipients} recipients"
+    return _for(addresses or tuple(f"recipient {number + 1}" for number in numbers))
+
+
+def _for(addresses: tuple[str, ...]) -> str:
+    if not addresses:
+        return ""
+    more = len(addresses) - NAMED_RECIPIENTS
+    return f" for {', '.join(addresses[:NAMED_RECIPIENTS])}" + (f" and {more} more" if more > 0 else "")
+
+
+def _then(when: datetime, at: datetime) -> str:
+    """A time to come, the day only where it is another, and how long until then."""
+    text = times.stamp(when) if times.day(when) != times.day(at) else times.clock(when)[:8]
+    return f"{text} ({times.span(when - at)} later)"

@@ -1,0 +1,103 @@
+"""Times, durations and sizes, as people write and read them.
+
+Owns reading `--since 2h` and `--at 2026-07-30T09:15:00Z`, and showing times in the machine's own zone. What programs
+read is not for here: there times are RFC 3339 in UTC.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+
+from cli.context import Misuse
+
+_RELATIVE = re.compile(r"([0-9]{1,9})([smhdw])")
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+_STEPS = ((86_400, "d", 3600, "h"), (3600, "h", 60, "m"), (60, "m", 1, "s"))
+_SIZES = ((10**9, "GB"), (10**6, "MB"), (10**3, "kB"))
+
+
+def now() -> datetime:
+    """Return the time, aware, in UTC."""
+    return datetime.now(UTC)
+
+
+def read(text: str, option: str, at: datetime) -> datetime:
+    """Return the time that a person wrote: RFC 3339, or relative, so long before `at`.
+
+    Without a zone it is the machine's; a date alone is its midnight. Raises Misuse.
+    """
+    try:
+        if found := _RELATIVE.fullmatch(text):
+            return at - timedelta(seconds=int(found[1]) * _SECONDS[found[2]])
+        return datetime.fromisoformat(text).astimezone(UTC)
+    except (ValueError, OverflowError):
+        example = "write it as 2h, 3d, 2026-07-30 or 2026-07-30T09:15:00Z"
+        raise Misuse(f"{option}: {text!r} is not a time: {example}") from None
+
+
+def read_optional(text: str | None, option: str, at: datetime) -> datetime | None:
+    """As `read`; None for an option that was not given."""
+    return None if text is None else read(text, option, at)
+
+
+def stamp(at: datetime) -> str:
+    """Return a time to the second, in the machine's zone: "2026-07-30 09:15:02"."""
+    return f"{at.astimezone():%Y-%m-%d %H:%M:%S}"
+
+
+def day(at: datetime) -> str:
+    """Return the day, in the machine's zone: "2026-07-30"."""
+    return f"{at.astimezone():%Y-%m-%d}"
+
+
+def clock(at: datetime) -> str:
+    """Return the time of day to the millisecond, in the machine's zone: "09:15:02.123"."""
+    return f"{at.astimezone():%H:%M:%S.%f}"[:-3]
+
+
+def brief(at: datetime, current: datetime) -> str:
+    """Return a time in the fewest characters for a table: "07-30 09:15", of other years "2025-07-30"."""
+    local = at.astimezone()
+    return f"{local:%m-%d %H:%M}" if local.year == current.astimezone().year else f"{local:%Y-%m-%d}"
+
+
+def zone(at: datetime) -> str:
+    """Return the machine's zone: "UTC", "CEST (UTC+02:00)"."""
+    local = at.astimezone()
+    if not local.utcoffset():
+        return "UTC"
+    offset = f"{local:%z}"
+    return f"{local:%Z} (UTC{offset[:3]}:{offset[3:5]})"
+
+
+def span(duration: timedelta) -> str:
+    """Return a duration with its one or two largest units: "212ms", "3.2s", "5m 3s", "2h", "3d 4h"."""
+    seconds = abs(duration).total_seconds()
+    sign = "-" if duration < timedelta(0) else ""
+    if seconds < 0.9995:
+        return f"{sign}{seconds * 1000:.0f}ms"
+    if seconds < 9.95:
+        return f"{sign}{seconds:.1f}s"
+    whole = round(seconds)
+    for size, unit, smaller, name in _STEPS:
+        if whole >= size:
+            rest = whole % size // smaller
+            return f"{sign}{whole // size}{unit}" + (f" {rest}{name}" if rest else "")
+    return f"{sign}{whole}s"
+
+
+def away(at: datetime, current: datetime) -> str:
+    """Return how far a time is: "5m ago", "in 4m 10s", "now"."""
+    ahead = at - current
+    if abs(ahead) < timedelta(seconds=1):
+        return "now"
+    return f"in {span(ahead)}" if ahead > timedelta(0) else f"{span(-ahead)} ago"
+
+
+def size(octets: int) -> str:
+    """Return a size: "812 B", "12.3 kB", "35.0 MB" (powers of 1000)."""
+    for unit, name in _SIZES:
+        if octets >= unit:
+            return f"{octets / unit:.1f} {name}"
+    return f"{octets} B"

@@ -1,0 +1,67 @@
+"""The words that a person may use in filters, and ids in short: what is meant, or what else could be.
+
+A wrong word is an error that names the right ones. Any beginning of a message's id stands for the whole where no
+other id begins so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, cast, get_args
+
+from cli.context import Failure, Misuse, nearest
+from store import queries
+from store.codec import CLASSES
+from store.events import Direction, MessageEvent
+from store.life import State
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+CANDIDATES = 5  # of an ambiguous id that are named
+
+STATES: tuple[str, ...] = get_args(State)
+DIRECTIONS: tuple[str, ...] = get_args(Direction)
+EVENTS: tuple[str, ...] = tuple(CLASSES)
+MESSAGE_EVENTS: tuple[str, ...] = tuple(kind.NAME for kind in get_args(MessageEvent))
+
+
+def state(word: str | None) -> State | None:
+    """Return the state meant. Raises Misuse."""
+    return cast("State | None", _one_of(word, STATES, "--state"))
+
+
+def direction(word: str | None) -> Direction | None:
+    """Return the direction meant. Raises Misuse."""
+    return cast("Direction | None", _one_of(word, DIRECTIONS, "--direction"))
+
+
+def message_event(word: str | None) -> str | None:
+    """Return the name of an event that messages have. Raises Misuse."""
+    return _one_of(word, MESSAGE_EVENTS, "--event")
+
+
+def event(word: str | None) -> str | None:
+    """Return the name of an event. Raises Misuse."""
+    return _one_of(word, EVENTS, "--event")
+
+
+def message_id(connection: Connection, beginning: str) -> str:
+    """Return the one id that begins so. Raises Misuse where several do, Failure where none does."""
+    wanted = beginning.strip().lower()
+    if not wanted:
+        raise Misuse("an id is missing: 'mailgate list' prints them")
+    found = queries.ids(connection, wanted, CANDIDATES + 1) if wanted.isascii() and wanted.isalnum() else []
+    if len(found) == 1 or wanted in found:
+        return wanted if wanted in found else found[0]
+    if found:
+        more = ", …" if len(found) > CANDIDATES else ""
+        raise Misuse(f"several ids begin with {beginning!r}: {', '.join(found[:CANDIDATES])}{more}")
+    hint = "; 'mailgate list --message-id' finds it by its Message-ID" if "@" in beginning else ""
+    raise Failure(f"no message has an id that begins with {beginning!r}{hint}")
+
+
+def _one_of(word: str | None, known: Sequence[str], option: str) -> str | None:
+    if word is None or word in known:
+        return word
+    raise Misuse(f"{option}: there is no {word!r}{nearest(word, known)} (one of {', '.join(known)})")

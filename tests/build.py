@@ -1,0 +1,239 @@
+"""Stores with messages in every state, made by appending events as the gateway does."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+from itertools import count
+from typing import Any
+
+from sqlalchemy import Engine
+
+import migrations
+from engine.core import ids
+from store import log
+from store.database import open_store, writing
+from store.errors import StoreError
+from store.events import (
+    Attempted,
+    Deferred,
+    Delivered,
+    Downloaded,
+    Event,
+    Failed,
+    Generated,
+    Held,
+    RejectedOversize,
+    RemovedFromSource,
+    Reported,
+    mailbox_stream,
+)
+from store.life import Message
+from store.log import Append, Unit
+
+POLICY = "3f2a91c04b7d"
+TLS = "TLSv1.3 TLS_AES_256_GCM_SHA384 verified"
+NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+
+class Builder:
+    """A store to be filled. Time stands still until it is moved with `later`."""
+
+    def __init__(self, url: str, at: datetime = NOON) -> None:
+        self.engine: Engine = open_store(url)
+        self.at = at
+        self._number = count(1)
+        migrations.upgrade(self.engine)
+
+    def close(self) -> None:
+        self.engine.dispose()
+
+    def later(self, **span: float) -> datetime:
+        """Let time go by: `later(minutes=5)`."""
+        self.at += timedelta(**span)
+        return self.at
+
+    def append(self, stream: str, *events: Event, octets: bytes | None = None) -> None:
+        """Append events to a stream that is there, or open one."""
+        with writing(self.engine) as connection:
+            before: Any = (
+                log.mailbox(connection, stream.removeprefix("mailbox-"))
+                if stream.startswith("mailbox-")
+                else log.message(connection, stream)
+            )
+            refusals = log.append(connection, [Unit((Append(stream, before, events, self.at, octets),))])
+        for refusal in refusals:
+            if isinstance(refusal, StoreError):
+                raise refusal
+
+    def message(self, stream: str) -> Message:
+        with self.engine.connect() as connection:
+            found = log.message(connection, stream)
+        assert found is not None
+        return found
+
+    # -- how lives begin
+
+    def new_id(self) -> str:
+        """Return the next id; the random part counts, so that a test knows what it gets."""
+        return ids.message_id(self.at, next(self._number))
+
+    def downloaded(
+        self,
+        *,
+        recipients: tuple[str, ...] = ("info@example.com",),
+        subject: str | None = "Invoice 4711",
+        reverse_path: str = "alice@customer.example",
+        mailbox: str = "info",
+        octets: bytes | None = None,
+    ) -> str:
+        stream = self.new_id()
+        number = stream[-4:]
+        kept = octets or f"Subject: {subject}\r\n\r\nmessage {number}\r\n".encode()
+        opening = Downloaded(
+            mailbox=mailbox,
+            uidl=f"uidl-{stream}",
+            size_octets=len(kept),
+            listed_octets=len(kept),
+            content=sha256(kept).hexdigest(),
+            bare_newlines=False,
+            recipient_count=len(recipients),
+            policy=POLICY,
+            reverse_path=reverse_path,
+            recipients=recipients,
+            routed_by=tuple("mailbox recipients" for _ in recipients),
+            message_id=f"<{number}@customer.example>",
+            subject=subject,
+            from_=f"Alice Example <{reverse_path}>" if reverse_path else "MAILER-DAEMON",
+        )
+        self.append(stream, opening, octets=kept)
+        return stream
+
+    def oversize(self, *, mailbox: str = "info", subject: str = "Holiday photos") -> str:
+        stream = self.new_id()
+        event = RejectedOversize(
+            mailbox=mailbox,
+            uidl=f"uidl-{stream}",
+            size_octets=48_300_000,
+            limit_octets=10_000_000,
+            limit_from="next-hop",
+            next_hop="home",
+            recipient_count=1,
+            policy=POLICY,
+            reverse_path="bob@friend.example",
+            recipients=("info@example.com",),
+            routed_by=("mailbox recipients",),
+            message_id="<photos@friend.example>",
+            subject=subject,
+            from_="Bob <bob@friend.example>",
+        )
+        self.append(stream, event)
+        return stream
+
+    def notice(self, about: str, *, kind: Any = "failure", recipient: str = "postmaster@example.com") -> str:
+        """A notice of the gateway's own, and the event that says so on the message it is about."""
+        stream, octets = self.new_id(), b"Subject: Not delivered\r\n\r\nHello\r\n"
+        event = Generated(
+            kind=kind,
+            about=about,
+            size_octets=len(octets),
+            content=sha256(octets).hexdigest(),
+            recipient_count=1,
+            recipients=(recipient,),
+            message_id=f"<{stream}@gate.example.com>",
+            subject="Not delivered: Invoice 4711",
+            from_="mailgate <postmaster@example.com>",
+        )
+        self.append(stream, event, octets=octets)
+        self.append(about, Reported(kind=kind, report=stream))
+        return stream
+
+    # -- what happens to them
+
+    def attempted(self, stream: str, numbers: tuple[int, ...] | None = None, hop: str = "home") -> None:
+        message = self.message(stream)
+        chosen = self._chosen(message, numbers)
+        event = Attempted(
+            numbers=chosen,
+            next_hop=hop,
+            attempt=message.attempts + 1,
+            rule="route 1: recipients *@example.com",
+            policy=POLICY,
+            recipients=tuple(message.recipients[n].address for n in chosen),
+        )
+        self.append(stream, event)
+
+    def delivered(self, stream: str, numbers: tuple[int, ...] | None = None, hop: str = "home") -> None:
+        message = self.message(stream)
+        chosen = self._chosen(message, numbers)
+        event = Delivered(
+            numbers=chosen,
+            next_hop=hop,
+            attempt=message.attempts,
+            address="192.0.2.25:25",
+            tls=TLS,
+            code=250,
+            duration_ms=212,
+            recipients=tuple(message.recipients[n].address for n in chosen),
+            reply=f"2.0.0 Ok: queued as {stream[-4:].upper()}",
+        )
+        self.append(stream, event)
+
+    def deferred(
+        self,
+        stream: str,
+        retry_at: datetime,
+        *,
+        numbers: tuple[int, ...] | None = None,
+        hop: str = "home",
+        code: int | None = 451,
+        reply: str = "4.3.0 try again later",
+        **more: Any,
+    ) -> None:
+        message = self.message(stream)
+        chosen = self._chosen(message, numbers)
+        event = Deferred(
+            numbers=chosen,
+            next_hop=hop,
+            attempt=message.attempts,
+            retry_at=retry_at,
+            code=code,
+            policy=POLICY,
+            recipients=tuple(message.recipients[n].address for n in chosen),
+            reply=reply,
+            **{"scope": "message"} | more,
+        )
+        self.append(stream, event)
+
+    def failed(self, stream: str, numbers: tuple[int, ...] | None = None, hop: str = "home") -> None:
+        message = self.message(stream)
+        chosen = self._chosen(message, numbers)
+        event = Failed(
+            numbers=chosen,
+            reason="rejected",
+            next_hop=hop,
+            attempt=message.attempts,
+            code=550,
+            policy=POLICY,
+            recipients=tuple(message.recipients[n].address for n in chosen),
+            reply="5.1.1 no such user here",
+        )
+        self.append(stream, event)
+
+    def held(
+        self, stream: str, why: Any = "unroutable", rule: str = "no header named an own address", **more: Any
+    ) -> None:
+        self.append(stream, Held(why=why, rule=rule, policy=POLICY, **more))
+
+    def removed(self, stream: str) -> None:
+        message = self.message(stream)
+        assert message.mailbox is not None
+        assert message.uidl is not None
+        event = RemovedFromSource(mailbox=message.mailbox, uidl=message.uidl, confirmed_by="quit")
+        self.append(stream, event)
+
+    def mailbox_event(self, name: str, event: Event) -> None:
+        self.append(mailbox_stream(name), event)
+
+    def _chosen(self, message: Message, numbers: tuple[int, ...] | None) -> tuple[int, ...]:
+        return tuple(r.number for r in message.recipients) if numbers is None else numbers

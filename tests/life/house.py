@@ -1,0 +1,161 @@
+"""A whole house on loopback: a provider's mailbox, a home server, a store, and the real command line as a process."""
+
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from store import conserve, log
+from store.database import open_store, reading
+from tests.peers.pop3d import Pop3Peer
+from tests.peers.smtpd import HomePeer
+from tests.peers.thread import PeerThread
+
+RECIPIENT = "info@example.com"
+PASSWORD = "open sesame"
+ROOT = Path(__file__).parents[2]
+RUN_SECONDS = 120  # only a hang takes so long
+
+
+def mail(number: int, size_octets: int = 300) -> bytes:
+    """One small message; each has another content."""
+    head = (
+        f"Return-Path: <sender{number}@elsewhere.example>\r\n"
+        f"From: Sender {number} <sender{number}@elsewhere.example>\r\nTo: {RECIPIENT}\r\n"
+        f"Subject: number {number}\r\nMessage-ID: <{number}@elsewhere.example>\r\n\r\n.leading dot {number}\r\n"
+    )
+    return (head + "x" * max(0, size_octets - len(head) - 2) + "\r\n").encode()
+
+
+@dataclass
+class House:
+    """What a test looks at and acts on."""
+
+    folder: Path
+    store_url: str
+    provider: Pop3Peer
+    home: HomePeer
+    provider_port: int
+    home_port: int
+    mailbox: dict[str, Any] = field(default_factory=dict)  # keys to add to the [[mailbox]] table
+    next_hop: dict[str, Any] = field(default_factory=dict)
+    retry: dict[str, Any] = field(default_factory=lambda: {"first": "1s"})
+    more: str = ""
+
+    @property
+    def config(self) -> Path:
+        """The configuration file; written anew at each run."""
+        return self.folder / "mailgate.toml"
+
+    def write(self) -> None:
+        """Write the configuration."""
+        mailbox = {"recipients": [RECIPIENT], "poll_every": "10s", **self.mailbox}
+        text = f"""
+[gateway]
+hostname = "gate.example.com"
+postmaster = "postmaster@example.com"
+domains = ["example.com"]
+[store]
+url = "{self.store_url}"
+[next_hop.home]
+host = "127.0.0.1"
+port = {self.home_port}
+tls = "none"
+{_keys(self.next_hop)}
+[retry]
+{_keys(self.retry)}
+[[mailbox]]
+name = "info"
+host = "127.0.0.1"
+port = {self.provider_port}
+tls = "none"
+username = "info"
+password = "{PASSWORD}"
+{_keys(mailbox)}
+{self.more}
+"""
+        self.config.write_text(text)
+
+    def start(self, *arguments: str, seam: str = "-", count: int = 1) -> subprocess.Popen[str]:
+        """Start the command line as a process of its own."""
+        self.write()
+        command = [sys.executable, "-m", "tests.life.killed", seam, str(count), "--config", str(self.config)]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        return subprocess.Popen(
+            [*command, *arguments], cwd=self.folder, env=environment, text=True, stdout=-1, stderr=-1
+        )
+
+    def run(self, *arguments: str, seam: str = "-", count: int = 1) -> subprocess.CompletedProcess[str]:
+        """Run the command line to its end."""
+        process = self.start(*arguments, seam=seam, count=count)
+        out, err = process.communicate(timeout=RUN_SECONDS)
+        return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+    def json(self, *arguments: str) -> list[dict[str, Any]]:
+        """Run a command with --json and return its objects."""
+        done = self.run(*arguments, "--json")
+        assert done.returncode in (0, 1), done.stderr
+        return [json.loads(line) for line in done.stdout.splitlines()]
+
+    def arrived(self) -> Counter[bytes]:
+        """What the home server took, behind the header lines put in front; how often each."""
+        return Counter(original(taken.octets) for taken in self.home.ledger)
+
+    def problems(self) -> list[str]:
+        """What does not add up in the store."""
+        engine = open_store(self.store_url)
+        try:
+            with reading(engine) as connection:
+                return list(conserve.check(connection, conserve.Count()))
+        finally:
+            engine.dispose()
+
+    def unknown(self) -> set[bytes]:
+        """The UIDLs of messages that the log names as possible duplicates."""
+        engine = open_store(self.store_url)
+        try:
+            with reading(engine) as connection:
+                found = (log.message(connection, stream) for stream, _ in log.streams(connection))
+                return {
+                    (m.uidl or "").encode() for m in found if m and any(r.unknown_attempts for r in m.recipients)
+                }
+        finally:
+            engine.dispose()
+
+    def durable(self) -> set[str]:
+        """The UIDLs of messages in the store."""
+        engine = open_store(self.store_url)
+        try:
+            with reading(engine) as connection:
+                found = [recorded[0].event for _, recorded in log.streams(connection)]
+                return {event.uidl for event in found if hasattr(event, "uidl") and event.uidl is not None}
+        finally:
+            engine.dispose()
+
+
+@contextmanager
+def house(folder: Path, store_url: str, provider: Pop3Peer | None = None, home: HomePeer | None = None) -> Iterator[House]:
+    """Open a house with an empty mailbox."""
+    provider, home = provider or Pop3Peer(), home or HomePeer()
+    provider.add_user("info", PASSWORD)
+    with PeerThread(provider) as provider_port, PeerThread(home) as home_port:
+        yield House(folder, store_url, provider, home, provider_port, home_port)
+
+
+def original(taken: bytes) -> bytes:
+    """Strip the one header field that the gateway put in front."""
+    assert taken.startswith(b"Received: (mailbox info"), taken[:80]
+    end = taken.index(b"\r\n")
+    while taken[end + 2 : end + 3] in (b" ", b"\t"):
+        end = taken.index(b"\r\n", end + 2)
+    return taken[end + 2 :]
+
+
+def _keys(table: dict[str, Any]) -> str:
+    return "\n".join(f"{name} = {json.dumps(value)}" for name, value in table.items())
