@@ -1,51 +1,27 @@
 """`mailgate check`: is the configuration right, what does it mean, and, with --connect, does it work.
 
-Prints what was understood, so that a person sees a slip that is valid. With --connect every mailbox and next hop is tried at once;
-nothing is fetched, nothing is delivered, nothing is deleted.
+Prints what was understood, so that a person sees a slip that is valid. With --connect every mailbox and next hop is
+tried at once; nothing is fetched, nothing is delivered, nothing is deleted.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli import context, render, times
+from cli import context, render
 from cli.context import EXIT_BAD_NEWS, EXIT_CONFIGURATION, EXIT_DONE, StoreFailure
 from cli.run import unserved
 
 if TYPE_CHECKING:
     from cli.trial import Trial
-    from engine.settings import Mailbox, NextHopSettings, Route, Settings
+    from cli.understood import Part
+    from engine.settings import Settings
 
 INDENT = 12
-TLS_WORDS = {
-    "implicit": "TLS from the start",
-    "starttls": "STLS required",
-    "required": "STARTTLS required",
-    "opportunistic": "STARTTLS if offered",
-    "none": "no TLS",
-}
-REMOVE_WORDS = {
-    "delivered": "deleted there once delivered",
-    "downloaded": "deleted there once downloaded",
-    "never": "never deleted there",
-}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
-    """One thing the configuration names: as it is understood, and what trying it out came to."""
-
-    kind: str
-    label: str
-    name: str
-    text: tuple[str, ...]
-    facts: dict[str, Any]
-    trial: Trial | None = None
 
 
 def check(
@@ -62,7 +38,9 @@ def check(
     settings = context.settings()
     refusals = list(unserved(settings))
     trials = _tried(settings) if connect else {}
-    parts = list(_parts(settings, trials))
+    from cli.understood import parts as understood
+
+    parts = list(understood(settings, trials))
     warnings = _warnings(settings)
     if json:
         _print_json(settings, parts, warnings, refusals)
@@ -77,130 +55,6 @@ def _warnings(settings: Settings) -> tuple[str, ...]:
     from engine.settings import warnings
 
     return warnings(settings)
-
-
-# -- what was understood
-
-
-def _parts(settings: Settings, trials: dict[tuple[str, str], Trial]) -> Iterable[Part]:
-    yield _gateway(settings)
-    yield _store(settings, trials.get(("store", "store")))
-    for mailbox in settings.mailboxes:
-        yield _mailbox(mailbox, trials.get(("mailbox", mailbox.name)))
-    for hop in settings.next_hops.values():
-        yield _next_hop(hop, trials.get(("next-hop", hop.name)))
-    for number, route in enumerate(settings.routes, start=1):
-        yield _route(number, route)
-    if not settings.routes:
-        yield _default_route(settings)
-
-
-def _gateway(settings: Settings) -> Part:
-    gateway = settings.gateway
-    domains = ", ".join(gateway.domains)
-    facts = {
-        "hostname": gateway.hostname,
-        "postmaster": gateway.postmaster,
-        "domains": list(gateway.domains),
-        "policy": settings.policy_version,
-    }
-    text = f"{gateway.hostname}; postmaster {gateway.postmaster}; domains {domains or 'none'}"
-    return Part(kind="gateway", label="gateway", name=gateway.hostname, text=(text,), facts=facts)
-
-
-def _store(settings: Settings, trial: Trial | None) -> Part:
-    from sqlalchemy import make_url
-
-    file = context.sqlite_file(settings)
-    url = make_url(settings.store.url).set(password=None).render_as_string()
-    facts = {"url": str(file) if file else url}
-    return Part(kind="store", label="store", name="store", text=(facts["url"],), facts=facts, trial=trial)
-
-
-def _mailbox(mailbox: Mailbox, trial: Trial | None) -> Part:
-    drop = mailbox.multidrop
-    facts = {
-        "host": mailbox.host,
-        "port": mailbox.port,
-        "tls": mailbox.tls,
-        "username": mailbox.username,
-        "poll_every_seconds": mailbox.poll_every,
-        "recipients": list(mailbox.recipients),
-        "multidrop_headers": list(drop.headers) if drop else [],
-        "fallback": mailbox.fallback,
-        "remove": mailbox.remove.when,
-        "oversize": mailbox.oversize,
-    }
-    where = f"{mailbox.username} at {mailbox.host}:{mailbox.port}, {TLS_WORDS[mailbox.tls]}"
-    every = times.span(_seconds(mailbox.poll_every))
-    text = (f"{mailbox.name}: {where}, every {every}", f"{_for(mailbox)}; {_removed(mailbox)}")
-    return Part(kind="mailbox", label="mailbox", name=mailbox.name, text=text, facts=facts, trial=trial)
-
-
-def _for(mailbox: Mailbox) -> str:
-    """Who gets its mail."""
-    fallback = f", else {mailbox.fallback}" if mailbox.fallback else ", else held"
-    if mailbox.recipients:
-        return f"for {', '.join(mailbox.recipients)}"
-    if mailbox.multidrop:
-        return f"for whom {' or '.join(mailbox.multidrop.headers)} names{fallback}"
-    return f"for {mailbox.fallback}"
-
-
-def _removed(mailbox: Mailbox) -> str:
-    if mailbox.remove.when == "after":
-        return f"deleted there {times.span(_seconds(mailbox.remove.after_seconds or 0))} after download"
-    return REMOVE_WORDS[mailbox.remove.when]
-
-
-def _next_hop(hop: NextHopSettings, trial: Trial | None) -> Part:
-    facts = {
-        "host": hop.host,
-        "port": hop.port,
-        "tls": hop.tls,
-        "username": hop.username,
-        "connections": hop.connections,
-        "max_size_octets": hop.max_size,
-        "on_unknown": hop.on_unknown,
-    }
-    login = f", as {hop.username}" if hop.username else ""
-    limit = f", at most {times.size(hop.max_size)}" if hop.max_size else ""
-    text = f"{hop.name}: {hop.host}:{hop.port}, {TLS_WORDS[hop.tls]}{login}{limit}"
-    return Part(kind="next-hop", label="next hop", name=hop.name, text=(text,), facts=facts, trial=trial)
-
-
-def _route(number: int, route: Route) -> Part:
-    facts = {
-        "recipients": list(route.recipients),
-        "senders": list(route.senders),
-        "users": list(route.users),
-        "next_hop": route.next_hop,
-    }
-    asked = [
-        f"{word} {', '.join(patterns)}"
-        for word, patterns in (("to", route.recipients), ("from", route.senders), ("by user", route.users))
-        if patterns
-    ]
-    text = f"{number}: {' and '.join(asked) or 'everything'} to next hop {route.next_hop}"
-    return Part(kind="route", label="route", name=str(number), text=(text,), facts=facts)
-
-
-def _default_route(settings: Settings) -> Part:
-    domains = settings.gateway.domains
-    facts = {
-        "recipients": [f"*@{domain}" for domain in domains],
-        "senders": [],
-        "users": [],
-        "next_hop": "home",
-    }
-    text = f"to {', '.join(facts['recipients']) or 'none'} to next hop home (there is no [[route]])"
-    return Part(kind="route", label="route", name="default", text=(text,), facts=facts)
-
-
-def _seconds(seconds: float) -> Any:
-    from datetime import timedelta
-
-    return timedelta(seconds=seconds)
 
 
 # -- trying it out
@@ -275,10 +129,8 @@ def _verdict(parts: Sequence[Part], warnings: Sequence[str], refusals: Sequence[
     if refusals:
         return ("can't be run", "bold red")
     if failed:
-        return (
-            f"valid, but {', '.join(f'{p.label} {p.name}'.replace('store store', 'the store') for p in failed)} failed",
-            "bold red",
-        )
+        names = [part.label if part.kind == "store" else f"{part.label} {part.name}" for part in failed]
+        return (f"valid, but failed: {', '.join(names)}", "bold red")
     warned = f", {len(warnings)} warning{'s' if len(warnings) > 1 else ''}" if warnings else ""
     worked = ", everything answered" if any(part.trial for part in parts) else ""
     return (f"valid{worked}{warned}", "green")
@@ -290,7 +142,7 @@ def _print_trial(trial: Trial) -> None:
         lead = (mark, f" {text}") if number == 0 else (text,)
         render.paragraph(*lead, first=" " * INDENT, indent=INDENT + 2)
     for text in trial.advice:
-        render.paragraph(("note:" if trial.ok else "try:", "yellow"), f" {text}", indent=INDENT + 2)
+        render.paragraph(("note:", "yellow"), f" {text}", indent=INDENT + 2)
 
 
 def _print_json(

@@ -22,8 +22,10 @@ from cli.message import AsJson
 from cli.show import as_stored, entry_of
 from store import log, queries
 from store.database import reading, unreachable
+from store.events import MAILBOX_PREFIX
 
 DEFAULT_LIMIT = 50
+FOLLOW_LIMIT = 10  # to begin with
 FOLLOW_EVERY_SECONDS = 0.5
 PAGE = 500
 FIRST_LOOK_BACK = 1_000  # positions; each further look goes eight times as far
@@ -42,7 +44,8 @@ def events(
     limit: Annotated[
         int | None,
         typer.Option(
-            min=0, help="The newest so many; 0 for all. [default: 50; all with --since or --stream]"
+            metavar="N",
+            help="The newest so many; 0 for all. [default: 50, with --follow 10; all with --since or --stream]",
         ),
     ] = None,
     as_json: AsJson = False,
@@ -51,7 +54,8 @@ def events(
     name = words.event(event)
     moment = times.read_optional(since, "--since", times.now())
     if limit is None:
-        limit = 0 if moment or stream else DEFAULT_LIMIT
+        limit = 0 if moment or stream else FOLLOW_LIMIT if follow else DEFAULT_LIMIT
+    limit = words.limit(limit)
     with context.opened(context.settings()) as engine:
         with reading(engine) as connection:
             wanted = Wanted(connection, moment, name, stream)
@@ -72,32 +76,36 @@ class Wanted:
     ) -> None:
         self._since = since
         self._name = name
-        is_mailbox = stream is None or stream.startswith("mailbox-")
+        is_mailbox = stream is None or stream.startswith(MAILBOX_PREFIX)
         self._stream = stream if is_mailbox else words.message_id(connection, stream or "")
 
-    def after(self, connection: Connection, position: int) -> Iterator[Row[Any]]:
+    def page(self, connection: Connection, after: int) -> list[Row[Any]]:
+        """Return the next PAGE events behind a position, oldest first; fewer are all there are."""
+        return queries.log_rows(
+            connection,
+            after=after,
+            since=self._since,
+            name=self._name,
+            stream=self._stream,
+            limit=PAGE,
+        )
+
+    def every(self, connection: Connection, after: int) -> Iterator[Row[Any]]:
         """Yield what is behind a position, oldest first, in constant memory."""
         while True:
-            rows = queries.log_rows(
-                connection,
-                after=position,
-                since=self._since,
-                name=self._name,
-                stream=self._stream,
-                limit=PAGE,
-            )
+            rows = self.page(connection, after)
             yield from rows
             if len(rows) < PAGE:
                 return
-            position = rows[-1].position
+            after = rows[-1].position
 
     def newest(self, connection: Connection, limit: int, last: int) -> Iterable[Row[Any]]:
         """Return the newest so many up to position `last`, oldest first; 0 for all. Looks back only as far as needed."""
         if not limit:
-            return self.after(connection, 0)
+            return self.every(connection, 0)
         back = FIRST_LOOK_BACK
         while True:
-            found = deque(self.after(connection, max(last - back, 0)), maxlen=limit)
+            found = deque(self.every(connection, max(last - back, 0)), maxlen=limit)
             if len(found) == limit or back >= last:
                 return found
             back *= FURTHER
@@ -107,24 +115,26 @@ def _follow(engine: Engine, wanted: Wanted, checkpoint: int, *, as_json: bool) -
     """Print what comes, until interrupted."""
     try:
         while True:
+            rows, checkpoint = _behind(engine, wanted, checkpoint)
+            _print(rows, as_json=as_json)
             sys.stdout.flush()
-            time.sleep(FOLLOW_EVERY_SECONDS)
-            checkpoint = _more(engine, wanted, checkpoint, as_json=as_json)
+            if len(rows) < PAGE:
+                time.sleep(FOLLOW_EVERY_SECONDS)
     except KeyboardInterrupt:
         return context.EXIT_DONE
 
 
-def _more(engine: Engine, wanted: Wanted, checkpoint: int, *, as_json: bool) -> int:
-    """Print what is behind the checkpoint; returns the new one, the old one where the store can't be asked now."""
+def _behind(engine: Engine, wanted: Wanted, checkpoint: int) -> tuple[list[Row[Any]], int]:
+    """Return what is behind the checkpoint, and the next one; nothing new while the store can't be asked."""
     try:
         with reading(engine) as connection:
             last = log.last_position(connection)
-            _print(wanted.after(connection, checkpoint), as_json=as_json)
+            rows = wanted.page(connection, checkpoint)
     except Exception as error:
         if unreachable(engine, error):
-            return checkpoint
+            return [], checkpoint
         raise
-    return last
+    return rows, rows[-1].position if len(rows) == PAGE else last
 
 
 def _print(rows: Iterable[Row[Any]], *, as_json: bool) -> bool:

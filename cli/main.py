@@ -13,6 +13,7 @@ import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
+from io import TextIOWrapper
 from typing import Annotated, Any
 
 import typer
@@ -132,6 +133,17 @@ def _frame(
 
 def main() -> int:
     """Run the command line; returns the exit code. A command's own answer counts where it is a number."""
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a stranger's subject must not end a list
+    code = _run()
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still buffered goes nowhere
+    return code
+
+
+def _run() -> int:
     try:
         answer = typer.main.get_command(app)(standalone_mode=False, prog_name=PROGRAM)
     except Failure as failure:
@@ -140,7 +152,6 @@ def main() -> int:
         bad_news = isinstance(error, Damaged | Conflict | LeaseLost)
         return _said(str(error), context.EXIT_BAD_NEWS if bad_news else context.EXIT_STORE)
     except ReaderGone:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still buffered goes nowhere
         return context.EXIT_READER_GONE
     except typer.Abort:
         return context.EXIT_INTERRUPTED
@@ -155,6 +166,7 @@ def _loaded(name: str) -> Any:
     found = getattr(import_module(place.module), place.attribute)
     if isinstance(found, typer.Typer):
         found.info.name = name
+        found.rich_markup_mode = None
         return typer.main.get_group(found)
     alone = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
     alone.command(name)(found)
@@ -186,7 +198,9 @@ def _misused(error: Any) -> int:
 
 
 def _said(text: str, code: int) -> int:
-    print(f"{PROGRAM}: {text}", file=sys.stderr)  # noqa: T201
+    """Print one line on stderr, whatever a far side may have written into it."""
+    line = "".join(character if character.isprintable() else " " for character in text)
+    print(f"{PROGRAM}: {line}", file=sys.stderr)  # noqa: T201
     return code
 
 

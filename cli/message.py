@@ -68,7 +68,7 @@ def list_messages(
     since: filters.Since = None,
     until: filters.Until = None,
     event: filters.Event = None,
-    limit: Annotated[int, typer.Option(min=0, help="How many at most; 0 for all.")] = DEFAULT_LIMIT,
+    limit: Annotated[int, typer.Option(metavar="N", help="How many at most; 0 for all.")] = DEFAULT_LIMIT,
     as_json: AsJson = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
 ) -> None:
@@ -88,6 +88,7 @@ def list_messages(
         until=until,
         event=event,
     )
+    limit = words.limit(limit)
     with context.opened(context.settings()) as engine, reading(engine) as connection:
         found = queries.every(connection, wanted, limit + 1 if limit else None)
         first = next(found, None)

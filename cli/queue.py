@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cli import context, render, times
+from cli import context, render, times, words
 from cli.message import AsJson, Json, addressees, as_listed
 from cli.render import Column
 from store import queries
@@ -48,12 +48,12 @@ OLDEST = (
 
 def queue(
     limit: Annotated[
-        int, typer.Option(min=0, help="How many of the oldest to name; 0 for all.")
+        int, typer.Option(metavar="N", help="How many of the oldest to name; 0 for all.")
     ] = DEFAULT_LIMIT,
     as_json: AsJson = False,
 ) -> None:
     """Show what is open, by next hop and by age, and the oldest. --json: all of it, an object for each message."""
-    current = times.now()
+    current, limit = times.now(), words.limit(limit)
     with context.opened(context.settings()) as engine, reading(engine) as connection:
         if as_json:
             for row in queries.queue(connection):

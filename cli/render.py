@@ -66,7 +66,7 @@ def width() -> int | None:
 def line(*parts: Part) -> None:
     """Print one line; styles show on a terminal only."""
     shown = [(clean(part), "") if isinstance(part, str) else (clean(part[0]), part[1]) for part in parts]
-    if sys.stdout.isatty():
+    if _styled():
         _terminal().print(_text(shown), soft_wrap=True)
     else:
         sys.stdout.write("".join(text for text, _ in shown).rstrip() + "\n")
@@ -180,6 +180,10 @@ def cells(text: str) -> int:
     from rich.cells import cell_len
 
     return cell_len(text)
+
+
+def _styled() -> bool:
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 @cache

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 CONNECT_SECONDS = 10.0  # shorter than the gateway's patience: a person is waiting
-REPLY_SECONDS = 20.0
+REPLY_SECONDS = 10.0  # longer than servers hold their greeting back to catch spammers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,12 +27,15 @@ class Trial:
         return {"ok": self.ok, **said, **self.facts, "advice": list(self.advice)}
 
 
-def distrusted(fingerprint: str | None, key: str) -> str:
+def distrusted(fingerprint: str | None) -> tuple[str, ...]:
     """Return what to do about a certificate nobody vouches for."""
-    trust = f'{key}tls_ca = "ca.pem" trusts the authority that signed it'
-    if fingerprint is None:
-        return f"if this is the right server: {trust}"
-    return f'if this is the right server: {trust}, tls_fingerprint = "{fingerprint}" this certificate alone'
+    trust = 'if this is the right server, trust the authority that signed its certificate: tls_ca="ca.pem"'
+    # Without spaces, so that the setting stays on one line and can be pasted.
+    return (
+        (trust, f'or pin the certificate it shows: tls_fingerprint="{fingerprint}"')
+        if fingerprint
+        else (trust,)
+    )
 
 
 class Doors:

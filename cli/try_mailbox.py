@@ -55,8 +55,9 @@ def _looked(mailbox: Mailbox, session: Pop3Session, offers: tuple[Offer, ...], t
         has["UIDL"] = offers[0].uidl is not None  # what it does counts for more than what it says
     useless = offers and not has["UIDL"] and mailbox.remove.when != "downloaded"
     held = "1 message" if len(offers) == 1 else f"{len(offers):,} messages"
+    but = "can't be polled as it is configured, for want of UIDL; " if useless else ""
     found = (
-        f"logged in within {times.span(took)}, TLS: {session.tls}",
+        f"{but}logged in within {times.span(took)}, TLS: {session.tls}",
         f"{held}, {times.size(octets)}",
         offered(has.items()) if session.capabilities or offers else "does not say what it offers (no CAPA)",
     )
@@ -107,41 +108,43 @@ async def _failed(mailbox: Mailbox, trouble: SourceTrouble) -> Trial:
     return Trial(
         ok=False,
         found=(str(trouble),),
-        advice=(advice,) if advice else (),
+        advice=advice,
         facts={"trouble": trouble.kind},
     )
 
 
-async def _advice(mailbox: Mailbox, trouble: SourceTrouble) -> str | None:
+async def _advice(mailbox: Mailbox, trouble: SourceTrouble) -> tuple[str, ...]:
     match trouble.kind:
         case "tls":
             return await _tls_advice(mailbox, trouble)
         case "auth":
-            return "check username and password; some providers want the whole address, or an app password"
+            return ("check username and password; some providers want the whole address, or an app password",)
         case "in-use":
-            return "another program, or a gateway that runs, has the mailbox open: try again later"
+            return ("another program, or a gateway that runs, has the mailbox open: try again later",)
         case "login-delay":
-            return "the server wants more time between logins: raise poll_every"
+            return ("the server wants more time between logins: raise poll_every",)
         case "connect" | "protocol":
             return await _connect_advice(mailbox, trouble)
 
 
-async def _tls_advice(mailbox: Mailbox, trouble: SourceTrouble) -> str | None:
+async def _tls_advice(mailbox: Mailbox, trouble: SourceTrouble) -> tuple[str, ...]:
     opening: Opening = "implicit" if mailbox.tls == "implicit" else "pop3"
     if "not trusted" in trouble.text:
-        return distrusted(await certificate_of(mailbox.host, mailbox.port, opening), "")
+        return distrusted(await certificate_of(mailbox.host, mailbox.port, opening))
     if mailbox.tls == "implicit" and await greeting_of(mailbox.host, mailbox.port) is not None:
         if await certificate_of(mailbox.host, mailbox.port, "pop3") is not None:
-            return 'the server begins in the clear there and offers STLS: set tls = "starttls"'
-        return "the server begins in the clear there, without TLS: use its port for implicit TLS, mostly 995"
+            return ('the server begins in the clear there and offers STLS: set tls = "starttls"',)
+        return (
+            "the server begins in the clear there, without TLS: use its port for implicit TLS, mostly 995",
+        )
     if mailbox.tls == "starttls":
-        return 'set tls = "implicit" and its port, mostly 995, if the server has one'
-    return None
+        return ('set tls = "implicit" and its port, mostly 995, if the server has one',)
+    return ()
 
 
-async def _connect_advice(mailbox: Mailbox, trouble: SourceTrouble) -> str | None:
+async def _connect_advice(mailbox: Mailbox, trouble: SourceTrouble) -> tuple[str, ...]:
     if mailbox.tls != "implicit" and await certificate_of(mailbox.host, mailbox.port, "implicit"):
-        return 'the server wants TLS from the first octet there: set tls = "implicit"'
+        return ('the server wants TLS from the first octet there: set tls = "implicit"',)
     if "connect to" in trouble.text or "connection to" in trouble.text:
-        return "check host and port: POP3 is mostly on 995 with implicit TLS, on 110 otherwise"
-    return None
+        return ("check host and port: POP3 is mostly on 995 with implicit TLS, on 110 otherwise",)
+    return ()

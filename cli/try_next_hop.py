@@ -48,7 +48,7 @@ def _looked(hop: NextHopSettings, greeting: Greeting, took: timedelta) -> Trial:
         found=(
             f"{greeting.address} greeted within {times.span(took)}, TLS: {greeting.tls}{logged_in}",
             f"{greeting.banner}{limit}",
-            offered(has.items()),
+            offered((name, there) for name, there in has.items() if there or name != "AUTH" or hop.username),
         ),
         advice=tuple(_meanings(hop, greeting, has)),
         facts={
@@ -82,22 +82,22 @@ def _meanings(hop: NextHopSettings, greeting: Greeting, has: dict[str, bool]) ->
 
 async def _failed(hop: NextHopSettings, text: str) -> Trial:
     advice = await _advice(hop, text)
-    return Trial(ok=False, found=(text,), advice=(advice,) if advice else ())
+    return Trial(ok=False, found=(text,), advice=advice)
 
 
-async def _advice(hop: NextHopSettings, text: str) -> str | None:
+async def _advice(hop: NextHopSettings, text: str) -> tuple[str, ...]:
     """What might help, by what was said; the adapter's words are the only thing to go by."""
     opening: Opening = "implicit" if hop.tls == "implicit" else "smtp"
     if "not trusted" in text:
-        return distrusted(await certificate_of(hop.host, hop.port, opening), "")
+        return distrusted(await certificate_of(hop.host, hop.port, opening))
     if "not offered" in text:
-        return 'use its port for implicit TLS, mostly 465, with tls = "implicit"; or tls = "opportunistic"'
+        return ('use its port for implicit TLS, mostly 465, with tls = "implicit"; or tls = "opportunistic"',)
     if "authentication" in text:
-        return None if "no TLS" in text or "no password" in text else "check username and password"
+        return () if "no TLS" in text or "no password" in text else ("check username and password",)
     if hop.tls == "implicit" and await greeting_of(hop.host, hop.port) is not None:
-        return 'the server begins in the clear there: set tls = "required" for STARTTLS, or use port 465'
+        return ('the server begins in the clear there: set tls = "required" for STARTTLS, or use port 465',)
     if hop.tls != "implicit" and await certificate_of(hop.host, hop.port, "implicit"):
-        return 'the server wants TLS from the first octet there: set tls = "implicit"'
+        return ('the server wants TLS from the first octet there: set tls = "implicit"',)
     if "connect to" in text or "look up" in text:
-        return "check host and port, and whether a firewall lets this machine through"
-    return None
+        return ("check host and port, and whether a firewall lets this machine through",)
+    return ()

@@ -61,7 +61,16 @@ def message_id(connection: Connection, beginning: str) -> str:
     raise Failure(f"no message has an id that begins with {beginning!r}{hint}")
 
 
+def limit(number: int) -> int:
+    """Return how many are wanted, 0 for all. Raises Misuse."""
+    if number < 0:
+        raise Misuse(f"--limit: {number} is less than nothing; 0 is for all")
+    return number
+
+
 def _one_of(word: str | None, known: Sequence[str], option: str) -> str | None:
     if word is None or word in known:
         return word
-    raise Misuse(f"{option}: there is no {word!r}{nearest(word, known)} (one of {', '.join(known)})")
+    raise Misuse(
+        f"{option}: there is no {option[2:]} {word!r}{nearest(word, known)} (one of {', '.join(known)})"
+    )

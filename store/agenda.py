@@ -171,7 +171,6 @@ class _Rows:
                 "held": held,
             }
         else:
-            self.closed.pop(stream, None)
             self.new[stream] = {
                 "stream": stream,
                 "lane": after.lane,
@@ -182,10 +181,10 @@ class _Rows:
             }
 
     def write(self, connection: Connection) -> None:
+        _CLOSE.many(connection, list(self.closed.values()))  # first: what settled in this batch may be due again in it
         _PUT.many(connection, list(self.new.values()))
         _MOVE.many(connection, [row for row in self.moved.values() if row["held"]])
         _MOVE_AND_FREE.many(connection, [row for row in self.moved.values() if not row["held"]])
-        _CLOSE.many(connection, list(self.closed.values()))
 
 
 _free = or_(agenda.c.lease_until.is_(None), agenda.c.lease_until <= bindparam("now"))

@@ -23,6 +23,7 @@ from store.events import (
     Failed,
     Generated,
     Held,
+    PollFailed,
     RejectedOversize,
     RemovedFromSource,
     Reported,
@@ -237,3 +238,47 @@ class Builder:
 
     def _chosen(self, message: Message, numbers: tuple[int, ...] | None) -> tuple[int, ...]:
         return tuple(r.number for r in message.recipients) if numbers is None else numbers
+
+
+def varied(builder: Builder) -> dict[str, str]:
+    """Fill a store with one message of each kind; returns their ids by what they are."""
+    made = {"delivered": builder.downloaded()}
+    builder.attempted(made["delivered"])
+    builder.later(milliseconds=212)
+    builder.delivered(made["delivered"])
+    builder.later(seconds=4)
+    builder.removed(made["delivered"])
+    builder.later(hours=1)
+    made["mixed"] = builder.downloaded(
+        recipients=("anna@example.com", "gone@example.com", "dora@example.com"), subject="Grüße – 会議"
+    )
+    builder.attempted(made["mixed"])
+    builder.delivered(made["mixed"], (0,))
+    builder.failed(made["mixed"], (1,))
+    builder.deferred(made["mixed"], builder.at + timedelta(minutes=5), numbers=(2,), scope="recipient")
+    made["notice"] = builder.notice(made["mixed"])
+    builder.attempted(made["notice"])
+    builder.delivered(made["notice"])
+    builder.later(hours=1)
+    made["held"] = builder.downloaded(recipients=(), reverse_path="list@news.example")
+    builder.held(made["held"])
+    made["oversize"] = builder.oversize(mailbox="sales")
+    made["unknown"] = builder.downloaded(reverse_path="carol@partner.example", subject=None)
+    builder.attempted(made["unknown"])
+    builder.held(made["unknown"], why="outcome-unknown", rule="home: no answer on record", numbers=(0,))
+    made["failed"] = builder.downloaded(reverse_path="")
+    builder.attempted(made["failed"])
+    builder.failed(made["failed"])
+    builder.later(hours=1)
+    made["deferred"] = builder.downloaded(reverse_path="dan@customer.example")
+    builder.attempted(made["deferred"])
+    refused = "4.4.1 exchange.example.local:25: connection refused"
+    builder.deferred(
+        made["deferred"], builder.at + timedelta(minutes=5), code=421, reply=refused, scope="next-hop"
+    )
+    builder.mailbox_event(
+        "info", PollFailed(mailbox="info", kind="auth", permanent=True, text="-ERR [AUTH] invalid login")
+    )
+    builder.later(minutes=1)
+    made["received"] = builder.downloaded(reverse_path="eve@customer.example", subject="Just in")
+    return made

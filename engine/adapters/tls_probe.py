@@ -59,7 +59,7 @@ async def _certificate_of(host: str, port: int, opening: Opening) -> str | None:
             agreed = (await reader.readuntil(b"\n")).startswith(b"+OK")
         if not agreed:
             return None
-        await writer.start_tls(context, server_hostname=host)
+        await writer.start_tls(context, server_hostname=str(host))
         return _shown(writer)
 
 
@@ -80,6 +80,7 @@ def _shown(writer: asyncio.StreamWriter) -> str | None:
 
 @asynccontextmanager
 async def _connected(host: str, port: int, context: ssl.SSLContext | None = None) -> AsyncIterator[_Streams]:
+    host = str(host)  # uvloop wants no subclass of it
     hostname = host if context else None
     reader, writer = await asyncio.open_connection(host, port, ssl=context, server_hostname=hostname)
     try:

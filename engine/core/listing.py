@@ -11,7 +11,7 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Literal, TypeVar
+from typing import Literal
 
 from store.life import ACCEPTED, Known
 
@@ -70,9 +70,7 @@ class Difference:
     """A listing held against the record."""
 
     new: tuple[Offer, ...]  # to be retrieved
-    doubtful: tuple[
-        Offer, ...
-    ]  # share a UIDL with something known: to be retrieved and compared by their octets
+    doubtful: tuple[Offer, ...]  # have a known UIDL and may be another message: their octets tell
     known: tuple[tuple[Offer, Known], ...]
     vanished: tuple[Known, ...]  # on record, no longer listed
     alike: int  # unknown offers of the same size as something that vanished
@@ -121,27 +119,20 @@ def _compare_group(
     """Tell apart what shares one UIDL: nearly always one offer and at most one record."""
     if not records:
         new += group
-    elif not uidl:
-        doubtful += group
-    elif len(group) == len(records):
-        # Same sizes first, so that each offer meets its own record; the rest in order.
-        known += zip(_by_size(group), _by_size(records), strict=True)
-    elif len(group) > len(records):
+    elif not uidl or len(group) > len(records):
         doubtful += group
     else:
-        left = _by_size(records)
+        left, strange = list(records), []
         for offer in group:
-            match = next((one for one in left if one.size_octets == offer.size_octets), left[0])
-            left.remove(match)
-            known.append((offer, match))
-        vanished += left
-
-
-S = TypeVar("S", Offer, Known)
-
-
-def _by_size(group: list[S]) -> list[S]:
-    return sorted(group, key=lambda one: one.size_octets)
+            match = next((one for one in left if one.size_octets == offer.size_octets), None)
+            if match is None:
+                strange.append(offer)  # the UIDL may have been given to another message meanwhile
+            else:
+                left.remove(match)
+                known.append((offer, match))
+        doubtful += strange
+        if not strange:
+            vanished += left
 
 
 def removable(

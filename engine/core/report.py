@@ -96,17 +96,19 @@ def _notice(
 ) -> Notice:
     subject = f"{title}: {_short(message.subject or '(no subject)')}"
     sender = f"mailgate <{postmaster}>"
-    written = EmailMessage(policy=SMTP.clone(max_line_length=998))
+    # Addresses beyond ASCII may stand in a header only as UTF-8 (RFC 6532): encoded words are not for them.
+    headers = SMTP.clone(utf8=not (recipient + postmaster).isascii())
+    written = EmailMessage(policy=headers.clone(max_line_length=998))
     written["From"] = sender
     written["To"] = recipient
     written["Subject"] = subject
     written["Date"] = format_datetime(now)
     written["Message-ID"] = f"<{notice_id}@{hostname}>"
     written["Auto-Submitted"] = "auto-replied"
-    written["Content-Language"] = "en"
     written.set_content("\n".join(["Hello,", "", *lines, "", "-- ", f"mailgate at {hostname}", ""]))
+    written["Content-Language"] = "en"  # behind the content, which takes away every header of its own kind
     return Notice(
-        octets=written.as_bytes(),
+        octets=written.as_bytes(policy=headers),
         recipient=recipient,
         subject=subject,
         message_id=str(written["Message-ID"]),

@@ -172,6 +172,13 @@ def _guard_sqlite() -> None:
         f"WHEN NOT (NEW.personal IS NULL AND NEW.salt IS NULL AND {same}) BEGIN "
         "SELECT RAISE(ABORT, 'events are never changed'); END"
     )
+    # INSERT OR REPLACE deletes without asking the trigger for deletes.
+    op.execute(
+        "CREATE TRIGGER events_no_replace BEFORE INSERT ON events "
+        "WHEN EXISTS (SELECT 1 FROM events WHERE position = NEW.position) "
+        "OR EXISTS (SELECT 1 FROM events WHERE stream = NEW.stream AND revision = NEW.revision) BEGIN "
+        "SELECT RAISE(ABORT, 'events are never changed'); END"
+    )
 
 
 def _guard_postgres() -> None:

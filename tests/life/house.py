@@ -121,7 +121,8 @@ password = "{PASSWORD}"
         engine = open_store(self.store_url)
         try:
             with reading(engine) as connection:
-                found = (log.message(connection, stream) for stream, _ in log.streams(connection))
+                streams = [stream for stream, _ in log.streams(connection) if not stream.startswith("mailbox-")]
+                found = (log.message(connection, stream) for stream in streams)
                 return {
                     (m.uidl or "").encode() for m in found if m and any(r.unknown_attempts for r in m.recipients)
                 }

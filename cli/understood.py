@@ -1,0 +1,158 @@
+"""What a configuration was understood to say, part by part: for `mailgate check`.
+
+Owns the words for people and the facts for programs; never a secret.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy import make_url
+
+from cli import context, times
+from cli.trial import Trial
+from engine.settings import Mailbox, NextHopSettings, Route, Settings
+
+TLS_WORDS = {
+    "implicit": "TLS from the start",
+    "starttls": "STLS required",
+    "required": "STARTTLS required",
+    "opportunistic": "STARTTLS if offered",
+    "none": "no TLS",
+}
+REMOVE_WORDS = {
+    "delivered": "deleted there once delivered",
+    "downloaded": "deleted there once downloaded",
+    "never": "never deleted there",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """One thing the configuration names: as it is understood, and what trying it out came to."""
+
+    kind: str
+    label: str
+    name: str
+    text: tuple[str, ...]
+    facts: dict[str, Any]
+    trial: Trial | None = None
+
+
+def parts(settings: Settings, trials: Mapping[tuple[str, str], Trial]) -> Iterator[Part]:
+    """Yield what the configuration names, in the order of the file's sections; `trials` by kind and name."""
+    yield _gateway(settings)
+    yield _store(settings, trials.get(("store", "store")))
+    for mailbox in settings.mailboxes:
+        yield _mailbox(mailbox, trials.get(("mailbox", mailbox.name)))
+    for hop in settings.next_hops.values():
+        yield _next_hop(hop, trials.get(("next-hop", hop.name)))
+    for number, route in enumerate(settings.routes, start=1):
+        yield _route(number, route)
+    if not settings.routes:
+        yield _default_route(settings)
+
+
+def _gateway(settings: Settings) -> Part:
+    gateway = settings.gateway
+    domains = ", ".join(gateway.domains)
+    facts = {
+        "hostname": gateway.hostname,
+        "postmaster": gateway.postmaster,
+        "domains": list(gateway.domains),
+        "policy": settings.policy_version,
+    }
+    text = f"{gateway.hostname}; postmaster {gateway.postmaster}; domains {domains or 'none'}"
+    return Part(kind="gateway", label="gateway", name=gateway.hostname, text=(text,), facts=facts)
+
+
+def _store(settings: Settings, trial: Trial | None) -> Part:
+    file = context.sqlite_file(settings)
+    url = make_url(settings.store.url).set(password=None).render_as_string()
+    facts = {"url": str(file) if file else url}
+    return Part(kind="store", label="store", name="store", text=(facts["url"],), facts=facts, trial=trial)
+
+
+def _mailbox(mailbox: Mailbox, trial: Trial | None) -> Part:
+    drop = mailbox.multidrop
+    facts = {
+        "host": mailbox.host,
+        "port": mailbox.port,
+        "tls": mailbox.tls,
+        "username": mailbox.username,
+        "poll_every_seconds": mailbox.poll_every,
+        "recipients": list(mailbox.recipients),
+        "multidrop_headers": list(drop.headers) if drop else [],
+        "fallback": mailbox.fallback,
+        "remove": mailbox.remove.when,
+        "oversize": mailbox.oversize,
+    }
+    where = f"{mailbox.username} at {mailbox.host}:{mailbox.port}, {TLS_WORDS[mailbox.tls]}"
+    every = times.span(timedelta(seconds=mailbox.poll_every))
+    text = (f"{mailbox.name}: {where}, every {every}", f"{_for(mailbox)}; {_removed(mailbox)}")
+    return Part(kind="mailbox", label="mailbox", name=mailbox.name, text=text, facts=facts, trial=trial)
+
+
+def _for(mailbox: Mailbox) -> str:
+    """Who gets its mail."""
+    fallback = f", else {mailbox.fallback}" if mailbox.fallback else ", else held"
+    if mailbox.recipients:
+        return f"for {', '.join(mailbox.recipients)}"
+    if mailbox.multidrop:
+        return f"for whom {' or '.join(mailbox.multidrop.headers)} names{fallback}"
+    return f"for {mailbox.fallback}"
+
+
+def _removed(mailbox: Mailbox) -> str:
+    if mailbox.remove.when == "after":
+        return (
+            f"deleted there {times.span(timedelta(seconds=mailbox.remove.after_seconds or 0))} after download"
+        )
+    return REMOVE_WORDS[mailbox.remove.when]
+
+
+def _next_hop(hop: NextHopSettings, trial: Trial | None) -> Part:
+    facts = {
+        "host": hop.host,
+        "port": hop.port,
+        "tls": hop.tls,
+        "username": hop.username,
+        "connections": hop.connections,
+        "max_size_octets": hop.max_size,
+        "on_unknown": hop.on_unknown,
+    }
+    login = f", as {hop.username}" if hop.username else ""
+    limit = f", at most {times.size(hop.max_size)}" if hop.max_size else ""
+    text = f"{hop.name}: {hop.host}:{hop.port}, {TLS_WORDS[hop.tls]}{login}{limit}"
+    return Part(kind="next-hop", label="next hop", name=hop.name, text=(text,), facts=facts, trial=trial)
+
+
+def _route(number: int, route: Route) -> Part:
+    facts = {
+        "recipients": list(route.recipients),
+        "senders": list(route.senders),
+        "users": list(route.users),
+        "next_hop": route.next_hop,
+    }
+    asked = [
+        f"{word} {', '.join(patterns)}"
+        for word, patterns in (("to", route.recipients), ("from", route.senders), ("by user", route.users))
+        if patterns
+    ]
+    text = f"{number}: {' and '.join(asked) or 'everything'} to next hop {route.next_hop}"
+    return Part(kind="route", label="route", name=str(number), text=(text,), facts=facts)
+
+
+def _default_route(settings: Settings) -> Part:
+    domains = settings.gateway.domains
+    facts = {
+        "recipients": [f"*@{domain}" for domain in domains],
+        "senders": [],
+        "users": [],
+        "next_hop": "home",
+    }
+    text = f"to {', '.join(facts['recipients']) or 'none'} to next hop home (there is no [[route]])"
+    return Part(kind="route", label="route", name="default", text=(text,), facts=facts)

@@ -1,0 +1,152 @@
+"""The frame: help, usage errors, and what a person sees when something goes wrong."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cli import main
+from tests.cli.command import PROGRAM, ROOT, Mailgate, configure
+from tests.cli.stock import Stock
+
+HEAVY = {"sqlalchemy", "rich", "alembic", "aiosmtplib", "msgspec", "asyncio", "ssl", "engine", "orjson"}
+
+
+def test_by_itself_it_prints_help(mailgate: Mailgate) -> None:
+    alone = mailgate()
+    assert alone.code == 0
+    assert alone.err == ""
+    assert alone.octets == mailgate("--help").octets
+    listed = [line.split()[0] for line in alone.lines if line[:2] == "  " and line.split()[0] in main.PLACES]
+    assert listed == list(main.PLACES)
+
+
+@pytest.mark.parametrize("name", main.PLACES)
+def test_every_command_is_there_and_explains_itself(name: str, mailgate: Mailgate) -> None:
+    shown = mailgate(name, "--help")
+    assert shown.code == 0, shown.err
+    assert shown.out.startswith(f"Usage: mailgate {name} ")
+    assert "--help" in shown.out
+
+
+def test_the_version_is_the_packages(mailgate: Mailgate) -> None:
+    from importlib.metadata import version
+
+    assert mailgate("--version").lines == [f"mailgate {version('mailgate')}"]
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = "import sys; import cli.main; print(*{name.partition('.')[0] for name in sys.modules})"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert HEAVY.intersection(done.stdout.split()) == set()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["lst"], "there is no command 'lst': did you mean 'list'?"),
+        (["xyzzy"], "there is no command 'xyzzy'"),
+        (["--nope"], "no such option: --nope"),
+        (["show"], "missing argument 'ID' (try 'mailgate show --help')"),
+        (["list", "--limit", "many"], "invalid value for '--limit'"),
+    ],
+)
+def test_wrong_usage_is_one_line_and_exit_2(arguments: list[str], complaint: str, mailgate: Mailgate) -> None:
+    answer = mailgate(*arguments)
+    assert answer.code == 2
+    assert answer.out == ""
+    assert answer.complaint.startswith(complaint)
+
+
+def test_without_a_configuration_it_says_where_it_looked(mailgate: Mailgate) -> None:
+    answer = mailgate("list")
+    assert answer.code == 3
+    assert "$MAILGATE_CONFIG" in answer.complaint
+    assert "mailgate init" in answer.complaint
+
+
+def test_config_names_the_configuration(mailgate: Mailgate, stock: Stock) -> None:
+    named = str(stock.mailgate.folder / "mailgate.toml")
+    assert mailgate("--config", named, "list").code == 0
+    assert mailgate("list", MAILGATE_CONFIG=named).code == 0
+    missing = mailgate("--config", "nope.toml", "list", MAILGATE_CONFIG=named)
+    assert missing.code == 3
+    assert missing.complaint == "nope.toml: no such file (named by --config)"
+
+
+def test_a_wrong_configuration_is_exit_3_with_its_line(mailgate: Mailgate) -> None:
+    file = configure(mailgate.folder, "sqlite:///mailgate.db")
+    file.write_text(file.read_text().replace("hostname =", "hostnam ="))
+    answer = mailgate("list")
+    assert answer.code == 3
+    assert answer.complaint.startswith("mailgate.toml: line 2: ")
+
+
+def test_a_defect_is_one_line_and_the_traceback_is_for_those_who_ask(stock: Stock, tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(
+        "import cli.render\n\n\ndef table(*columns):\n    raise KeyError('not foreseen')\n\n\ncli.render.table = table\n"
+    )
+    path = f"{tmp_path}{os.pathsep}{ROOT}"
+    answer = stock.mailgate("list", PYTHONPATH=path)
+    assert answer.code == 70
+    expected = "an error in mailgate itself: KeyError: 'not foreseen' (MAILGATE_TRACEBACK=1 shows where)"
+    assert answer.complaint == expected
+    asked = stock.mailgate("list", PYTHONPATH=path, MAILGATE_TRACEBACK="1")
+    assert asked.code == 70
+    assert "Traceback (most recent call last)" in asked.err
+    assert asked.err.endswith(f"mailgate: {expected}\n")
+
+
+def test_a_reader_that_stops_reading_is_no_error(stock: Stock) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "wb") as nobody_reads:
+        done = subprocess.run(
+            [sys.executable, "-c", PROGRAM, "list", "--json"],
+            cwd=stock.mailgate.folder,
+            env=stock.mailgate.environment,
+            stdout=nobody_reads,
+            stderr=subprocess.PIPE,
+            check=False,
+        )
+    assert done.returncode == 141
+    assert done.stderr == b""
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this machine has no /dev/full")
+def test_a_full_disk_is_one_line(stock: Stock) -> None:
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", PROGRAM, "list"],
+            cwd=stock.mailgate.folder,
+            env=stock.mailgate.environment,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            check=False,
+        )
+    assert done.returncode == 1
+    assert done.stderr == b"mailgate: No space left on device\n"
+
+
+def test_an_output_that_knows_only_ascii_loses_letters_not_the_list(stock: Stock) -> None:
+    answer = stock.mailgate("list", "--subject", "Gr", PYTHONIOENCODING="ascii")
+    assert answer.code == 0
+    assert "Gr??e ? ??" in answer.out
+
+
+def test_names_are_completed_without_loading_the_commands(mailgate: Mailgate) -> None:
+    answer = mailgate(_MAILGATE_COMPLETE="complete_bash", COMP_WORDS="mailgate r", COMP_CWORD="1")
+    assert answer.lines == ["run", "raw", "route"]
+
+
+def test_options_are_completed(mailgate: Mailgate) -> None:
+    answer = mailgate(_MAILGATE_COMPLETE="complete_bash", COMP_WORDS="mailgate list --sub", COMP_CWORD="2")
+    assert answer.lines == ["--subject"]

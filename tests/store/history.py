@@ -1,0 +1,323 @@
+"""Random histories, such as the engine could have written: every kind of event, in an order that can happen.
+
+Give it a `random.Random`, or hypothesis' own, and it yields units until it is enough. What a stream adds up to is
+kept along, so that a later unit may follow an earlier one within the same batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from hashlib import sha256
+from random import Random
+from typing import Any
+
+from sqlalchemy import Engine
+
+from store import log
+from store.database import writing
+from store.events import (
+    Adopted,
+    Adoption,
+    Event,
+    Generated,
+    Held,
+    MailboxEvent,
+    PollFailed,
+    PollFinished,
+    PollRecovered,
+    RejectedOversize,
+    RemovedFromSource,
+    Reported,
+    UidlResetSuspected,
+    mailbox_stream,
+)
+from store.life import Mailbox, Message
+from store.log import Append, Unit
+from tests.store.build import (
+    NOW,
+    POLICY,
+    attempted,
+    deferred,
+    delivered,
+    downloaded,
+    failed,
+    generated,
+    oversize,
+    relayed,
+)
+
+HOPS = ("home", "branch", "provider")
+MAILBOXES = ("info", "sales", "büro")
+PEOPLE = ("anna@customer.example", "Bob@Customer.example", "jürgen@straße.example", "", "x_y%z@odd.example")
+OURS = ("info@example.com", "Sales@example.com", "straße@example.com", "o'hara@example.com")
+SUBJECTS = ("Invoice 4711", "ÜBER uns", "100% off_now", "nul \0 in it", "日本語 \U0001f4e8", "", None)
+UIDLS = ("with a space", "\xff\xfe\x80", "nul\0", "", "a" * 70)
+
+
+class History:
+    """A growing history. `alive` is what each message adds up to now."""
+
+    def __init__(self, random: Random) -> None:
+        self.random = random
+        self.at = NOW
+        self.alive: dict[str, Message] = {}
+        self.mailboxes: dict[str, Mailbox] = {}
+        self.adopted: list[tuple[str, str]] = []
+        self._number = 0
+
+    def units(self, count: int) -> Iterator[Unit]:
+        """Yield at least `count` units, and the rest of what began with the last."""
+        steps: list[Callable[[], Iterator[Unit]]] = [
+            *(self.download,) * 4,
+            *(self.work,) * 8,
+            self.too_large,
+            self.remove,
+            self.poll,
+            self.adopt,
+            self.hold,
+            self.postpone,
+        ]
+        while count > 0:
+            pause = self.random.choice((timedelta(0), timedelta(microseconds=1), timedelta(minutes=7)))
+            self.at += pause * self.random.randrange(1, 4)
+            for unit in self.random.choice(steps)():
+                count -= 1
+                yield unit
+
+    # -- what begins
+
+    def download(self) -> Iterator[Unit]:
+        recipients = tuple(self.random.sample(OURS, self.random.choice((0, 1, 1, 1, 2, 3))))
+        octets = f"Subject: {self._next()}\r\n\r\n".encode()
+        opening = downloaded(
+            octets,
+            mailbox=self.random.choice(MAILBOXES),
+            uidl=self._uidl(),
+            recipients=recipients,
+            reverse_path=self.random.choice(PEOPLE),
+            subject=self.random.choice(SUBJECTS),
+            message_id=f"<{self._number}@customer.example>" if self.random.random() < 0.8 else None,
+            from_=self.random.choice((None, "Anna <anna@customer.example>")),
+            bare_newlines=self.random.random() < 0.1,
+        )
+        held = Held(why="unroutable", rule="nobody is named", policy=POLICY)
+        loop = Held(why="loop", rule="seen twice", policy=POLICY)
+        events: tuple[Event, ...] = (opening,) if recipients else (opening, held)
+        if recipients and self.random.random() < 0.1:
+            events = (opening, loop)
+        yield Unit((self._append(self._stream(), *events, octets=octets),))
+
+    def too_large(self) -> Iterator[Unit]:
+        stream = self._stream()
+        recipients = tuple(self.random.sample(OURS, self.random.choice((0, 1, 2))))
+        opening = oversize(
+            mailbox=self.random.choice(MAILBOXES),
+            uidl=self._uidl(),
+            recipients=recipients,
+            recipient_count=len(recipients),
+            limit_from="next-hop",
+            next_hop="home",
+            subject=self.random.choice(SUBJECTS),
+        )
+        yield Unit(self._told(stream, None, (opening,), "oversize", len(recipients)))
+
+    # -- what becomes of it
+
+    def work(self) -> Iterator[Unit]:
+        """One attempt of one message and its answer; or the answer never comes."""
+        message = self._some(lambda m: m.due_at is not None and m.content is not None)
+        if message is None:
+            return
+        cut_off = [r.number for r in message.recipients if r.state == "outcome-unknown" and r.retry_at is None]
+        if cut_off:
+            yield self._unknown(message, cut_off)
+            return
+        due = [r.number for r in message.recipients if r.state in ("received", "deferred", "outcome-unknown")]
+        numbers = self.random.sample(due, self.random.randrange(1, len(due) + 1)) if due else []
+        if not numbers:
+            return
+        numbers.sort()
+        hop = self.random.choice(HOPS)
+        attempt = attempted(
+            *numbers,
+            next_hop=hop,
+            attempt=message.attempts + 1,
+            recipients=tuple(message.recipients[n].address for n in numbers),
+        )
+        yield Unit((self._append(message.id, attempt),))
+        if self.random.random() < 0.1:
+            return  # killed
+        self.at += timedelta(milliseconds=self.random.randrange(1, 2000))
+        yield self._answered(self.alive[message.id], numbers, hop)
+
+    def _answered(self, message: Message, numbers: list[int], hop: str) -> Unit:
+        fact: dict[str, Any] = {"next_hop": hop, "attempt": message.attempts}
+        later = self.at + timedelta(minutes=self.random.choice((5, 5, 10, 60)))
+        kind = self.random.choice(
+            ("taken", "taken", "taken", "later", "resting", "unknown", "refused", "mixed", "large")
+        )
+        match kind:
+            case "taken":
+                take = self.random.choice((delivered, delivered, relayed))
+                return Unit((self._append(message.id, take(*numbers, **fact)),))
+            case "later":
+                return Unit((self._append(message.id, deferred(*numbers, retry_at=later, **fact)),))
+            case "resting":
+                event = deferred(*numbers, retry_at=later, scope="next-hop", reply="no \0 route", **fact)
+                return Unit((self._append(message.id, event),))
+            case "unknown":
+                return self._unknown(message, numbers)
+            case "refused":
+                return Unit(self._told(message.id, message, (failed(*numbers, **fact),), "failure", 1))
+            case "mixed":
+                yes, no = (*numbers[:1],), (*numbers[1:],)
+                events: tuple[Event, ...] = (delivered(*yes, **fact),)
+                if no:
+                    events += (deferred(*no, retry_at=later, scope="recipient", **fact),)
+                return Unit((self._append(message.id, *events),))
+            case _:
+                return self._refused_for_its_size(message, hop)
+
+    def _refused_for_its_size(self, message: Message, hop: str) -> Unit:
+        event = RejectedOversize(
+            size_octets=message.size_octets,
+            limit_octets=self.random.randrange(1_000_000, 9_000_000),
+            limit_from="next-hop",
+            next_hop=hop,
+            policy=POLICY,
+            reply="552 5.3.4 too large",
+        )
+        return Unit(self._told(message.id, message, (event,), "oversize", 1))
+
+    def _unknown(self, message: Message, numbers: list[int]) -> Unit:
+        hop = next(r.next_hop for r in message.recipients if r.number in numbers) or "home"
+        event: Event = Held(
+            why="outcome-unknown", rule=f"{hop}: no answer", numbers=tuple(numbers), policy=POLICY
+        )
+        if self.random.random() < 0.7:
+            event = deferred(*numbers, next_hop=hop, unknown=True, code=None, retry_at=self.at, reply="no answer")
+        return Unit((self._append(message.id, event),))
+
+    def postpone(self) -> Iterator[Unit]:
+        """Its next hop is known to be down."""
+        message = self._some(lambda m: m.due_at is not None and bool(m.recipients))
+        numbers = [r.number for r in message.recipients if r.state in ("received", "deferred")] if message else []
+        if message is None or not numbers:
+            return
+        event = deferred(
+            *numbers,
+            next_hop=self.random.choice(HOPS),
+            scope="next-hop",
+            tried=False,
+            code=None,
+            retry_at=self.at + timedelta(minutes=3),
+        )
+        yield Unit((self._append(message.id, event),))
+
+    def hold(self) -> Iterator[Unit]:
+        message = self._some(lambda m: m.open)
+        if message is None:
+            return
+        until = self.at + timedelta(days=1) if self.random.random() < 0.5 else None
+        yield Unit((self._append(message.id, Held(why="operator", rule="anna", until=until, policy=POLICY)),))
+
+    def remove(self) -> Iterator[Unit]:
+        message = self._some(lambda m: m.mailbox is not None and not m.removed)
+        if message is None or message.uidl is None or message.mailbox is None:
+            return
+        how = self.random.choice(("quit", "listing"))
+        event = RemovedFromSource(mailbox=message.mailbox, uidl=message.uidl, confirmed_by=how)  # type: ignore[arg-type]
+        yield Unit((self._append(message.id, event),))
+
+    # -- mailboxes
+
+    def poll(self) -> Iterator[Unit]:
+        name = self.random.choice(MAILBOXES)
+        kind = self.random.choice(("connect", "auth", "tls"))
+        event: MailboxEvent = self.random.choice(
+            (
+                PollFailed(mailbox=name, kind=kind, permanent=kind == "auth", text="-ERR \0 no"),  # type: ignore[arg-type]
+                PollRecovered(mailbox=name),
+                PollFinished(
+                    mailbox=name, listed=9, downloaded=3, oversize=1, refused=0, downloaded_octets=77, duration_ms=5
+                ),
+                UidlResetSuspected(mailbox=name, listed=9, vanished=8, alike=7),
+            )
+        )
+        yield Unit((self._on_mailbox(name, event),))
+
+    def adopt(self) -> Iterator[Unit]:
+        """By a person, or because the octets were recognised; and what was adopted leaves again."""
+        name = self.random.choice(MAILBOXES)
+        if self.adopted and self.random.random() < 0.4:
+            mailbox, uidl = self.adopted.pop(self.random.randrange(len(self.adopted)))
+            gone = RemovedFromSource(mailbox=mailbox, uidl=uidl, confirmed_by="listing")
+            yield Unit((self._on_mailbox(mailbox, gone),))
+            return
+        known = self._some(lambda m: m.mailbox == name)
+        if known is not None and self.random.random() < 0.5:
+            again = Adoption(uidl=self._uidl(), size_octets=known.listed_octets, message=known.id)
+            event = Adopted(mailbox=name, uidls=(again,), operator="mailgate", reason="the same octets")
+        else:
+            taken = tuple(Adoption(uidl=self._uidl(), size_octets=n) for n in range(self.random.randrange(1, 4)))
+            self.adopted += [(name, one.uidl) for one in taken]
+            event = Adopted(mailbox=name, uidls=taken, operator="anna", reason="old mail")
+        yield Unit((self._on_mailbox(name, event),))
+
+    # -- appending
+
+    def _told(
+        self, stream: str, before: Message | None, events: tuple[Event, ...], kind: Any, notices: int
+    ) -> tuple[Append, ...]:
+        """Events and the notices they call for: several streams in one unit."""
+        if before is not None and before.direction == "internal":
+            notices = 0  # never about a notice
+        opened: list[Append] = []
+        told: tuple[Event, ...] = ()
+        for _ in range(notices):
+            octets = f"Subject: notice {self._next()}\r\n\r\n".encode()
+            notice: Generated = generated(octets, kind=kind, about=stream, subject="Not delivered")
+            opened.append(self._append(self._stream(), notice, octets=octets))
+            told += (Reported(kind=kind, report=opened[-1].stream),)
+        return (self._append(stream, *events, *told), *opened)
+
+    def _append(self, stream: str, *events: Event, octets: bytes | None = None) -> Append:
+        append = Append(stream, self.alive.get(stream), events, self.at, octets)
+        assert isinstance(append.after, Message)
+        self.alive[stream] = append.after
+        return append
+
+    def _on_mailbox(self, name: str, event: MailboxEvent) -> Append:
+        append = Append(mailbox_stream(name), self.mailboxes.get(name), (event,), self.at)
+        assert isinstance(append.after, Mailbox)
+        self.mailboxes[name] = append.after
+        return append
+
+    def _some(self, fits: Callable[[Message], bool]) -> Message | None:
+        fitting = [message for message in self.alive.values() if fits(message)]
+        return self.random.choice(fitting) if fitting else None
+
+    def _next(self) -> int:
+        self._number += 1
+        return self._number
+
+    def _stream(self) -> str:
+        """Ids sort by anything but the order in which they came."""
+        return sha256(f"{self._next()}".encode()).hexdigest()[:16]
+
+    def _uidl(self) -> str:
+        return self.random.choice(UIDLS) if self.random.random() < 0.3 else f"uidl-{self._next()}"
+
+
+def write(engine: Engine, history: History, count: int) -> None:
+    """Append a history in batches of random size."""
+    units = list(history.units(count))
+    while units:
+        size = history.random.randrange(1, 13)
+        batch, units = units[:size], units[size:]
+        with writing(engine) as connection:
+            answers = log.append(connection, batch)
+        assert answers == [None] * len(batch)
+
+
