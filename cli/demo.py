@@ -205,8 +205,10 @@ def _point_on(folder: Path) -> None:
     ids = {row["state"]: row["id"] for row in rows}
     program = f"mailgate --config {shlex.quote(str(folder / CONFIGURATION))}"
     render.line(("Now look yourself; the store is kept:", "bold"))
-    for words, about in _commands(ids, rows):
-        render.line(f"  {program} {words}".ljust(len(program) + 42), f"  # {about}")
+    commands = _commands(ids, rows)
+    width = max(len(words) for words, _ in commands)
+    for words, about in commands:
+        render.line(f"  {program} {words.ljust(width)}", (f"  # {about}", "dim"))
 
 
 def _commands(ids: Mapping[str, str], rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:

@@ -6,7 +6,7 @@ Fetches, decides, hands over. What has happened is the store's; what a person as
 - wire: protocols without sockets, octets in and happenings out
 - adapters: the only sockets
 - ports: what core and loops need of the outside, in our own words
-- settings, secrets: the configuration as frozen values
+- settings: the configuration as frozen values; secrets: where passwords come from
 - intake: the one door in
 - journal: group commit
 - poll, fetch: one mailbox's session; all mailboxes in their time

@@ -14,7 +14,7 @@ from pathlib import Path
 from threading import Timer
 from typing import Any
 
-from tests.engine.configurations import WHOLE
+from tests.engine.settings.configurations import WHOLE
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = "import sys; from cli.main import main; sys.exit(main())"

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from cli.starting_config import starting_config
-from engine import settings, settings_tables
+from engine import settings
+from engine.settings import tables
 
 OPTIONAL = re.compile(r"^#(?=[\w\[])", re.MULTILINE)
 # Of each pair only one may be given at a time.
@@ -41,7 +42,7 @@ def test_it_loads_as_it_stands_without_a_doubt(tmp_path: Path) -> None:
 @pytest.mark.parametrize("leave_out", [set(EITHER), set(EITHER.values())])
 def test_everything_optional_works_once_uncommented(tmp_path: Path, leave_out: set[str]) -> None:
     text = uncommented(leave_out)
-    assert tomllib.loads(text).keys() == set(settings_tables.FileTable.__struct_fields__)
+    assert tomllib.loads(text).keys() == set(tables.FileTable.__struct_fields__)
     found = loaded(text, tmp_path)
     assert [route.next_hop for route in found.routes] == ["home", "provider"]
     assert [scanner.kind for scanner in found.scanners] == ["clamd", "spamd"]
@@ -63,9 +64,9 @@ def test_commented_defaults_are_the_defaults(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "table",
-    [kind for kind in settings_tables.Table.__subclasses__() if kind is not settings_tables.SecretTable],
+    [kind for kind in tables.Table.__subclasses__() if kind is not tables.SecretTable],
 )
-def test_every_key_is_there(table: type[settings_tables.Table]) -> None:
+def test_every_key_is_there(table: type[tables.Table]) -> None:
     text = starting_config("gate.example.org")
     lines = "\n".join(line for line in text.splitlines() if not line.startswith("# "))
     missing = [key for key in table.__struct_fields__ if not re.search(rf"\b{key} = |\[\[?{key}[\].]", lines)]

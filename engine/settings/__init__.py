@@ -2,7 +2,7 @@
 
 Owns where the file is looked for, and errors of one line that name file, line and key. All of a file is right
 or nothing of it is used. Never reveals a secret: that is `engine.secrets`, at the moment of use. The shapes
-are in `engine.settings_shapes`, and offered here.
+are in `engine.settings.shapes`, and offered here.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from engine.secrets import Secret, SecretError
-from engine.settings_lines import Place, line_of
-from engine.settings_rules import settings_from
-from engine.settings_shapes import (
+from engine.settings.lines import Place, line_of
+from engine.settings.rules import settings_from
+from engine.settings.shapes import (
     Gateway,
     Listen,
     Mailbox,
@@ -29,9 +29,9 @@ from engine.settings_shapes import (
     Settings,
     Store,
 )
-from engine.settings_tables import Fault
-from engine.settings_values import TcpAddress, UnixAddress, shown
-from engine.settings_warnings import warnings
+from engine.settings.tables import Fault
+from engine.settings.values import TcpAddress, UnixAddress, shown
+from engine.settings.warnings import warnings
 
 __all__ = [
     "Gateway",

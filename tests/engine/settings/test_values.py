@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.settings_values import (
+from engine.settings.values import (
     Address,
     AddressPattern,
     Domain,

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from engine.secrets import Secret
-from engine.settings_values import IpNetwork, SocketAddress, TcpAddress
+from engine.settings.values import IpNetwork, SocketAddress, TcpAddress
 
 POLICY_VERSION_CHARACTERS = 12  # 48 bits: enough to tell one organisation's configurations apart
 

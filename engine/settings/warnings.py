@@ -13,7 +13,7 @@ from pathlib import Path
 
 from engine.core import envelope
 from engine.secrets import Secret
-from engine.settings_shapes import Mailbox, NextHopSettings, Route, ScannerSettings, Settings
+from engine.settings.shapes import Mailbox, NextHopSettings, Route, ScannerSettings, Settings
 
 
 def warnings(settings: Settings) -> tuple[str, ...]:

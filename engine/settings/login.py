@@ -11,8 +11,8 @@ import shlex
 from pathlib import Path
 
 from engine.secrets import Secret, SecretKind
-from engine.settings_lines import Place
-from engine.settings_tables import Fault, MailboxTable, NextHopTable, SecretTable, SecretWritten
+from engine.settings.lines import Place
+from engine.settings.tables import Fault, MailboxTable, NextHopTable, SecretTable, SecretWritten
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 

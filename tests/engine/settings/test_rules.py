@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.engine.configurations import GATEWAY, HOME, MAILBOX, RECIPIENTS, WHOLE, error, loaded
+from tests.engine.settings.configurations import GATEWAY, HOME, MAILBOX, RECIPIENTS, WHOLE, error, loaded
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.settings_lines import line_of
+from engine.settings.lines import line_of
 
 
 def test_lines_are_found_in_arrays_of_tables_and_their_tables() -> None:

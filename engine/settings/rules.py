@@ -14,10 +14,10 @@ from pathlib import Path
 from types import MappingProxyType
 
 from engine.secrets import Secret
-from engine.settings_lines import Place
-from engine.settings_login import absolute, check_tls, one_line, secret_from
-from engine.settings_mailbox import mailbox, unique_names
-from engine.settings_shapes import (
+from engine.settings.lines import Place
+from engine.settings.login import absolute, check_tls, one_line, secret_from
+from engine.settings.mailbox import mailbox, unique_names
+from engine.settings.shapes import (
     Gateway,
     Listen,
     NextHopSettings,
@@ -28,7 +28,7 @@ from engine.settings_shapes import (
     Settings,
     Store,
 )
-from engine.settings_tables import (
+from engine.settings.tables import (
     Fault,
     FileTable,
     GatewayTable,
@@ -43,7 +43,7 @@ from engine.settings_tables import (
     read,
     read_secret,
 )
-from engine.settings_values import (
+from engine.settings.values import (
     Domain,
     IpNetwork,
     Name,

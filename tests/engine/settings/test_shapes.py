@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from engine import settings
-from tests.engine.configurations import WHOLE, loaded
+from tests.engine.settings.configurations import WHOLE, loaded
 
 
 def test_the_policy_version_is_twelve_hex_digits_and_stays(tmp_path: Path) -> None:

@@ -15,8 +15,8 @@ from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from engine.settings_lines import Place
-from engine.settings_shapes import (
+from engine.settings.lines import Place
+from engine.settings.shapes import (
     MailboxAuth,
     MailboxTls,
     NextHopTls,
@@ -26,7 +26,7 @@ from engine.settings_shapes import (
     Oversize,
     ScannerKind,
 )
-from engine.settings_values import (
+from engine.settings.values import (
     Address,
     AddressPattern,
     Domain,

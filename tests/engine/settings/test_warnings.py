@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from engine import settings
-from tests.engine.configurations import GATEWAY, HOME, WHOLE, loaded
+from tests.engine.settings.configurations import GATEWAY, HOME, WHOLE, loaded
 
 
 @pytest.mark.parametrize(

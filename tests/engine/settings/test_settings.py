@@ -8,7 +8,7 @@ import pytest
 
 from engine import settings
 from engine.settings import SettingsError
-from tests.engine.configurations import GATEWAY, HOME, MAILBOX, RECIPIENTS, WHOLE, error, loaded
+from tests.engine.settings.configurations import GATEWAY, HOME, MAILBOX, RECIPIENTS, WHOLE, error, loaded
 
 
 def test_the_given_file_is_taken_before_all_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,286 @@
+"""Events are stored as these octets for ever, and whatever is read back is what was written or an error."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import MISSING, fields, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from store import codec
+from store.codec import decode, encode
+from store.errors import Damaged, UnknownEvent
+from store.events import (
+    PERSONAL,
+    Adopted,
+    Adoption,
+    Attempted,
+    Deferred,
+    Delivered,
+    Downloaded,
+    Event,
+    Failed,
+    Generated,
+    Held,
+    MailboxEvent,
+    MessageEvent,
+    PollFailed,
+    PollFinished,
+    PollRecovered,
+    RejectedOversize,
+    Relayed,
+    RemovedFromSource,
+    Reported,
+    UidlResetSuspected,
+)
+
+GOLDEN = Path(__file__).parent / "golden" / "events-1.json"
+AT = datetime(2026, 5, 4, 3, 2, 1, 987654, tzinfo=UTC)
+
+HEADER: dict[str, Any] = {
+    "reverse_path": "jürgen@straße.example",
+    "recipients": ("info@example.com", "sales@example.com"),
+    "message_id": "<1@customer.example>",
+    "subject": 'Größe "XL" \\ \0 \U0001f4e8',
+    "from_": "Jürgen <jürgen@straße.example>",
+    "date": "Mon, 4 May 2026 05:02:01 +0200",
+}
+TAKEN: dict[str, Any] = {
+    "numbers": (0, 2),
+    "next_hop": "home",
+    "attempt": 3,
+    "address": "192.0.2.25:25",
+    "tls": "TLSv1.3 verified",
+    "code": 250,
+    "duration_ms": 212,
+    "recipients": ("info@example.com", "x@example.com"),
+    "reply": "2.0.0 Ok\nqueued",
+}
+
+# One of each with every fact filled in, then those whose facts may be missing, with none.
+EVENTS: tuple[Event, ...] = (
+    Downloaded(
+        mailbox="info",
+        uidl="a b\xff\0",
+        size_octets=1234,
+        listed_octets=1230,
+        content="ab" * 32,
+        bare_newlines=True,
+        recipient_count=2,
+        policy="5e1f",
+        routed_by=("header To, instance 1", "mailbox recipients"),
+        client_ip="192.0.2.7",
+        **HEADER,
+    ),
+    RejectedOversize(
+        mailbox="info",
+        uidl="u1",
+        size_octets=50_000_000_000,
+        limit_octets=10_000_000,
+        limit_from="next-hop",
+        next_hop="home",
+        recipient_count=2,
+        policy="5e1f",
+        routed_by=("mailbox recipients",),
+        reply="5.3.4 too large",
+        **HEADER,
+    ),
+    Generated(kind="delay", about="m1", size_octets=9, content="cd" * 32, recipient_count=2, **HEADER),
+    Held(why="loop", rule="seen twice", until=AT, numbers=(1,), policy="5e1f"),
+    Attempted(
+        numbers=(0,),
+        next_hop="home",
+        attempt=1,
+        rule="route 1: takes all",
+        policy="5e1f",
+        recipients=("info@example.com",),
+    ),
+    Delivered(**TAKEN),
+    Relayed(**TAKEN),
+    Deferred(
+        numbers=(0,),
+        next_hop="home",
+        attempt=1,
+        retry_at=AT,
+        scope="next-hop",
+        code=421,
+        unknown=True,
+        tried=False,
+        policy="5e1f",
+        recipients=("info@example.com",),
+        reply="4.3.2 closing",
+    ),
+    Failed(
+        numbers=(0,),
+        reason="expired",
+        next_hop="home",
+        attempt=9,
+        code=451,
+        policy="5e1f",
+        recipients=("info@example.com",),
+        reply="4.3.0 later",
+    ),
+    Reported(kind="failure", report="m2"),
+    RemovedFromSource(mailbox="info", uidl="u\x80", confirmed_by="quit"),
+    PollFailed(mailbox="info", kind="in-use", permanent=False, text="-ERR in use"),
+    PollRecovered(mailbox="info"),
+    PollFinished(
+        mailbox="info", listed=9, downloaded=3, oversize=1, refused=2, downloaded_octets=777, duration_ms=55
+    ),
+    Adopted(
+        mailbox="info",
+        uidls=(Adoption(uidl="u1", size_octets=5), Adoption(uidl="", size_octets=6, message="m1")),
+        operator="anna",
+        reason="moved",
+    ),
+    UidlResetSuspected(mailbox="info", listed=9, vanished=8, alike=7),
+    RejectedOversize(size_octets=5, limit_octets=4, limit_from="listener", policy="5e1f"),
+    Held(why="unroutable", rule="", policy="5e1f"),
+    Deferred(
+        numbers=(), next_hop="", attempt=0, retry_at=AT.replace(microsecond=0), scope="message", code=None, policy=""
+    ),
+    Failed(numbers=(0,), reason="operator", next_hop=None, attempt=0, code=None, policy="5e1f"),
+)
+
+
+def written(event: Event) -> dict[str, Any]:
+    encoded = encode(event)
+    personal = None if encoded.personal is None else encoded.personal.decode()
+    return {"name": event.NAME, "version": event.VERSION, "data": encoded.data.decode(), "personal": personal}
+
+
+def read(golden: dict[str, Any]) -> Event:
+    personal = None if golden["personal"] is None else golden["personal"].encode()
+    return decode(golden["name"], golden["version"], golden["data"].encode(), personal)
+
+
+def golden() -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads(GOLDEN.read_text())
+    return found
+
+
+def test_there_are_golden_octets_of_every_event() -> None:
+    assert {type(event) for event in EVENTS} == set(get_args(Event))
+    assert {one["name"] for one in golden()} == set(codec.CLASSES)
+
+
+@pytest.mark.parametrize(("event", "stored"), zip(EVENTS, golden(), strict=True))
+def test_an_event_of_version_1_is_written_and_read_as_ever(event: Event, stored: dict[str, Any]) -> None:
+    assert written(event) == stored
+    assert read(stored) == event
+
+
+def test_names_are_unique_and_versions_count_from_one() -> None:
+    kinds = get_args(Event)
+    assert set(kinds) == {*get_args(MessageEvent), *get_args(MailboxEvent)}
+    assert len({kind.NAME for kind in kinds}) == len(kinds)
+    for kind in kinds:
+        steps = [version for name, version in codec.UPCASTERS if name == kind.NAME]
+        assert sorted(steps) == list(range(1, kind.VERSION))
+
+
+@pytest.mark.parametrize("event", EVENTS)
+def test_erased_personal_facts_are_read_as_their_defaults(event: Event) -> None:
+    erased = decode(event.NAME, event.VERSION, encode(event).data, None)
+    for field in fields(event):
+        if PERSONAL in field.metadata:
+            assert field.default is not MISSING
+            assert getattr(erased, field.name) == field.default
+        else:
+            assert getattr(erased, field.name) == getattr(event, field.name)
+
+
+def test_no_personal_fact_is_among_the_facts_that_stay() -> None:
+    stored = written(EVENTS[0])
+    for word in ("straße", "example.com", "192.0.2.7", "XL", "routed"):
+        assert word not in stored["data"]
+    assert "straße" in stored["personal"]
+
+
+@pytest.mark.parametrize(("name", "version"), [("teleported", 1), ("delivered", 2), ("held", 99)])
+def test_an_event_newer_than_the_program_is_an_error_that_names_it(name: str, version: int) -> None:
+    with pytest.raises(UnknownEvent, match=f"{name!r} version {version} .*upgrade mailgate"):
+        decode(name, version, b"{}", None)
+
+
+def test_an_old_version_is_brought_up_step_by_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(PollRecovered, "VERSION", 3)
+    steps = {
+        ("poll-recovered", 1): lambda found: {"box": found["name"]},
+        ("poll-recovered", 2): lambda found: {"mailbox": found["box"].lower()},
+    }
+    monkeypatch.setattr(codec, "UPCASTERS", steps)
+    assert decode("poll-recovered", 1, b'{"name":"INFO"}', None) == PollRecovered(mailbox="info")
+    assert decode("poll-recovered", 2, b'{"box":"Info"}', None) == PollRecovered(mailbox="info")
+    assert decode("poll-recovered", 3, b'{"mailbox":"Info"}', None) == PollRecovered(mailbox="Info")
+
+
+DATA, PRIVATE = encode(EVENTS[0])
+
+
+@pytest.mark.parametrize(
+    ("data", "personal"),
+    [
+        (b"", None),
+        (b"{", None),
+        (b"[]", None),
+        (b"7", None),
+        (b"null", None),
+        (b"{}", None),
+        (b"\xff\xfe", None),
+        (DATA[:-1], PRIVATE),
+        (DATA.replace(b"1234", b'"many"'), PRIVATE),
+        (DATA.replace(b"true", b"null"), PRIVATE),
+        (DATA, b"["),
+        (DATA, b'["abc"]'),
+        (DATA, b"7"),
+        (DATA, b'{"recipients":"info@example.com"}'),
+    ],
+)
+def test_octets_that_are_no_such_event_are_damage(data: bytes, personal: bytes | None) -> None:
+    with pytest.raises(Damaged, match="'downloaded' version 1"):
+        decode("downloaded", 1, data, personal)
+
+
+# Whatever a header, a listing or a reply may hold; surrogates are no text.
+texts = st.text(st.characters(exclude_categories=["Cs"]))
+times = st.datetimes(timezones=st.just(UTC))
+counts = st.integers(0, 2**53)
+
+
+@given(texts, st.lists(texts), counts, st.none() | texts)
+def test_any_text_comes_back_as_it_went(one: str, several: list[str], size: int, perhaps: str | None) -> None:
+    event = replace(
+        EVENTS[0],  # type: ignore[arg-type]
+        uidl=one,
+        size_octets=size,
+        reverse_path=one,
+        recipients=tuple(several),
+        subject=perhaps,
+        from_=perhaps,
+    )
+    assert decode("downloaded", 1, *encode(event)) == event
+
+
+@given(times, st.lists(counts), st.none() | counts, st.booleans(), texts)
+def test_any_time_and_number_comes_back_as_it_went(
+    at: datetime, numbers: list[int], code: int | None, flag: bool, reply: str
+) -> None:
+    event = Deferred(
+        numbers=tuple(numbers),
+        next_hop=reply,
+        attempt=1,
+        retry_at=at,
+        scope="recipient",
+        code=code,
+        unknown=flag,
+        tried=not flag,
+        policy="",
+        reply=reply,
+    )
+    assert decode("deferred", 1, *encode(event)) == event
