@@ -75,6 +75,7 @@ class Recipient(Struct, frozen=True, kw_only=True):
     unknown_attempts: int = 0  # how many got no answer to the final dot: possible duplicates
     first_tried_at: datetime | None = None
     retry_at: datetime | None = None
+    held: bool = False  # until a person, or the message's `held_until`, lets it go on
 
     @property
     def open(self) -> bool:
@@ -130,7 +131,7 @@ class Message(Struct, frozen=True, kw_only=True):
     @property
     def due_at(self) -> datetime | None:
         """When to look at it again, None for never without a person."""
-        times = [due for recipient in self.recipients if (due := _due(recipient, self)) is not None]
+        times = [due for recipient in self.recipients if (due := due_at(recipient, self)) is not None]
         return min(times, default=None)
 
     @property
@@ -311,7 +312,7 @@ def _changed(message: Message, event: MessageEvent, at: datetime) -> Message:
             )
         case Held():
             numbers = event.numbers or tuple(r.number for r in message.recipients if r.open)
-            kept = _each(message, numbers, lambda r: replace(r, state=_held(event), retry_at=None))
+            kept = _each(message, numbers, lambda r: replace(r, state=_held(event), held=True, retry_at=None))
             return replace(kept, held_why=event.why, held_until=event.until)
         case RejectedOversize():
             numbers = tuple(r.number for r in message.recipients if r.open)
@@ -352,6 +353,7 @@ def _attempted(recipient: Recipient, event: Attempted, at: datetime) -> Recipien
         attempts=recipient.attempts + 1,
         first_tried_at=recipient.first_tried_at or at,
         retry_at=None,
+        held=False,
     )
 
 
@@ -363,6 +365,7 @@ def _deferred(recipient: Recipient, event: Deferred) -> Recipient:
         reply=event.reply,
         unknown_attempts=recipient.unknown_attempts + event.unknown,
         retry_at=event.retry_at,
+        held=False,
     )
 
 
@@ -370,16 +373,17 @@ def _held(event: Held) -> State:
     return "outcome-unknown" if event.why == "outcome-unknown" else "held"
 
 
-def _due(recipient: Recipient, message: Message) -> datetime | None:
+def due_at(recipient: Recipient, message: Message) -> datetime | None:
+    """Return when to look at a recipient again, None for never without a person."""
+    if recipient.held:
+        return message.held_until
     match recipient.state:
         case "received":
-            return message.opened_at if message.held_why is None else None
+            return message.opened_at
         case "deferred":
             return recipient.retry_at
         case "outcome-unknown":
             # Without a time it was attempted and no answer is on record: look at once who was cut off.
-            return recipient.retry_at or (
-                message.changed_at if message.held_why is None else message.held_until
-            )
+            return recipient.retry_at or message.changed_at
         case _:
-            return message.held_until if recipient.state == "held" else None
+            return None

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from functools import cache
 
 from engine.core.headers import TEXT_LIMIT_CHARACTERS, HeaderFacts
 
@@ -29,17 +30,9 @@ _UTF8 = (
     "\u00a1-\u167f\u1681-\u1fff\u2010-\u2027\u2030-\u205e\u2070-\u2fff\u3001-\ud7ff\uf900-\ufdcf\ufdf0-\ufefe"
     "\uff00-\uffef\U00010000-\U0001fffd\U00020000-\U0002fffd\U00030000-\U0003fffd"
 )
-_ATEXT = rf"A-Za-z0-9!#$%&'*+\-/=?^_`{{|}}~.{_UTF8}"
-_QUOTED = rf'"(?:[ !#-;=?-\[\]-~{_UTF8}]|\\[ -;=?-~])*+"'
-_LABEL = rf"[A-Za-z0-9_\-{_UTF8}]++"
 # An address ends where one of these stands. Next to anything else it is a part of something: the half behind
 # an octet that could not be read is another person's address.
 _BORDER = r" \t\r\n<>()\[\],;:"
-_SPEC = re.compile(
-    rf"(?<![^{_BORDER}])(?P<local>[{_ATEXT}]++|{_QUOTED})"
-    rf"@(?P<domain>{_LABEL}(?:\.{_LABEL})*+\.?|\[[A-Za-z0-9:.\-]++\])(?![^{_BORDER}])"
-)
-_DOT_ATOM = re.compile(rf"[{_ATEXT}]+")
 _PIECE = re.compile(r'"(?:[^"\\]|\\.)*+"|\\.|\[[^\[\]\s\\]*+\]|[^"\[\\()<>,;:]++|.', re.DOTALL)
 _IN_COMMENT = re.compile(r"[^()\\]++|\\.|.", re.DOTALL)
 _SOURCE_ROUTE = re.compile(r"\s*@[^:<>]*+:")
@@ -47,11 +40,33 @@ _APOSTROPHES = re.compile(r"(?<![^\s<,;])'([^\s']+)'(?![^\s>,;])")
 _SURROUNDINGS = str.maketrans('"<>()[]\\', "        ")
 
 
+@cache
+def _patterns(others: str) -> tuple[re.Pattern[str], re.Pattern[str]]:
+    """An address, and a local part without quotes; `others` are the characters allowed beside ASCII's."""
+    atext = rf"A-Za-z0-9!#$%&'*+\-/=?^_`{{|}}~.{others}"
+    quoted = rf'"(?:[ !#-;=?-\[\]-~{others}]|\\[ -;=?-~])*+"'
+    label = rf"[A-Za-z0-9_\-{others}]++"
+    spec = (
+        rf"(?<![^{_BORDER}])(?P<local>[{atext}]++|{quoted})"
+        rf"@(?P<domain>{label}(?:\.{label})*+\.?|\[[A-Za-z0-9:.\-]++\])(?![^{_BORDER}])"
+    )
+    return re.compile(spec), re.compile(rf"[{atext}]+")
+
+
+def _spec(text: str) -> re.Pattern[str]:
+    # The pattern for all of UTF-8 takes 50 ms to compile, and most runs never meet such an address.
+    return _patterns("" if text.isascii() else _UTF8)[0]
+
+
+def _dot_atom(text: str) -> re.Pattern[str]:
+    return _patterns("" if text.isascii() else _UTF8)[1]
+
+
 def parse(text: str) -> str | None:
     """The first address in `text`: `a@b`, `<a@b>`, `Name <a@b>`, `a@b (Name)`; None if there is none."""
     if len(text) > PARSE_LIMIT_CHARACTERS:
         return None
-    spec = _SPEC.fullmatch(text.strip("<> \t"))
+    spec = _spec(text).fullmatch(text.strip("<> \t"))
     if spec is not None and "'" not in text:
         return _address(spec)
     return next(iter(addresses(text)), None)
@@ -75,7 +90,7 @@ def addresses(text: str) -> tuple[str, ...]:
 
 def valid(text: str) -> bool:
     """Whether `text` is one address and nothing else, fit for an SMTP command."""
-    spec = _SPEC.fullmatch(text)
+    spec = _spec(text).fullmatch(text)
     return spec is not None and not text.endswith(".") and _octets(text) <= ADDRESS_LIMIT_OCTETS
 
 
@@ -180,7 +195,7 @@ class _Scan:
             if piece == ">":
                 path, self.angle, self.phrase = "".join(self.angle).strip("< \t\r\n"), None, []
                 path = _SOURCE_ROUTE.sub("", path)
-                return [path] if _SPEC.fullmatch(path) else []
+                return [path] if _spec(path).fullmatch(path) else []
             self.angle.append(piece)
             return []
         if piece == "<":
@@ -213,13 +228,13 @@ def _in_element(element: str) -> tuple[str, ...]:
     element = element.strip(" \t\r\n")
     if element.startswith('"') and element.find('"', 1) == len(element) - 1:
         element = element[1:-1]  # "a@b": quotes around the whole address
-    found = (_address(spec) for spec in _SPEC.finditer(element))
+    found = (_address(spec) for spec in _spec(element).finditer(element))
     return tuple(address for address in found if address is not None)
 
 
 def _address(spec: re.Match[str]) -> str | None:
     local, name = spec["local"], spec["domain"].lower().removesuffix(".")
-    if local.startswith('"') and _DOT_ATOM.fullmatch(local[1:-1]):
+    if local.startswith('"') and _dot_atom(local).fullmatch(local[1:-1]):
         local = local[1:-1]  # quotes that are not needed would make one person two
     address = f"{local}@{name}"
     return address if valid(address) else None

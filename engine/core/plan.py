@@ -13,7 +13,7 @@ from datetime import datetime
 from engine.core.policy import HopPolicy, Policy
 from engine.core.routing import Routed, next_hop
 from store.events import Deferred, Failed, Held, MessageEvent
-from store.life import Message, Recipient
+from store.life import Message, Recipient, due_at
 
 NO_ANSWER = "the attempt was cut off before an answer was on record"
 NO_OCTETS = "the octets are no longer kept"
@@ -54,7 +54,7 @@ def plan(message: Message, policy: Policy, now: datetime) -> Step:
         return Rest(message.due_at)
     if message.content is None:
         return Record((_no_octets(message, due, policy),))
-    if cut_off := [r for r in due if r.state == "outcome-unknown" and r.retry_at is None]:
+    if cut_off := [r for r in due if r.state == "outcome-unknown" and r.retry_at is None and not r.held]:
         return Record(tuple(_cut_off(message, cut_off, policy, now)))
     routed = {
         r.number: next_hop(message.reverse_path, r.address, None, policy.routes, policy.domains) for r in due
@@ -66,18 +66,7 @@ def plan(message: Message, policy: Policy, now: datetime) -> Step:
 
 
 def _due(recipient: Recipient, message: Message, now: datetime) -> bool:
-    at = recipient.retry_at
-    match recipient.state:
-        case "received":
-            return message.held_why is None
-        case "outcome-unknown" if at is None and message.held_why is None:
-            return True  # cut off: it was attempted, and no answer is on record
-        case "held" | "outcome-unknown" if at is None:
-            at = message.held_until
-        case "deferred" | "outcome-unknown":
-            pass
-        case _:
-            return False
+    at = due_at(recipient, message)
     return at is not None and at <= now
 
 

@@ -1,23 +1,26 @@
-"""The command line as its users have it: a process with arguments, output and an exit code."""
+"""The command line as its users have it: arguments, output, an exit code; in this process or in one of its own."""
 
 from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import chdir, contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
+from io import BytesIO, StringIO, TextIOWrapper
 from pathlib import Path
 from threading import Timer
 from typing import Any
+from unittest.mock import patch
 
-from tests.engine.settings.configurations import WHOLE
+from cli.main import main
+from tests.engine.configurations import WHOLE
 
 ROOT = Path(__file__).parents[2]
-PROGRAM = "import sys; from cli.main import main; sys.exit(main())"
+PROGRAM = (sys.executable, "-c", "import sys; from cli.main import main; sys.exit(main())")
 PATIENCE_SECONDS = 60.0  # for a slow machine; no test waits so long
 DROPPED = ("MAILGATE_CONFIG", "MAILGATE_TRACEBACK", "COLUMNS", "NO_COLOR", "FORCE_COLOR")
 
@@ -48,48 +51,57 @@ class Answer:
         assert self.err.startswith("mailgate: ")
         assert self.err.endswith("\n")
         assert self.err.count("\n") == 1
-        assert "Traceback" not in self.err
         return self.err.removeprefix("mailgate: ").rstrip("\n")
 
 
 class Mailgate:
-    """Runs `mailgate` in a folder."""
+    """Runs `mailgate` in a folder: called, in this process, which is fast; `process`, in one of its own."""
 
-    def __init__(self, folder: Path, **environment: str) -> None:
+    def __init__(self, folder: Path) -> None:
         self.folder = folder
         kept = {name: value for name, value in os.environ.items() if name not in DROPPED}
-        self.environment = kept | {"PYTHONPATH": str(ROOT), "TZ": "UTC"} | environment
+        self.environment = kept | {"PYTHONPATH": str(ROOT), "TZ": "UTC"}
 
     def __call__(self, *arguments: str, stdin: bytes = b"", **environment: str) -> Answer:
+        out, err = TextIOWrapper(BytesIO(), encoding="utf-8"), StringIO()
+        with (
+            _environment(self.environment | environment),
+            patch.object(sys, "argv", ["mailgate", *arguments]),
+            patch.object(sys, "stdin", TextIOWrapper(BytesIO(stdin))),
+            chdir(self.folder),
+            redirect_stdout(out),
+            redirect_stderr(err),
+        ):
+            code = main()
+        assert isinstance(out.buffer, BytesIO)
+        return Answer(code, out.buffer.getvalue(), err.getvalue())
+
+    def process(self, *arguments: str, stdout: Any = subprocess.PIPE, **environment: str) -> Answer:
         done = subprocess.run(
-            [sys.executable, "-c", PROGRAM, *arguments],
+            [*PROGRAM, *arguments],
             cwd=self.folder,
             env=self.environment | environment,
-            input=stdin,
-            capture_output=True,
+            stdin=subprocess.DEVNULL,
+            stdout=stdout,
+            stderr=subprocess.PIPE,
             timeout=PATIENCE_SECONDS,
             check=False,
         )
-        return Answer(done.returncode, done.stdout, done.stderr.decode())
+        return Answer(done.returncode, done.stdout or b"", done.stderr.decode())
 
     @contextmanager
     def start(self, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
         """Yield it running; ended at the latest when the block is left, or patience is."""
-        with subprocess.Popen(
-            [sys.executable, "-c", PROGRAM, *arguments],
-            cwd=self.folder,
-            env=self.environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        ) as process:
+        command = [*PROGRAM, *arguments]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        with subprocess.Popen(command, cwd=self.folder, env=self.environment, **pipes) as process:
             watchdog = Timer(PATIENCE_SECONDS, process.kill)
             watchdog.start()
             try:
                 yield process
             finally:
                 watchdog.cancel()
-                if process.poll() is None:
-                    process.send_signal(signal.SIGKILL)
+                process.kill()
 
 
 def configure(folder: Path, url: str, text: str = WHOLE) -> Path:
@@ -97,3 +109,11 @@ def configure(folder: Path, url: str, text: str = WHOLE) -> Path:
     file = folder / "mailgate.toml"
     file.write_text(f'{text}[store]\nurl = "{url}"\n')
     return file
+
+
+@contextmanager
+def _environment(wanted: Mapping[str, str]) -> Iterator[None]:
+    with patch.dict(os.environ, wanted, clear=True):
+        time.tzset()
+        yield
+    time.tzset()

@@ -5,9 +5,11 @@ import socket
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from alembic.util import CommandError
 from sqlalchemy import text
 
 import migrations
@@ -59,16 +61,27 @@ def test_a_file_that_is_no_database_is_left_alone(mailgate: Mailgate) -> None:
     assert (mailgate.folder / "mailgate.db").read_bytes() == letter
 
 
-@pytest.mark.parametrize("make", [opened, ensure_store])
-def test_a_store_of_a_newer_program_is_not_touched(make: object, tmp_path: Path, sqlite_url: str) -> None:
+def open_and_close(found: Settings) -> None:
+    with opened(found):
+        pass
+
+
+@pytest.mark.parametrize("use", [open_and_close, ensure_store])
+def test_a_store_of_a_newer_program_is_not_touched(
+    use: Callable[[Settings], None], tmp_path: Path, sqlite_url: str
+) -> None:
     stamped(sqlite_url, "9999")
+    found = configured(tmp_path, sqlite_url)
     with pytest.raises(StoreFailure, match="upgrade mailgate") as refused:
-        if make is opened:
-            with opened(configured(tmp_path, sqlite_url)):
-                pass
-        else:
-            ensure_store(configured(tmp_path, sqlite_url))
+        use(found)
     assert refused.value.code == EXIT_STORE
+
+
+def test_an_older_store_in_a_file_is_moved_on_by_asking(tmp_path: Path, sqlite_url: str) -> None:
+    """The schema's first step is the only one yet: an older store can be told by the attempt to move it on."""
+    stamped(sqlite_url, "0000")
+    with pytest.raises(CommandError, match="0000"):
+        open_and_close(configured(tmp_path, sqlite_url))
 
 
 def test_a_store_that_is_made_is_there_to_be_asked(tmp_path: Path, sqlite_url: str) -> None:
@@ -80,7 +93,7 @@ def test_a_store_that_is_made_is_there_to_be_asked(tmp_path: Path, sqlite_url: s
 
 
 def test_no_folder_is_made_for_a_store(tmp_path: Path) -> None:
-    with pytest.raises(StoreFailure, match="there is no folder .*/nowhere"):
+    with pytest.raises(StoreFailure, match=r"there is no folder .*/nowhere"):
         ensure_store(configured(tmp_path, "sqlite:///nowhere/mailgate.db"))
     assert not (tmp_path / "nowhere").exists()
 
@@ -89,9 +102,9 @@ def test_a_store_without_its_schema_is_made_on_a_server_by_its_owner_only(
     tmp_path: Path, postgres_url: str
 ) -> None:
     found = configured(tmp_path, postgres_url)
-    for attempt in (lambda: opened(found).__enter__(), lambda: ensure_store(found)):
+    for use in (open_and_close, ensure_store):
         with pytest.raises(StoreFailure, match="'mailgate db upgrade'"):
-            attempt()
+            use(found)
     engine = database.open_store(postgres_url)
     with database.reading(engine) as connection:
         assert migrations.standing(connection) == "empty"

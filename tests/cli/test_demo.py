@@ -52,8 +52,7 @@ def test_the_demo_shows_every_fate_and_names_commands_that_work(tmp_path: Path) 
         "queue",
     ]
     for command in commands:
-        answer = mailgate(tmp_path, *shlex.split(command), code=1 if command.endswith(" queue") else 0)
-        assert answer.strip()
+        assert mailgate(tmp_path, *shlex.split(command)).strip()
 
 
 def test_a_demo_takes_the_place_of_an_earlier_one(tmp_path: Path) -> None:

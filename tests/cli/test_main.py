@@ -8,17 +8,17 @@ from pathlib import Path
 import pytest
 
 from cli import main
-from tests.cli.command import PROGRAM, ROOT, Mailgate, configure
+from tests.cli.command import ROOT, Mailgate, configure
 from tests.cli.stock import Stock
 
 HEAVY = {"sqlalchemy", "rich", "alembic", "aiosmtplib", "msgspec", "asyncio", "ssl", "engine", "orjson"}
 
 
 def test_by_itself_it_prints_help(mailgate: Mailgate) -> None:
-    alone = mailgate()
+    alone = mailgate.process()
     assert alone.code == 0
     assert alone.err == ""
-    assert alone.octets == mailgate("--help").octets
+    assert alone.octets == mailgate.process("--help").octets
     listed = [line.split()[0] for line in alone.lines if line[:2] == "  " and line.split()[0] in main.PLACES]
     assert listed == list(main.PLACES)
 
@@ -95,11 +95,11 @@ def test_a_defect_is_one_line_and_the_traceback_is_for_those_who_ask(stock: Stoc
         "import cli.render\n\n\ndef table(*columns):\n    raise KeyError('not foreseen')\n\n\ncli.render.table = table\n"
     )
     path = f"{tmp_path}{os.pathsep}{ROOT}"
-    answer = stock.mailgate("list", PYTHONPATH=path)
+    answer = stock.mailgate.process("list", PYTHONPATH=path)
     assert answer.code == 70
     expected = "an error in mailgate itself: KeyError: 'not foreseen' (MAILGATE_TRACEBACK=1 shows where)"
     assert answer.complaint == expected
-    asked = stock.mailgate("list", PYTHONPATH=path, MAILGATE_TRACEBACK="1")
+    asked = stock.mailgate.process("list", PYTHONPATH=path, MAILGATE_TRACEBACK="1")
     assert asked.code == 70
     assert "Traceback (most recent call last)" in asked.err
     assert asked.err.endswith(f"mailgate: {expected}\n")
@@ -109,44 +109,31 @@ def test_a_reader_that_stops_reading_is_no_error(stock: Stock) -> None:
     reading, writing = os.pipe()
     os.close(reading)
     with os.fdopen(writing, "wb") as nobody_reads:
-        done = subprocess.run(
-            [sys.executable, "-c", PROGRAM, "list", "--json"],
-            cwd=stock.mailgate.folder,
-            env=stock.mailgate.environment,
-            stdout=nobody_reads,
-            stderr=subprocess.PIPE,
-            check=False,
-        )
-    assert done.returncode == 141
-    assert done.stderr == b""
+        for form in ("--json", "--csv", "--limit=0"):
+            answer = stock.mailgate.process("list", form, stdout=nobody_reads)
+            assert (answer.code, answer.err) == (141, "")
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this machine has no /dev/full")
 def test_a_full_disk_is_one_line(stock: Stock) -> None:
     with Path("/dev/full").open("wb") as full:
-        done = subprocess.run(
-            [sys.executable, "-c", PROGRAM, "list"],
-            cwd=stock.mailgate.folder,
-            env=stock.mailgate.environment,
-            stdout=full,
-            stderr=subprocess.PIPE,
-            check=False,
-        )
-    assert done.returncode == 1
-    assert done.stderr == b"mailgate: No space left on device\n"
+        answer = stock.mailgate.process("list", stdout=full)
+    assert (answer.code, answer.complaint) == (1, "No space left on device")
 
 
 def test_an_output_that_knows_only_ascii_loses_letters_not_the_list(stock: Stock) -> None:
-    answer = stock.mailgate("list", "--subject", "Gr", PYTHONIOENCODING="ascii")
+    answer = stock.mailgate.process("list", "--subject", "Gr", PYTHONIOENCODING="ascii")
     assert answer.code == 0
     assert "Gr??e ? ??" in answer.out
 
 
 def test_names_are_completed_without_loading_the_commands(mailgate: Mailgate) -> None:
-    answer = mailgate(_MAILGATE_COMPLETE="complete_bash", COMP_WORDS="mailgate r", COMP_CWORD="1")
+    answer = mailgate.process(_MAILGATE_COMPLETE="complete_bash", COMP_WORDS="mailgate r", COMP_CWORD="1")
     assert answer.lines == ["run", "raw", "route"]
 
 
 def test_options_are_completed(mailgate: Mailgate) -> None:
-    answer = mailgate(_MAILGATE_COMPLETE="complete_bash", COMP_WORDS="mailgate list --sub", COMP_CWORD="2")
+    answer = mailgate.process(
+        _MAILGATE_COMPLETE="complete_bash", COMP_WORDS="mailgate list --sub", COMP_CWORD="2"
+    )
     assert answer.lines == ["--subject"]

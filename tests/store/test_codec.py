@@ -169,7 +169,7 @@ def test_there_are_golden_octets_of_every_event() -> None:
     assert {one["name"] for one in golden()} == set(codec.CLASSES)
 
 
-@pytest.mark.parametrize(("event", "stored"), zip(EVENTS, golden(), strict=True))
+@pytest.mark.parametrize(("event", "stored"), list(zip(EVENTS, golden(), strict=True)))
 def test_an_event_of_version_1_is_written_and_read_as_ever(event: Event, stored: dict[str, Any]) -> None:
     assert written(event) == stored
     assert read(stored) == event

@@ -1,0 +1,197 @@
+"""`mailgate check` says what it understood, what servers offered, and which setting would help."""
+
+from __future__ import annotations
+
+import re
+import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cli.installation import Installation, installed
+from tests.peers.certificates import server_context, write_certificate
+from tests.peers.pop3d import Pop3Peer
+from tests.peers.smtpd import HomePeer
+
+
+@pytest.fixture
+def house(tmp_path: Path, sqlite_url: str) -> Iterator[Installation]:
+    with installed(tmp_path, sqlite_url) as house:
+        yield house
+
+
+@pytest.fixture
+def context() -> ssl.SSLContext:
+    return server_context()
+
+
+@contextmanager
+def meeting(folder: Path, mailbox: Pop3Peer, home: HomePeer) -> Iterator[Installation]:
+    with installed(folder, f"sqlite:///{folder}/mailgate.db", mailbox=mailbox, home=home) as house:
+        yield house
+
+
+def by_kind(rows: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    return {row["kind"]: row for row in rows}
+
+
+def advice(house: Installation, code: int = 1) -> tuple[str, str]:
+    """What is said about the mailbox and about the next hop."""
+    parts = by_kind(house.rows("check", "--connect", code=code))
+    first, second = ("\n".join(parts[kind]["connect"]["advice"]) for kind in ("mailbox", "next-hop"))
+    return first, second
+
+
+def test_it_says_what_it_understood_and_asks_nobody(house: Installation) -> None:
+    house.configure(mailbox='remove = "14d"', more='[[route]]\nsenders = ["<>"]\nnext_hop = "home"\n')
+    said = house.mailgate("check")
+    assert f"info: info at 127.0.0.1:{house.mailbox_port}, no TLS, every 1m" in said
+    assert "for info@example.com; deleted there 14d after download" in said
+    assert "1: from <> to next hop home" in said
+    assert house.mailbox.sessions == []
+    assert house.home.sessions == []
+    assert not (house.folder / "mailgate.db").exists()
+
+
+def test_connect_says_what_each_server_offers(house: Installation) -> None:
+    house.put(3)
+    parts = by_kind(house.rows("check", "--connect"))
+    mailbox, hop, store = (parts[kind]["connect"] for kind in ("mailbox", "next-hop", "store"))
+    assert {name: mailbox[name] for name in ("ok", "messages", "tls", "uidl", "top", "pipelining")} == {
+        "ok": True,
+        "messages": 3,
+        "tls": "none",
+        "uidl": True,
+        "top": True,
+        "pipelining": True,
+    }
+    assert mailbox["octets"] == sum(len(m.octets) for m in house.mailbox.mailboxes["info"].messages)
+    assert hop["size_octets"] == 36_000_000
+    assert hop["pipelining"]
+    assert hop["eightbitmime"]
+    assert hop["smtputf8"]
+    assert hop["banner"]
+    assert store["ok"]
+    assert mailbox["advice"] == hop["advice"] == []
+    assert house.mailbox.said("RETR") == house.mailbox.said("DELE") == []
+    assert "valid, everything answered" in house.mailgate("check", "--connect")
+
+
+def test_what_servers_lack_is_said_with_what_follows(tmp_path: Path) -> None:
+    poor = Pop3Peer(without=("UIDL", "TOP", "PIPELINING"), extra=("LOGIN-DELAY 900", "EXPIRE 0"))
+    with meeting(tmp_path, poor, HomePeer(extensions=(), size_octets=None)) as house:
+        house.put()
+        mailbox, hop = advice(house)
+        for words in (
+            'no UIDL: .*remove = "downloaded"',
+            "no TOP",
+            "no PIPELINING",
+            'poll_every = "900s"',
+            "EXPIRE 0",
+        ):
+            assert re.search(words, mailbox)
+        for words in ("max_size", "no 8BITMIME", "no SMTPUTF8", "no PIPELINING"):
+            assert words in hop
+        house.configure(mailbox='remove = "downloaded"')
+        mailbox, _ = advice(house, code=0)
+        assert "no UIDL" not in mailbox
+        assert "EXPIRE" not in mailbox
+
+
+@pytest.mark.parametrize("mode", ["implicit", "starttls"])
+def test_a_certificate_nobody_vouches_for_is_shown_and_can_be_pinned(
+    mode: Any, tmp_path: Path, context: ssl.SSLContext
+) -> None:
+    peers = Pop3Peer(tls=mode, tls_context=context), HomePeer(tls=mode, tls_context=context)
+    hop_mode = "implicit" if mode == "implicit" else "required"
+    with meeting(tmp_path, *peers) as house:
+        house.configure(mailbox=f'tls = "{mode}"', next_hop=f'tls = "{hop_mode}"\ntls_verify = true')
+        for said in advice(house):
+            assert "tls_ca" in said
+            (pin,) = re.findall(r'tls_fingerprint="sha256:[0-9a-f]{64}"', said)
+        assert house.mailbox.said("PASS") == house.mailbox.said("AUTH") == []
+        house.configure(mailbox=f'tls = "{mode}"\n{pin}', next_hop=f'tls = "{hop_mode}"\n{pin}')
+        advice(house, code=0)
+        ca = f'tls_ca = "{write_certificate(tmp_path)}"'
+        house.configure(mailbox=f'tls = "{mode}"\n{ca}', next_hop=f'tls = "{hop_mode}"\n{ca}')
+        parts = by_kind(house.rows("check", "--connect"))
+        for kind in ("mailbox", "next-hop"):
+            assert re.fullmatch(r"TLSv1\.\d \S+ verified", parts[kind]["connect"]["tls"])
+
+
+def test_tls_from_the_start_where_the_server_begins_in_the_clear(
+    tmp_path: Path, context: ssl.SSLContext
+) -> None:
+    with meeting(tmp_path, Pop3Peer(tls="starttls", tls_context=context), HomePeer()) as house:
+        house.configure(mailbox='tls = "implicit"', next_hop='tls = "implicit"')
+        mailbox, hop = advice(house)
+        assert 'set tls = "starttls"' in mailbox
+        assert 'set tls = "required"' in hop
+        house.configure(mailbox='tls = "starttls"\ntls_verify = false', next_hop='tls = "required"')
+        _, hop = advice(house)
+        assert 'tls = "opportunistic"' in hop
+
+
+def test_in_the_clear_where_the_server_wants_tls_from_the_start(
+    tmp_path: Path, context: ssl.SSLContext
+) -> None:
+    peers = (
+        Pop3Peer(tls="implicit", tls_context=context),
+        HomePeer(tls="implicit", tls_context=context),
+    )
+    with meeting(tmp_path, *peers) as house:
+        assert ['set tls = "implicit"' in said for said in advice(house)] == [True, True]
+
+
+def test_a_wrong_password_and_a_wrong_port_are_told_apart(tmp_path: Path) -> None:
+    with meeting(tmp_path, Pop3Peer(), HomePeer(users={"gate": "right"})) as house:
+        house.mailbox.mailboxes["info"].password = "another"
+        login = 'tls = "none"\nusername = "gate"\npassword = "wrong"'
+        house.configure(next_hop=login)
+        parts = by_kind(house.rows("check", "--connect", code=1))
+        assert parts["mailbox"]["connect"]["trouble"] == "auth"
+        assert "check username and password" in advice(house)[0]
+        assert "check username and password" in advice(house)[1]
+        house.mailbox_port = house.home_port = 1
+        house.configure()
+        assert "check host and port" in advice(house)[0]
+        assert "check host and port" in advice(house)[1]
+
+
+def test_a_secret_that_can_t_be_had_is_named_by_its_source(house: Installation) -> None:
+    text = house.file.read_text().replace('password = "secret"', 'password = { env = "NOT_SET_ANYWHERE" }')
+    house.file.write_text(text)
+    said = house.mailgate("check", "--connect", code=1)
+    assert "the environment variable NOT_SET_ANYWHERE is not set" in said
+
+
+def test_a_store_that_can_t_be_opened_is_bad_news(house: Installation) -> None:
+    (house.folder / "mailgate.db").write_text("this is a letter, not a database, " * 99)
+    parts = by_kind(house.rows("check", "--connect", code=1))
+    assert not parts["store"]["connect"]["ok"]
+    assert parts["mailbox"]["connect"]["ok"]
+
+
+def test_a_database_without_a_store_names_the_command_that_makes_it(
+    postgres_url: str, tmp_path: Path
+) -> None:
+    with installed(tmp_path, postgres_url) as house:
+        assert "'mailgate db upgrade' makes one" in house.mailgate("check", "--connect", code=1)
+        house.mailgate("db", "upgrade")
+        house.mailgate("check", "--connect")
+
+
+def test_a_configuration_that_can_t_be_used_exits_3(house: Installation) -> None:
+    house.configure(more='[[scanner]]\nkind = "clamd"\naddress = "127.0.0.1:3310"\non_found = "quarantine"\n')
+    assert by_kind(house.rows("check", code=3))["error"]["text"].startswith("[[scanner]]")
+    house.configure(mailbox='rmove = "never"')
+    assert "remove" in house.mailgate("check", code=3)
+
+
+def test_warnings_are_printed_and_do_not_fail(house: Installation) -> None:
+    house.configure(mailbox='remove = "never"')
+    assert "valid, 1 warning" in house.mailgate("check")
+    assert "never" in by_kind(house.rows("check"))["warning"]["text"]

@@ -1,0 +1,102 @@
+"""The database itself refuses to change or delete an event, except to erase personal facts (promise P7)."""
+
+from __future__ import annotations
+
+import pytest
+from sqlalchemy import Engine
+from sqlalchemy.exc import DatabaseError
+
+from store.database import writing
+from store.events import PollRecovered
+from store.life import Mailbox
+from store.log import Append
+from store.schema import events
+from tests.store.build import NOW, append, attempted, opening, rows, then
+
+COLUMNS = "position, stream, revision, name, version, at, data, personal, salt, digest, hash"
+ERASE = "personal = NULL, salt = NULL"
+
+
+@pytest.fixture
+def kept(store: Engine) -> Engine:
+    """A store with a message of two events, and a mailbox."""
+    first = opening()
+    recovered = Append("mailbox-info", Mailbox(name="info"), (PollRecovered(mailbox="info"),), NOW)
+    append(store, first, then(first, attempted(recipients=("info@example.com",))), recovered)
+    return store
+
+
+def refused(engine: Engine, statement: str) -> None:
+    before = rows(engine, events)
+    with pytest.raises(DatabaseError, match="events are never"), writing(engine) as connection:
+        connection.exec_driver_sql(statement)
+    assert rows(engine, events) == before
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "position = position + 100",
+        "stream = 'x'",
+        "revision = revision + 10",
+        "name = 'delivered'",
+        "version = 2",
+        "at = 0",
+        "data = hash",
+        "data = data",
+        "digest = hash",
+        "digest = NULL",
+        "hash = digest",
+        "personal = data",
+        "personal = NULL",
+        "salt = NULL",
+        "salt = hash",
+    ],
+)
+def test_no_event_is_changed(change: str, kept: Engine) -> None:
+    refused(kept, f"UPDATE events SET {change} WHERE stream = 'm1'")
+
+
+@pytest.mark.parametrize("column", ["stream = 'x'", "revision = revision + 10", "at = 0", "data = hash", "digest = NULL"])
+def test_nothing_else_is_changed_along_with_an_erasure(column: str, kept: Engine) -> None:
+    refused(kept, f"UPDATE events SET {ERASE}, {column} WHERE stream = 'm1'")
+
+
+@pytest.mark.parametrize("which", ["", " WHERE position = 1", " WHERE personal IS NULL"])
+def test_no_event_is_deleted(which: str, kept: Engine) -> None:
+    refused(kept, f"DELETE FROM events{which}")
+
+
+def test_erasing_personal_facts_and_their_salt_is_allowed_and_may_be_repeated(kept: Engine) -> None:
+    before = rows(kept, events)
+    for _ in range(2):
+        with writing(kept) as connection:
+            connection.exec_driver_sql(f"UPDATE events SET {ERASE} WHERE stream = 'm1'")
+        after = rows(kept, events)
+        erased = {"personal": None, "salt": None}
+        assert after == [row | erased if row["stream"] == "m1" else row for row in before]
+
+
+def test_what_is_erased_is_not_put_back(kept: Engine) -> None:
+    with writing(kept) as connection:
+        connection.exec_driver_sql(f"UPDATE events SET {ERASE}")
+    refused(kept, "UPDATE events SET personal = data")
+
+
+def test_the_log_is_not_truncated(postgres_store: Engine) -> None:
+    append(postgres_store, opening())
+    refused(postgres_store, "TRUNCATE events")
+
+
+@pytest.mark.parametrize("verb", ["INSERT OR REPLACE", "REPLACE"])
+@pytest.mark.parametrize("place", ["1, 'new', 0", "99, 'm1', 0"])
+def test_no_event_is_replaced_by_an_insert(place: str, verb: str, sqlite_store: Engine) -> None:
+    append(sqlite_store, opening())
+    rest = COLUMNS.removeprefix("position, stream, revision, ")
+    refused(sqlite_store, f"{verb} INTO events ({COLUMNS}) SELECT {place}, {rest} FROM events WHERE position = 1")
+
+
+def test_no_event_is_replaced_by_an_insert_that_updates(postgres_store: Engine) -> None:
+    append(postgres_store, opening())
+    insert = f"INSERT INTO events ({COLUMNS}) SELECT {COLUMNS} FROM events"
+    refused(postgres_store, f"{insert} ON CONFLICT (position) DO UPDATE SET at = 0")
