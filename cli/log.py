@@ -115,7 +115,7 @@ def _follow(engine: Engine, wanted: Wanted, checkpoint: int, *, as_json: bool) -
     """Print what comes, until interrupted."""
     try:
         while True:
-            rows, checkpoint = _behind(engine, wanted, checkpoint)
+            rows, checkpoint = behind(engine, wanted, checkpoint)
             _print(rows, as_json=as_json)
             sys.stdout.flush()
             if len(rows) < PAGE:
@@ -124,7 +124,7 @@ def _follow(engine: Engine, wanted: Wanted, checkpoint: int, *, as_json: bool) -
         return context.EXIT_DONE
 
 
-def _behind(engine: Engine, wanted: Wanted, checkpoint: int) -> tuple[list[Row[Any]], int]:
+def behind(engine: Engine, wanted: Wanted, checkpoint: int) -> tuple[list[Row[Any]], int]:
     """Return what is behind the checkpoint, and the next one; nothing new while the store can't be asked."""
     try:
         with reading(engine) as connection:

@@ -19,6 +19,10 @@ def outlook(message: Message, current: datetime) -> str:
     due = message.due_at
     if due is None:
         return f"Nothing, until a person decides: it is {message.state}."
+    if any(
+        one.state == "outcome-unknown" and one.retry_at is None and not one.held for one in message.recipients
+    ):
+        return "An attempt is under way, or was cut off; then a gateway tries again or holds it, as its policy says."
     if message.state == "received" and message.attempts == 0:
         return "It is handed over as soon as a gateway runs."
     what = "tried again" if message.attempts else "looked at again"

@@ -16,6 +16,7 @@ from engine.ports import Greeting, NextHop, NextHopTrouble
 
 GREETING_KEPT = timedelta(hours=1)  # how long EHLO SIZE is believed
 GREETING_RETRY = timedelta(minutes=1)  # a next hop that did not answer is not asked at each poll
+GREETING_SECONDS = 10.0  # who asks has a POP3 session open, which a silent next hop must not hold up
 
 Gate = Literal["open", "probe", "closed"]
 
@@ -90,11 +91,12 @@ class Hop:
 
     async def _greet(self) -> None:
         now = self._now()
-        if self._greeted_at is not None and now < self._greeted_at:
+        if (self._greeted_at is not None and now < self._greeted_at) or self.gate() == "closed":
             return
         try:
-            greeting: Greeting = await self.adapter.greet()
-        except NextHopTrouble:
+            async with asyncio.timeout(GREETING_SECONDS):
+                greeting: Greeting = await self.adapter.greet()
+        except (NextHopTrouble, TimeoutError):
             self._greeted_at = now + GREETING_RETRY  # what it offered before still stands
         else:
             self._offered_octets = greeting.size_octets

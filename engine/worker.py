@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection
@@ -22,14 +23,14 @@ from engine import intake, seams
 from engine.budget import OctetBudget
 from engine.core import report, trace
 from engine.core.decide import decide, untried
-from engine.core.outcome import Octets, Outcome, Reply, Transaction
-from engine.core.plan import HandOver, Record, Rest, plan
+from engine.core.outcome import NoAnswer, Octets, Outcome, Reply, Transaction
+from engine.core.plan import NO_OCTETS, HandOver, Record, Rest, plan
 from engine.core.policy import Policy
 from engine.hop import Hop
 from engine.journal import Journal
 from store import agenda, contents, log, queries
 from store.agenda import Claim, Lease
-from store.errors import Conflict, LeaseLost, StoreError, StoreUnreachable
+from store.errors import Conflict, Damaged, LeaseLost, StoreError, UnknownEvent
 from store.events import Attempted, Delivered, Event, Failed, MessageEvent, RejectedOversize, Relayed
 from store.life import Message
 from store.log import Append, Unit
@@ -84,6 +85,7 @@ class Worker:
         self._now = now
         self._lives: dict[str, Life] = {}
         self._wake = asyncio.Event()
+        self._claiming = asyncio.Lock()  # who waits for it sees what the other claimed
         self._tasks: set[asyncio.Task[None]] = set()
         self._draining = False
 
@@ -125,7 +127,7 @@ class Worker:
         while True:
             while self._lives or self._tasks:
                 await asyncio.sleep(0.002)
-            if not await self._claim_due():
+            if not await self._claim_due() and not self._lives and not self._tasks:
                 return
 
     async def drain(self, seconds: float) -> None:
@@ -151,12 +153,16 @@ class Worker:
             try:
                 while not self._draining and await self._claim_due():
                     pass
-            except StoreUnreachable as error:
+            except StoreError as error:
                 logger.error("%s", error)
                 await asyncio.sleep(STORE_RETRY_SECONDS)
 
     async def _claim_due(self) -> bool:
         """Claim what is due and may be tried; says whether there was any."""
+        async with self._claiming:
+            return await self._claim_due_now()
+
+    async def _claim_due_now(self) -> bool:
         now = self._now()
         due = await self._read(
             lambda c: [x for x in agenda.lanes(c) if x != agenda.POLL and agenda.any_due(c, x, now)]
@@ -168,13 +174,31 @@ class Worker:
         leases: list[Lease] = await self._journal.call(
             lambda c: [x for lane, size in wanted.items() for x in agenda.claim(c, lane, claim, now, size)]
         )
-        messages = await self._read(lambda c: log.messages(c, [lease.stream for lease in leases]))
+        try:
+            messages = await self._read(lambda c: log.messages(c, [lease.stream for lease in leases]))
+        except StoreError:
+            for lease in leases:
+                self._spawn(self._give_back(lease))
+            raise
         for lease in leases:
             if lease.stream in messages:
                 life = Life(messages[lease.stream], lease)
                 self._lives[lease.stream] = life
                 self._step(life)
         return bool(leases)
+
+    async def _messages(self, streams: list[str]) -> dict[str, Message]:
+        """Fold these messages; one that can't be read is left alone, and is looked at again when its lease runs out."""
+        with suppress(UnknownEvent, Damaged):
+            found: dict[str, Message] = await self._read(lambda c: log.messages(c, streams))
+            return found
+        readable: dict[str, Message] = {}
+        for stream in streams:
+            try:
+                readable |= await self._read(partial(log.messages, streams=[stream]))
+            except (UnknownEvent, Damaged) as error:
+                logger.error("%s: %s", stream, error)
+        return readable
 
     def _capacity(self, lane: str) -> int:
         room = min(CLAIM_SIZE, LIVES_LIMIT - len(self._lives))
@@ -225,11 +249,23 @@ class Worker:
             await self._let_go(life)
 
     async def _let_go(self, life: Life) -> None:
-        try:
-            await self._journal.call(lambda c: agenda.give_back(c, life.lease))
-        except StoreError as error:
-            logger.error("%s: lease not given back: %s", life.message.id, error)
+        await self._give_back(life.lease)
         self._finish(life)
+
+    async def _give_back(self, lease: Lease) -> None:
+        """Give a lease back, however long it takes: one that we keep is renewed for ever, and nobody works on it."""
+        await self._surely(lease.stream, lambda: self._journal.call(lambda c: agenda.give_back(c, lease)))
+
+    async def _surely(self, stream: str, call: Callable[[], Awaitable[T]]) -> T:
+        """Do it, and again while the store can't. Raises Conflict and LeaseLost: these are answers."""
+        while True:
+            try:
+                return await call()
+            except (Conflict, LeaseLost):
+                raise
+            except StoreError as error:
+                logger.error("%s: %s; trying again", stream, error)
+                await asyncio.sleep(STORE_RETRY_SECONDS)
 
     async def _postpone(self, life: Life, step: HandOver, hop: Hop) -> None:
         """The next hop is known to be down: wait with it, untried."""
@@ -255,17 +291,24 @@ class Worker:
                 await self._attempt(hop, life, step)
             except StoreError as error:
                 logger.error("%s: %s", life.message.id, error)
-                self._finish(life)
+                self._spawn(self._later(life, error))
             finally:
                 if gate == "probe":
                     hop.probing = False
                     self.wake()
 
+    async def _later(self, life: Life, error: StoreError) -> None:
+        """The store refused what must stand before the dot: begin again, from what is on record then."""
+        if not isinstance(error, Conflict | LeaseLost):
+            await asyncio.sleep(STORE_RETRY_SECONDS)
+        await self._let_go(life)
+        self.wake()
+
     async def _attempt(self, hop: Hop, life: Life, step: HandOver) -> None:
         """Hand over, with `attempted` on record before the final dot."""
         octets = await self._octets(life)
         if octets is None:
-            return self._finish(life)
+            return await self._without_octets(life, step)
         attempted = Attempted(
             numbers=step.numbers,
             next_hop=step.next_hop,
@@ -286,16 +329,25 @@ class Worker:
         )
         try:
             outcome = await hop.adapter.hand_over(transaction, before_dot)
+        except StoreError:
+            raise
+        except Exception as error:  # a fault of ours, in one message, must not end the work on the others
+            logger.exception("%s: handing over broke", life.message.id)
+            unknown = NoAnswer(f"handing over broke: {type(error).__name__}: {error}")
+            outcome = Outcome((unknown,) * len(step.numbers), "", "none", 0)
         finally:
             if not durable.done():
                 await asyncio.wait([durable])
         durable.result()
         seams.reached("answered")
-        self._spawn(self._conclude(hop, life, append.after, step, outcome))
+        # At once: the next message must know what this one has shown of the next hop.
+        retry_at = self._standing(hop, outcome)
+        self._spawn(self._conclude(hop, life, append.after, step, outcome, retry_at))
         return None
 
-    async def _conclude(self, hop: Hop, life: Life, before: Any, step: HandOver, outcome: Outcome) -> None:
-        retry_at = self._standing(hop, outcome)
+    async def _conclude(
+        self, hop: Hop, life: Life, before: Any, step: HandOver, outcome: Outcome, retry_at: datetime
+    ) -> None:
         events = decide(
             before,
             step,
@@ -317,19 +369,29 @@ class Worker:
         """Take note of how the next hop as a whole did; returns when it may be tried again."""
         blame = [a for a in outcome.answers if isinstance(a, Reply) and a.scope == "next-hop"]
         if blame:
-            return hop.failed(self._policy, blame[0].text, random.random())
-        hop.worked()
+            return hop.failed(self._policy, blame[0].said, random.random())
+        if outcome.address:  # else nobody was asked
+            hop.worked()
         return self._now()
 
     async def _octets(self, life: Life) -> Octets | None:
-        """Return the octets, read back where they aren't in memory; None after saying why they can't be had."""
+        """Return the octets, read back where they aren't in memory; None where they aren't what arrived, or gone."""
         if life.octets is None:
             life.share = await self._budget.take(life.message.size_octets)
             message = life.message
-            life.octets = await self._read(lambda c: contents.get(c, message))
-        if life.octets is None:
-            logger.error("%s: its octets are not in the store", life.message.id)
+            try:
+                life.octets = await self._read(lambda c: contents.get(c, message))
+            except Damaged as error:
+                logger.error("%s", error)
         return life.octets
+
+    async def _without_octets(self, life: Life, step: HandOver) -> None:
+        """Nothing to hand over: say so on the message, and look again, for a backup may be restored."""
+        logger.error("%s: %s", life.message.id, NO_OCTETS)
+        now = self._now()
+        event = untried(life.message, step, self._policy, now + self._policy.cap, NO_OCTETS, now)
+        await self._settle(life, life.message, (event,))
+        self._finish(life)
 
     def _trace(self, message: Message) -> bytes:
         """Return the header lines to put in front."""
@@ -356,35 +418,44 @@ class Worker:
         """
         while True:
             appends = self._appends(before, events)
+            unit = Unit(appends, lease=life.lease, keep=keep)
             try:
-                await self._journal.append(Unit(appends, lease=life.lease, keep=keep))
-            except StoreUnreachable as error:
-                logger.error("%s: %s; trying again", before.id, error)
-                await asyncio.sleep(STORE_RETRY_SECONDS)
+                await self._surely(before.id, partial(self._journal.append, unit))
             except (Conflict, LeaseLost) as error:
+                moved = await self._surely(
+                    before.id, lambda: self._read(lambda c: log.message(c, life.message.id))
+                )
+                if isinstance(error, Conflict) and _still_news(before, moved, events):
+                    before = (
+                        moved  # something else happened to the message, such as its removal from the mailbox
+                    )
+                    continue
                 await self._insist(before.id, events, error)
+                await self._give_back(life.lease)
                 return None
-            else:
-                if len(appends) > 1:
-                    self.wake()
-                return appends[0].after if isinstance(appends[0].after, Message) else None
+            if len(appends) > 1:
+                self.wake()
+            return appends[0].after if isinstance(appends[0].after, Message) else None
 
     async def _insist(self, stream: str, events: tuple[MessageEvent, ...], error: StoreError) -> None:
         """The stream moved on without us. A positive answer is a fact all the same: append it where it is news."""
         logger.warning("%s", error)
         for event in events:
-            if not isinstance(event, Delivered | Relayed):
-                continue
-            message = await self._read(lambda c: log.message(c, stream))
-            open_numbers = {r.number for r in message.recipients if r.open} if message else set()
-            if message and open_numbers.intersection(event.numbers):
+            while isinstance(event, Delivered | Relayed):
+                message = await self._surely(stream, lambda: self._read(lambda c: log.message(c, stream)))
+                open_numbers = {r.number for r in message.recipients if r.open} if message else set()
+                if not open_numbers.intersection(event.numbers):
+                    break
+                unit = Unit((Append(stream, message, (event,), self._now()),))
                 with suppress(Conflict):
-                    await self._journal.append(Unit((Append(stream, message, (event,), self._now()),)))
+                    await self._surely(stream, partial(self._journal.append, unit))
+                    break
 
     def _appends(self, before: Message, events: tuple[MessageEvent, ...]) -> tuple[Append, ...]:
         now = self._now()
         append = Append(before.id, before, events, now)
-        notices = [self._notice(append.after, event, now) for event in events]
+        kinds = {type(event): event for event in reversed(events)}  # one notice tells all that failed alike
+        notices = [self._notice(append.after, event, now) for event in kinds.values()]
         opened = [pair for pair in notices if pair is not None]
         if not opened:
             return (append,)
@@ -429,8 +500,16 @@ class Worker:
             logger.error("a step broke: %s", error, exc_info=error)
 
 
-async def _before_dot() -> None:
-    seams.reached("before-dot")
+def _still_news(before: Message, moved: Message | None, events: tuple[MessageEvent, ...]) -> bool:
+    """Whether nobody touched the recipients these events are about."""
+    if moved is None:
+        return False
+    numbers = {number for event in events for number in getattr(event, "numbers", ())}
+    return all(
+        old == new
+        for old, new in zip(before.recipients, moved.recipients, strict=True)
+        if old.number in numbers or not numbers
+    )
 
 
 def remember(hops: Mapping[str, Hop], connection: Connection) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
-from sqlalchemy import BigInteger, Connection, Text, bindparam, delete, insert, or_, select, update
+from sqlalchemy import BigInteger, Connection, Text, bindparam, delete, insert, null, or_, select, update
 
 from store.life import Message
 from store.schema import agenda, microseconds
@@ -222,7 +222,7 @@ _moved = update(agenda).where(agenda.c.stream == bindparam("the_stream", type_=T
 _MOVE = Statement(_moved.values(lane=bindparam("the_lane"), wake_at=bindparam("due", type_=BigInteger)))
 _MOVE_AND_FREE = Statement(
     _moved.values(
-        lane=bindparam("the_lane"), wake_at=bindparam("due", type_=BigInteger), holder=None, lease_until=None
+        lane=bindparam("the_lane"), wake_at=bindparam("due", type_=BigInteger), holder=null(), lease_until=null()
     )
 )
 _CLOSE = Statement(delete(agenda).where(agenda.c.stream == bindparam("the_stream", type_=Text)))

@@ -136,8 +136,9 @@ class Message(Struct, frozen=True, kw_only=True):
 
     @property
     def lane(self) -> str:
-        """The next hop that the due recipients were last tried at; "" for none yet."""
-        return next((r.next_hop for r in self.recipients if r.open and r.next_hop), "")
+        """The next hop that the recipient due first was last tried at; "" for not tried yet."""
+        due = [(at, r.next_hop) for r in self.recipients if (at := due_at(r, self)) is not None]
+        return min(due, key=lambda pair: pair[0])[1] or "" if due else ""
 
 
 class Mailbox(Struct, frozen=True, kw_only=True):

@@ -94,9 +94,9 @@ def _meaning(
         case Reply() if too_large(answer) and len(numbers) == sum(r.open for r in message.recipients):
             yield _oversize(message, step, answer, policy)
         case Reply() if answer.code >= 500 and answer.scope != "next-hop":
-            yield _failed(message, step.next_hop, numbers, policy, "rejected", answer.code, answer.text)
+            yield _failed(message, step.next_hop, numbers, policy, "rejected", answer.code, answer.said)
         case Reply() if _expired(message, policy, now):
-            yield _failed(message, step.next_hop, numbers, policy, "expired", answer.code, answer.text)
+            yield _failed(message, step.next_hop, numbers, policy, "expired", answer.code, answer.said)
         case Reply():
             retry_at = hop_retry_at if answer.scope == "next-hop" else again
             yield _deferred(message, step, numbers, policy, retry_at, answer)
@@ -131,7 +131,7 @@ def _accepted(
         code=reply.code,
         duration_ms=outcome.duration_ms,
         recipients=addresses(message, numbers),
-        reply=reply.text,
+        reply=reply.said,
     )
 
 
@@ -152,7 +152,7 @@ def _deferred(
         code=reply.code,
         policy=policy.version,
         recipients=addresses(message, numbers),
-        reply=reply.text,
+        reply=reply.said,
     )
 
 
@@ -185,5 +185,5 @@ def _oversize(message: Message, step: HandOver, reply: Reply, policy: Policy) ->
         limit_from="next-hop",
         next_hop=step.next_hop,
         policy=policy.version,
-        reply=reply.text,
+        reply=reply.said,
     )

@@ -25,6 +25,11 @@ class Reply:
     enhanced: str | None = None
     scope: Literal["next-hop", "message", "recipient"] = "recipient"
 
+    @property
+    def said(self) -> str:
+        """Code and text, as they go on record."""
+        return f"{self.code} {self.text}"
+
 
 @dataclass(frozen=True, slots=True)
 class NoAnswer:

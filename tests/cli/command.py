@@ -17,7 +17,7 @@ from typing import Any
 from unittest.mock import patch
 
 from cli.main import main
-from tests.engine.configurations import WHOLE
+from tests.engine.settings.configurations import WHOLE
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = (sys.executable, "-c", "import sys; from cli.main import main; sys.exit(main())")

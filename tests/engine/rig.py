@@ -18,7 +18,7 @@ from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Engine
 
 import migrations
 from engine.adapters.pop3_source import MailboxAccess, open_session
@@ -38,7 +38,7 @@ from store.conserve import Count
 from store.database import open_store, reachable, reading, writing
 from store.events import MAILBOX_PREFIX, Event
 from store.life import Mailbox, Message
-from store.log import Recorded
+from store.log import Recorded, Unit
 from tests.peers.pop3d import Pop3Peer
 from tests.peers.smtpd import HomePeer
 
@@ -71,6 +71,19 @@ def mail(number: int, size_octets: int = 0, *, header: str = "") -> bytes:
         f".{number}\r\n..\r\n\u00fcbung\r\n"
     ).encode()
     return head + b"x" * max(0, size_octets - len(head) - 4) + b"\r\n\r\n"
+
+
+class _CountingJournal(Journal):
+    """Counts the units that the store refused, so that a test can wait for it."""
+
+    def __init__(self, engine: Engine, refused: Callable[[], None]) -> None:
+        super().__init__(engine)
+        self._refused = refused
+
+    def append(self, unit: Unit) -> asyncio.Future[None]:
+        future = super().append(unit)
+        future.add_done_callback(lambda done: None if done.exception() is None else self._refused())
+        return future
 
 
 class Rig:
@@ -150,7 +163,8 @@ class Rig:
         """Put the parts together, as a fresh process does."""
         self._lives += 1
         self.holder = f"life {self._lives}"
-        self.journal = Journal(self.engine)
+        self.journal_refused = 0
+        self.journal = _CountingJournal(self.engine, self._refused)
         self.budget = OctetBudget(self.budget_octets)
         self.policy = self._policy()
         self.hops = {name: self._hop(name) for name in self.homes}
@@ -267,6 +281,9 @@ class Rig:
         return [without_trace(taken.octets) for taken in self.homes[hop].taken_for(recipient)]
 
     # -- how it is put together
+
+    def _refused(self) -> None:
+        self.journal_refused += 1
 
     def _policy(self) -> Policy:
         usual: dict[str, Any] = {

@@ -260,7 +260,7 @@ def test_a_backup_that_fails_leaves_nothing_behind(
     with pytest.raises((Stopped, StoreError)):
         backup.backup(store, folder / "copy.db", migrations.upgrade, stop)
     assert list(folder.iterdir()) == []
-    with pytest.raises(StoreError, match="no backup was made: .*No such file or directory"):
+    with pytest.raises(StoreError, match=r"no backup was made: .*No such file or directory"):
         backup.backup(store, folder / "none" / "copy.db", migrations.upgrade)
 
 

@@ -36,7 +36,7 @@ def broken(log: list[Row]) -> list[tuple[str, int]]:
     for row in log:
         good = row["hash"] == hash_of(heads.get(row["stream"], bytes(32)), row)
         if row["personal"] is not None:
-            good = good and row["digest"] == sha256(row["salt"] + row["personal"]).digest()
+            good = good and row["digest"] == sha256((row["salt"] or b"") + row["personal"]).digest()
         if not good:
             found.append((row["stream"], row["revision"]))
         heads[row["stream"]] = row["hash"]
@@ -71,7 +71,7 @@ def test_chains_still_verify_once_personal_facts_are_erased(store: Engine) -> No
         "data = CAST('{}' AS {bytes})",
         "digest = NULL",
         "digest = salt",
-        "personal = CAST('{}' AS {bytes})",
+        "personal = CAST('[]' AS {bytes})",
         "salt = hash",
         "hash = digest",
     ],

@@ -74,7 +74,7 @@ def test_a_positive_answer_delivers_and_records_who_took_it_and_how() -> None:
             code=250,
             duration_ms=12,
             recipients=(INFO,),
-            reply="2.0.0 taken",
+            reply="250 2.0.0 taken",
         ),
     )
 
@@ -99,7 +99,7 @@ def test_a_temporary_refusal_defers_by_the_backoff() -> None:
         code=451,
         policy=VERSION,
         recipients=(INFO,),
-        reply="4.3.0 later",
+        reply="451 4.3.0 later",
     )
 
 
@@ -131,7 +131,7 @@ def test_a_permanent_reply_about_the_whole_next_hop_fails_no_message() -> None:
 def test_a_permanent_refusal_fails(reply: Reply) -> None:
     event = only(answered(attempted(downloaded(INFO)), reply))
     assert isinstance(event, Failed)
-    assert (event.reason, event.code, event.reply) == ("rejected", reply.code, reply.text)
+    assert (event.reason, event.code, event.reply) == ("rejected", reply.code, reply.said)
 
 
 def test_mixed_replies_settle_each_recipient_on_its_own() -> None:
@@ -173,7 +173,7 @@ def test_after_five_days_a_temporary_refusal_fails_as_expired(reply: Reply) -> N
     assert isinstance(just_before, Deferred)
     event = only(answered(message, reply, now=NOON + FIVE_DAYS))
     assert isinstance(event, Failed)
-    assert (event.reason, event.reply) == ("expired", reply.text)
+    assert (event.reason, event.reply) == ("expired", reply.said)
 
 
 def test_a_refusal_after_five_days_is_still_a_refusal_and_a_delivery_a_delivery() -> None:
@@ -254,7 +254,7 @@ def test_a_message_too_large_for_the_next_hop_is_rejected_oversize_and_teaches_i
         limit_from="next-hop",
         next_hop="home",
         policy=VERSION,
-        reply="5.3.4 too large",
+        reply="552 5.3.4 too large",
     )
     assert after(message, event).state == "rejected-oversize"
 

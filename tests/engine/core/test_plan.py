@@ -127,7 +127,6 @@ def test_what_is_held_waits_for_a_person() -> None:
     assert plan(held(downloaded(INFO)), policy(), NOON + timedelta(days=30)) == Rest(None)
 
 
-@pytest.mark.xfail(strict=True, reason="store.life: a hold of one recipient stops every fresh one of the message")
 def test_an_unroutable_recipient_does_not_hold_up_the_others() -> None:
     message = downloaded("who@elsewhere.example", INFO)
     step = plan(message, policy(), NOON)
@@ -138,7 +137,6 @@ def test_an_unroutable_recipient_does_not_hold_up_the_others() -> None:
     assert step.numbers == (1,)
 
 
-@pytest.mark.xfail(strict=True, reason="store.life: a hold of one recipient stops every fresh one of the message")
 def test_a_recipient_held_for_its_unknown_outcome_does_not_hold_up_another_next_hops() -> None:
     message = held(attempted(downloaded(INFO, BRANCH), 0), 0, why="outcome-unknown")
     step = plan(message, policy(hops=HOLDING), NOON)

@@ -1,0 +1,147 @@
+"""`mailgate db`: where the store stands, and that a copy of it is as good as it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import select
+
+import migrations
+from store.database import open_store, reading
+from store.schema import READ_TABLES, agenda
+from tests.cli.installation import Installation, installed
+
+
+@pytest.fixture
+def house(tmp_path: Path, sqlite_url: str) -> Iterator[Installation]:
+    with installed(tmp_path, sqlite_url) as house:
+        yield house
+
+
+def tables(house: Installation) -> dict[str, list[tuple[object, ...]]]:
+    """The read tables, and when messages are due, row by row."""
+    engine = open_store(house.store_url)
+    with reading(engine) as connection:
+        found = {
+            table.name: [
+                tuple(row) for row in connection.execute(select(table).order_by(*table.primary_key.columns))
+            ]
+            for table in READ_TABLES
+        }
+        due = select(agenda.c.stream, agenda.c.lane, agenda.c.wake_at).order_by(agenda.c.stream)
+        messages = connection.execute(due.where(agenda.c.stream.not_like("mailbox-%")))
+        found["agenda"] = [tuple(row) for row in messages]
+    engine.dispose()
+    return found
+
+
+def test_status_before_and_after_the_store_is_made(database_url: str, tmp_path: Path) -> None:
+    with installed(tmp_path, database_url) as house:
+        assert "'mailgate db upgrade' makes it" in house.mailgate("db", "status", code=4)
+        assert f"made, schema {migrations.HEAD}" in house.mailgate("db", "upgrade")
+        assert "is up to date" in house.mailgate("db", "upgrade")
+        house.put(2)
+        house.home.fault("rcpt", "reply", code=451, text="4.7.1 later")
+        house.mailgate("run", "--once", code=1)
+        (found,) = house.rows("db", "status")
+        assert found["schema"] == migrations.HEAD
+        assert found["schema_standing"] == "current"
+        assert (found["messages"], found["open"]) == (2, 1)
+        assert found["events"] == len(house.rows("events"))
+        assert found["size_octets"] > 0
+        assert found["newest_at"]
+        assert not found["gateway_runs"]
+        assert "2, 1 open" in house.mailgate("db", "status")
+        with house.running():
+            assert house.rows("db", "status")[0]["gateway_runs"]
+
+
+def test_the_password_of_the_store_is_never_shown(house: Installation) -> None:
+    house.store_url = "postgresql://gate:hunter2@127.0.0.1:1/mail"
+    house.configure()
+    for words in ("status", "upgrade", "rebuild"):
+        house.mailgate("db", words, code=4)  # which looks for the password itself
+    house.mailgate("check")
+
+
+def test_asking_for_the_status_makes_no_file(house: Installation) -> None:
+    house.mailgate("db", "status", code=4)
+    assert [file.name for file in house.folder.iterdir()] == ["mailgate.toml"]
+
+
+def test_a_store_of_a_newer_mailgate_is_left_alone(house: Installation) -> None:
+    house.mailgate("db", "upgrade")
+    engine = open_store(house.store_url)
+    with engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
+    engine.dispose()
+    for words in ("status", "upgrade", "rebuild"):
+        assert "newer" in house.mailgate("db", words, code=4)
+
+
+def test_rebuilt_tables_equal_those_of_before(database_url: str, tmp_path: Path) -> None:
+    with installed(tmp_path, database_url) as house:
+        house.mailgate("db", "upgrade")
+        house.put(5)
+        house.home.fault("rcpt", "reply", code=451, text="4.7.1 later", times=2)
+        house.mailgate("run", "--once", code=1)
+        before = tables(house)
+        assert "read tables made anew from " in house.mailgate("db", "rebuild")
+        assert tables(house) == before
+        assert before["messages"]
+        assert before["agenda"]
+
+
+def test_rebuild_and_restore_keep_away_from_a_running_gateway(database_url: str, tmp_path: Path) -> None:
+    with installed(tmp_path, database_url) as house:
+        house.mailgate("db", "upgrade")
+        house.mailgate("db", "backup", "copy.db")
+        with house.running():
+            assert "a gateway runs on this store" in house.mailgate("db", "rebuild", code=4)
+            assert "a gateway runs on this store" in house.mailgate("db", "restore", "copy.db", code=4)
+
+
+def test_a_gateway_goes_on_with_a_restored_store(database_url: str, tmp_path: Path) -> None:
+    """Copied while a gateway runs, restored elsewhere: nothing is fetched twice, what was deferred is delivered."""
+    with installed(tmp_path, database_url) as house:
+        house.configure(mailbox='remove = "never"', more='[retry]\nfirst = "1s"\n')
+        house.mailgate("db", "upgrade")
+        house.put(3)
+        later = house.home.fault("rcpt", "reply", code=451, text="4.7.1 later", times=1)
+        house.mailgate("run", "--once", code=1)
+        assert later.fired
+        house.home.fault("rcpt", "reply", code=451, text="4.7.1 later", times=None)
+        with house.running():
+            said = house.mailgate("db", "backup", "copy.db")
+            assert "3 messages with " in said
+            assert "exists already" in house.mailgate("db", "backup", "copy.db", code=1)
+        house.home.heal()
+        house.store_url = f"sqlite:///{house.folder}/restored.db"
+        house.configure(mailbox='remove = "never"', more='[retry]\nfirst = "1s"\n')
+        assert "3 messages with " in house.mailgate("db", "restore", "copy.db")
+        for _ in range(10):
+            if "message is open" not in house.mailgate("run", "--once", code=None):
+                break
+        assert len(house.home.ledger) == 3
+        assert len(house.mailbox.retrievals()) == 3
+        assert "is not empty" in house.mailgate("db", "restore", "copy.db", code=1)
+
+
+def test_a_restore_fills_a_database_that_has_no_schema_yet(house: Installation, postgres_url: str) -> None:
+    house.put(2)
+    house.mailgate("run", "--once")
+    house.mailgate("db", "backup", "copy.db")
+    before = tables(house)
+    house.store_url = postgres_url
+    house.configure()
+    house.mailgate("db", "restore", "copy.db")
+    assert tables(house) == before
+
+
+def test_what_is_no_backup_is_refused(house: Installation) -> None:
+    house.file.with_name("letter.db").write_text("Dear backup, " * 500)
+    assert "letter.db is no backup" in house.mailgate("db", "restore", "letter.db", code=1)
+    assert "none.db: no such file" in house.mailgate("db", "restore", "none.db", code=1)
+    assert "No such file or directory" in house.mailgate("db", "backup", "none/copy.db", code=1)

@@ -1,0 +1,175 @@
+"""`explain` says why, by which rule, what comes next and who holds the lease, by the policy as it is now."""
+
+from collections.abc import Iterator
+from datetime import timedelta
+
+import pytest
+
+from cli import times
+from engine import presence
+from store import agenda
+from store.agenda import Claim
+from store.database import writing
+from tests.build import POLICY, Builder
+from tests.cli.command import Mailgate, configure
+from tests.cli.stock import Stock
+
+
+@pytest.fixture
+def builder(mailgate: Mailgate, sqlite_url: str) -> Iterator[Builder]:
+    """A store of the test's own, where it is now."""
+    made = Builder(sqlite_url, times.now() - timedelta(hours=1))
+    configure(mailgate.folder, sqlite_url)
+    yield made
+    made.close()
+
+
+def explained(mailgate: Mailgate, stream: str) -> dict[str, str]:
+    """The page by its labels; what has no label goes with the one above."""
+    answer = mailgate("explain", stream, COLUMNS="400")
+    assert answer.code == 0, answer.err
+    found: dict[str, str] = {}
+    label = ""
+    for line in answer.lines[1:]:
+        label = line[2:16].strip() or label
+        found[label] = f"{found[label]}\n{line[16:]}" if label in found else line[16:]
+    return found
+
+
+def test_a_deferral_names_rule_policy_next_attempt_and_when_it_is_given_up(
+    mailgate: Mailgate, builder: Builder
+) -> None:
+    stream = builder.downloaded()
+    builder.attempted(stream)
+    builder.later(minutes=59)
+    builder.deferred(stream, times.now() + timedelta(minutes=30))
+    told = explained(mailgate, stream)
+    assert told["State"].startswith("deferred since ")
+    assert " deferred until " in told["Why"]
+    assert told["Why"].endswith(" by home: 451 4.3.0 try again later")
+    assert told["Policy"].startswith(f"{POLICY}; the current one is ")
+    assert told["Policy"].endswith(", and decides from now on")
+    assert told["To"] == (
+        "info@example.com (named by mailbox recipients): deferred; goes to home by own domain example.com"
+    )
+    assert told["Next"].startswith("Attempt 2, to home, in ")
+    assert ", by own domain example.com. If that goes on, it is given up in 4d 2" in told["Next"]
+    assert told["Lease"] == "nobody holds it"
+    assert told["Next hop"] == "home: nothing known"
+    assert told["Gateway"] == "none runs on this store: 'mailgate run' starts one"
+    assert f"mailgate raw {stream}: its octets" in told["You can"]
+
+
+def test_a_next_hop_that_is_down_is_said_to_be(mailgate: Mailgate, builder: Builder) -> None:
+    stream = builder.downloaded()
+    builder.attempted(stream)
+    again = times.now() + timedelta(minutes=30)
+    builder.deferred(stream, again, code=421, reply="4.4.1 connection refused", scope="next-hop")
+    waiting = builder.downloaded()
+    told = explained(mailgate, waiting)
+    assert told["Next hop"].startswith("home: down for 1h, failed once, tried again in ")
+    assert told["Next hop"].endswith(": 4.4.1 connection refused")
+    assert told["Next"].startswith("Attempt 1, to home, once that is up again (one message tries in ")
+
+
+def test_a_changed_route_is_what_counts(mailgate: Mailgate, builder: Builder) -> None:
+    stream = builder.downloaded(recipients=("info@other.example",))
+    told = explained(mailgate, stream)
+    assert told["To"] == (
+        "info@other.example (named by mailbox recipients): received;"
+        " has no next hop: other.example is not an own domain and there are no routes"
+    )
+    assert told["Next"] == (
+        "It will be held as unroutable: other.example is not an own domain and there are no routes"
+    )
+    file = mailgate.folder / "mailgate.toml"
+    route = '[[route]]\nrecipients = ["*@other.example"]\nnext_hop = "home"\n'
+    file.write_text(file.read_text() + route)
+    told = explained(mailgate, stream)
+    assert told["To"].endswith("goes to home by route 1: recipients *@other.example")
+    assert told["Next"].startswith("Attempt 1, to home, as soon as a gateway runs, by route 1: recipients ")
+
+
+def test_the_holder_of_the_lease_is_named(mailgate: Mailgate, builder: Builder) -> None:
+    stream = builder.downloaded()
+    now = times.now()
+    with writing(builder.engine) as connection:
+        agenda.claim(connection, agenda.FRESH, Claim("gate:77:ab", now + timedelta(minutes=1)), now, 1)
+    told = explained(mailgate, stream)
+    assert told["Lease"].startswith("held by gate:77:ab until ")
+    assert told["Lease"].endswith(": it is being worked on")
+
+
+def test_a_lease_that_ran_out_is_nobodys(mailgate: Mailgate, builder: Builder) -> None:
+    stream = builder.downloaded()
+    then = times.now() - timedelta(minutes=2)
+    with writing(builder.engine) as connection:
+        agenda.claim(connection, agenda.FRESH, Claim("gate:77:ab", then), then, 1)
+    told = explained(mailgate, stream)
+    assert told["Lease"] == "of gate:77:ab, run out 2m ago: the next gateway takes over"
+
+
+def test_a_gateway_that_runs_is_seen(mailgate: Mailgate, builder: Builder) -> None:
+    stream = builder.downloaded()
+    running = presence.arrive(builder.engine)
+    try:
+        told = explained(mailgate, stream)
+    finally:
+        running.leave()
+    assert told["Gateway"] == "runs on this store"
+    assert told["Next"].startswith("Attempt 1, to home, now, ")
+
+
+def test_an_attempt_too_late_is_the_last(mailgate: Mailgate, builder: Builder) -> None:
+    builder.later(days=-10)
+    stream = builder.downloaded()
+    builder.attempted(stream)
+    builder.deferred(stream, times.now() + timedelta(minutes=30))
+    assert explained(mailgate, stream)["Next"].endswith(" It is given up if that is deferred too.")
+
+
+@pytest.mark.parametrize(
+    ("kind", "why", "what_next"),
+    [
+        ("delivered", "delivered to home at 192.0.2.25:25, in 212ms ", "Nothing more: it is delivered, "),
+        ("held", "held as unroutable: no header named an own address", "Nothing, until a person decides"),
+        ("oversize", "rejected-oversize: 48.3 MB, and home takes 10.0 MB", "Nothing more: it is too large."),
+        ("unknown", "held as outcome-unknown: home: no answer on record", "Nothing, until a person decides"),
+        ("failed", "failed: rejected by home: 550 5.1.1 no such user here", "Nothing more: it is not tried"),
+        ("received", "downloaded from mailbox info, UIDL ", "Attempt 1, to home, "),
+    ],
+)
+def test_every_state_has_its_reason(kind: str, why: str, what_next: str, stock: Stock) -> None:
+    told = explained(stock.mailgate, stock.ids[kind])
+    assert why in told["Why"]
+    assert told["Next"].startswith(what_next)
+
+
+def test_each_recipient_has_its_own_reason(stock: Stock) -> None:
+    told = explained(stock.mailgate, stock.ids["mixed"])
+    why = told["Why"].split("\n")
+    assert [line.split()[2] for line in why] == ["delivered", "failed", "deferred"]
+    to = told["To"].split("\n")
+    assert [line.split(": ")[1].split(";")[0] for line in to] == ["delivered", "failed", "deferred"]
+
+
+def test_only_commands_that_exist_are_proposed(stock: Stock) -> None:
+    from cli.main import PLACES
+
+    for stream in stock.ids.values():
+        for line in explained(stock.mailgate, stream)["You can"].split("\n"):
+            assert line.split()[0] == "mailgate"
+            assert line.split()[1] in PLACES
+
+
+@pytest.mark.real
+def test_it_asks_a_server_too(mailgate: Mailgate, postgres_url: str) -> None:
+    builder = Builder(postgres_url)
+    configure(mailgate.folder, postgres_url)
+    stream = builder.downloaded()
+    told = explained(mailgate, stream)
+    assert told["Gateway"] == "none runs on this store: 'mailgate run' starts one"
+    running = presence.arrive(builder.engine)
+    assert explained(mailgate, stream)["Gateway"] == "runs on this store"
+    running.leave()
+    builder.close()

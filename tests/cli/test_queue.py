@@ -1,0 +1,95 @@
+"""`queue` tells what is open and nothing else, by next hop, by age, the oldest first."""
+
+from collections.abc import Iterator
+from datetime import timedelta
+
+import pytest
+
+from cli import times
+from tests.build import Builder
+from tests.cli.command import Mailgate, configure
+from tests.cli.stock import Stock
+from tests.cli.test_message import FIELDS
+
+OPEN = ["mixed", "held", "unknown", "deferred", "received"]
+
+
+@pytest.fixture
+def builder(mailgate: Mailgate, database_url: str) -> Iterator[Builder]:
+    made = Builder(database_url, times.now() - timedelta(days=6))
+    configure(mailgate.folder, database_url)
+    yield made
+    made.close()
+
+
+def test_json_has_an_object_for_each_open_message_the_oldest_first(stock: Stock) -> None:
+    rows = stock.mailgate("queue", "--json").json
+    assert [row["id"] for row in rows] == [stock.ids[kind] for kind in OPEN]
+    assert [list(row) for row in rows] == [[*FIELDS, "next_hop", "due_at"]] * len(OPEN)
+    by_id = {row["id"]: row for row in rows}
+    assert by_id[stock.ids["mixed"]]["next_hop"] == "home"
+    assert by_id[stock.ids["mixed"]]["due_at"] == "2026-03-01T13:05:04.212000Z"
+    assert by_id[stock.ids["held"]]["next_hop"] is None
+    assert by_id[stock.ids["held"]]["due_at"] is None
+
+
+def test_nothing_open_is_said_and_no_trouble(mailgate: Mailgate, builder: Builder) -> None:
+    stream = builder.downloaded()
+    builder.attempted(stream)
+    builder.delivered(stream)
+    answer = mailgate("queue")
+    assert (answer.code, answer.out, answer.err) == (0, "nothing is open\n", "")
+    answer = mailgate("queue", "--json")
+    assert (answer.code, answer.out, answer.err) == (0, "", "")
+
+
+def test_the_page_counts_by_next_hop_and_by_age(mailgate: Mailgate, builder: Builder) -> None:
+    old = builder.downloaded()
+    builder.held(old)
+    builder.later(days=5)
+    down = builder.downloaded()
+    builder.attempted(down)
+    builder.later(minutes=1)
+    again = times.now() + timedelta(minutes=30)
+    builder.deferred(down, again, code=421, reply="4.4.1 connection refused", scope="next-hop")
+    builder.later(hours=22)
+    new = builder.downloaded()
+    answer = mailgate("queue")
+    assert answer.code == 0
+    pages = [page.splitlines() for page in answer.out.split("\n\n")]
+    assert pages[0] == ["3 messages are open, the oldest for 6d."]
+    header, untried, home = pages[1]
+    assert header.split("  ")[0] == "NEXT HOP"
+    assert untried.split() == ["(not", "tried", "yet)", "2", "6d", "now"]
+    assert home.startswith("home                1  23h 59m  in 29m ") or home.split()[:3] == [
+        "home",
+        "1",
+        "1d",
+    ]
+    assert ", failed once, tried again in " in home
+    assert home.endswith(": 4.4.1 connection refused")
+    assert [line.split() for line in pages[2]] == [
+        ["AGE", "OPEN"],
+        ["1h", "to", "4h", "1"],
+        ["1d", "to", "5d", "1"],
+        ["over", "5d", "1"],
+    ]
+    assert [line.split()[0] for line in pages[3][1:]] == [old, down, new]
+    assert "by hand" in pages[3][1]
+    assert pages[3][2].endswith("4.4.1 connection refused")
+
+
+def test_the_oldest_are_named_and_the_rest_counted(mailgate: Mailgate, builder: Builder) -> None:
+    made = [builder.downloaded() for _ in range(5)]
+    lines = mailgate("queue", "--limit", "2").lines
+    assert [line.split()[0] for line in lines[-3:-1]] == made[:2]
+    assert lines[-1] == "There are 3 more; --limit 0 shows them."
+    lines = mailgate("queue", "--limit", "0").lines
+    assert [line.split()[0] for line in lines[-5:]] == made
+    assert [row["id"] for row in mailgate("queue", "--json", "--limit", "2").json] == made
+    assert mailgate("queue", "--limit", "-2").code == 2
+
+
+def test_one_message_is_one(mailgate: Mailgate, builder: Builder) -> None:
+    builder.downloaded()
+    assert mailgate("queue").lines[0] == "1 message is open, the oldest for 6d."

@@ -1,0 +1,217 @@
+"""Every event there is has its sentence, with its facts in it, also when its personal facts are erased."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import MISSING, fields
+from datetime import timedelta
+from typing import get_args
+
+import pytest
+
+from cli import story
+from store.codec import CLASSES
+from store.events import (
+    PERSONAL,
+    Deferred,
+    Delivered,
+    Downloaded,
+    Event,
+    Failed,
+    Held,
+    PollFinished,
+    RejectedOversize,
+)
+from tests.build import NOON
+
+
+@pytest.fixture(autouse=True)
+def utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+LATER = NOON + timedelta(minutes=5)
+EXAMPLES = {
+    "int": 7,
+    "int | None": 7,
+    "bool": False,
+    "str": "a-fact",
+    "str | None": "a-fact",
+    "datetime": LATER,
+    "datetime | None": LATER,
+    "tuple[int, ...]": (0, 1),
+    "tuple[Adoption, ...]": (),
+}
+
+
+def example(kind: type[Event]) -> Event:
+    """An event without its personal facts."""
+    facts = {}
+    for field in fields(kind):
+        if PERSONAL not in field.metadata and field.default is MISSING:
+            choices = {
+                "LimitFrom": "config",
+                "HeldWhy": "loop",
+                "FailedWhy": "expired",
+                "ReportKind": "failure",
+            }
+            choices |= {"PollTrouble": "auth"}
+            name = str(field.type)
+            facts[field.name] = (
+                EXAMPLES.get(name) or choices.get(name) or name.partition('"')[2].partition('"')[0]
+            )
+    return kind(**facts)
+
+
+@pytest.mark.parametrize("kind", get_args(Event), ids=CLASSES)
+def test_every_event_has_a_sentence_without_its_personal_facts(kind: type[Event]) -> None:
+    for recipients in (None, 1, 2):
+        told = story.sentence(example(kind), NOON, recipients)
+        assert told[0] in " :"
+        assert len(told) > 3
+        assert "None" not in told
+
+
+def test_recipients_of_one_rule_stand_together() -> None:
+    event = Downloaded(
+        mailbox="info",
+        uidl="",
+        size_octets=12_345,
+        listed_octets=12_345,
+        content="00",
+        bare_newlines=True,
+        recipient_count=3,
+        policy="p",
+        recipients=("a@x.example", "b@x.example", "c@x.example"),
+        routed_by=("header Delivered-To, instance 1", "fallback", "header Delivered-To, instance 1"),
+    )
+    assert story.sentence(event, NOON) == (
+        " from mailbox info, UIDL none: 12.3 kB, for a@x.example, c@x.example"
+        " (by header Delivered-To, instance 1); b@x.example (by fallback); a lone CR or LF in it goes out as CRLF"
+    )
+
+
+def deferred(**facts: object) -> Deferred:
+    wanted = {
+        "numbers": (0,),
+        "next_hop": "home",
+        "attempt": 1,
+        "retry_at": LATER,
+        "code": 451,
+        "policy": "p",
+    }
+    return Deferred(**(wanted | {"scope": "message", "reply": "4.3.0 later"} | facts))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("facts", "told"),
+    [
+        ({}, " until 12:05:00 (5m later) by home: 451 4.3.0 later"),
+        ({"reply": "451 4.3.0 later"}, " until 12:05:00 (5m later) by home: 451 4.3.0 later"),
+        (
+            {"retry_at": NOON + timedelta(days=1)},
+            " until 2026-03-02 12:00:00 (1d later) by home: 451 4.3.0 later",
+        ),
+        (
+            {"scope": "next-hop", "code": 421, "reply": "4.4.1 refused"},
+            " until 12:05:00 (5m later), home as a whole is in trouble: 421 4.4.1 refused",
+        ),
+        (
+            {"tried": False, "scope": "next-hop", "code": None, "reply": "home is down"},
+            " until 12:05:00 (5m later), untried: home is down",
+        ),
+        (
+            {"unknown": True, "code": None, "reply": "no answer to the final dot"},
+            " until 12:05:00 (5m later): nobody knows whether home took it, so the next attempt may make a"
+            " duplicate: no answer to the final dot",
+        ),
+    ],
+)
+def test_a_deferral_says_who_is_to_blame_and_what_is_in_doubt(facts: dict[str, object], told: str) -> None:
+    assert story.sentence(deferred(**facts), NOON, 1) == told
+
+
+@pytest.mark.parametrize(
+    ("numbers", "addresses", "recipients", "who"),
+    [
+        ((0,), ("a@x.example",), 1, ""),
+        ((0, 1), ("a@x.example", "b@x.example"), 2, " for all 2 recipients"),
+        ((1,), ("b@x.example",), 2, " for b@x.example"),
+        ((1,), (), 2, " for recipient 2"),
+        ((0,), ("a@x.example",), None, " for a@x.example"),
+        (
+            tuple(range(5)),
+            tuple(f"{n}@x.example" for n in range(5)),
+            9,
+            " for 0@x.example, 1@x.example, 2@x.example and 2 more",
+        ),
+    ],
+)
+def test_recipients_are_named_where_it_is_not_clear_who(
+    numbers: tuple[int, ...], addresses: tuple[str, ...], recipients: int | None, who: str
+) -> None:
+    event = Failed(
+        numbers=numbers,
+        reason="rejected",
+        next_hop="home",
+        attempt=1,
+        code=550,
+        policy="p",
+        recipients=addresses,
+        reply="5.1.1 no such user",
+    )
+    assert story.sentence(event, NOON, recipients) == f"{who}: rejected by home: 550 5.1.1 no such user"
+
+
+@pytest.mark.parametrize(
+    ("tls", "told"),
+    [
+        ("none", "without TLS"),
+        ("none (STARTTLS refused)", "without TLS (STARTTLS refused)"),
+        ("TLSv1.3 TLS_AES_256_GCM_SHA384 verified", "over TLSv1.3 TLS_AES_256_GCM_SHA384 verified"),
+    ],
+)
+def test_protection_is_told_in_words(tls: str, told: str) -> None:
+    event = Delivered(
+        numbers=(0,),
+        next_hop="home",
+        attempt=1,
+        address="192.0.2.25:25",
+        tls=tls,
+        code=250,
+        duration_ms=1250,
+        reply="2.0.0 Ok",
+    )
+    assert story.sentence(event, NOON, 1) == f" to home at 192.0.2.25:25, in 1.2s {told}: 250 2.0.0 Ok"
+
+
+def test_too_large_says_whose_limit_and_where_it_stays() -> None:
+    facts = {"size_octets": 48_300_000, "limit_octets": 10_000_000, "policy": "p"}
+    found = RejectedOversize(mailbox="info", uidl="7", limit_from="config", **facts)  # type: ignore[arg-type]
+    assert story.sentence(found, NOON) == (
+        ": 48.3 MB, and the configuration allows 10.0 MB at most; not fetched from mailbox info, UIDL 7, for nobody"
+    )
+    refused = RejectedOversize(limit_from="next-hop", next_hop="home", reply="552 too big", **facts)  # type: ignore[arg-type]
+    assert story.sentence(refused, NOON) == ": home refused it for its size: 552 too big"
+
+
+def test_a_hold_has_its_end_where_it_has_one() -> None:
+    told = story.sentence(Held(why="operator", rule="audit", until=LATER, policy="p"), NOON)
+    assert told == " as operator: audit, until 12:05:00 (5m later)"
+
+
+def test_a_poll_tells_what_was_new() -> None:
+    event = PollFinished(
+        mailbox="info",
+        listed=12,
+        downloaded=3,
+        oversize=1,
+        refused=2,
+        downloaded_octets=45_000,
+        duration_ms=1_200,
+    )
+    told = story.sentence(event, NOON)
+    assert told == ": 12 listed, 3 new (45.0 kB) in 1.2s, 1 too large, 2 refused by the server"
