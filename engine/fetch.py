@@ -171,7 +171,7 @@ class Fetcher:
                 tally.removed,
             )
         standing: Mailbox = await self._read(lambda c: log.mailbox(c, name))
-        if standing.health == "failing":
+        if standing.health == "failing" or (standing.health == "suspended" and tally.resumed):
             await record(self._journal, self._read, name, (PollRecovered(mailbox=name),), self._now())
             logger.info("mailbox %s: works again", name)
 

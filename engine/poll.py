@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
@@ -40,7 +41,7 @@ from store.events import (
     UidlResetSuspected,
     mailbox_stream,
 )
-from store.life import Known, Message
+from store.life import Known, Mailbox, Message
 from store.log import Append, Unit
 
 ADOPTED_AT_ONCE = 1_000  # UIDLs in one event: some ten kilobytes
@@ -81,6 +82,7 @@ class Tally:
     oversize: int = 0
     refused: int = 0
     removed: int = 0
+    resumed: bool = False  # no reset is suspected, or no longer
     broke: set[bytes] = field(default_factory=set)  # UIDLs whose retrieval ended the session
 
 
@@ -112,6 +114,7 @@ class Poll:
         self._last = last  # UIDLs that broke a session before: tried behind all others
         self._shares: dict[int, int] = {}  # by message number: what admission took of the budget
         self._commits: list[asyncio.Future[Any]] = []
+        self._proven: dict[int, str] = {}  # by message number: the stream that has these very octets
 
     async def run(self, session: SourceSession, *, retrieve: bool = True) -> Tally:
         """Poll over an open session, to its QUIT. Raises SourceTrouble, and StoreError when the store fails."""
@@ -126,6 +129,7 @@ class Poll:
                 await self._suspend(difference)
                 await session.quit()
                 return self.tally
+            self.tally.resumed = True
             if getattr(session, "passed_over", 0) == 0:
                 await self._vanished(difference.vanished)
             if retrieve:
@@ -135,8 +139,8 @@ class Poll:
             if self.tally.downloaded or self.tally.oversize:
                 await self._finished(began)
         finally:
+            await session.abort()  # first: nothing more is admitted then
             self._release()
-            await session.abort()
         return self.tally
 
     # -- before retrieving
@@ -149,6 +153,9 @@ class Poll:
             raise SourceTrouble("protocol", NO_UIDL, permanent=True)
 
     async def _suspend(self, difference: Difference) -> None:
+        standing: Mailbox = await self._read(lambda c: log.mailbox(c, self.mailbox.name))
+        if standing.health == "suspended":
+            return
         event = UidlResetSuspected(
             mailbox=self.mailbox.name,
             listed=self.tally.listed,
@@ -188,7 +195,7 @@ class Poll:
             # A server without UIDL: what was not among the octets it gave is no longer there.
             await self._record_removed(before.left(b""), "listing")
         if limit is not None:
-            for offer in large:
+            for offer in _untold(large, await self._present()):
                 await self._oversize(session, offer, limit)
 
     async def _limit(self) -> Limit | None:
@@ -253,6 +260,8 @@ class Poll:
             known = before.match(got.offer.uidl or b"", await intake.digest(got.octets))
         if known is not None:
             self._give_back(got.offer)
+            if known.stream is not None:
+                self._proven[got.offer.number] = known.stream
             return await self._again(got.offer, known)
         append = await intake.downloaded(arrival, got.octets, self._policy, self._now())
         claim = self._worker.claim() if self._worker is not None and self._worker.room() else None
@@ -260,6 +269,7 @@ class Poll:
         self._commits.append(durable)
         self.tally.downloaded += 1
         self.tally.octets += len(got.octets)
+        self._proven[got.offer.number] = append.stream
         share = self._shares.pop(got.offer.number)
         durable.add_done_callback(lambda done: self._durable(done, append, share, claimed=claim is not None))
         return None
@@ -274,7 +284,7 @@ class Poll:
             and not failed
             and isinstance(message, Message)
             and message.due_at
-            and octets
+            and octets is not None
         ):
             self._worker.take(message, octets, share)
             return
@@ -351,9 +361,8 @@ class Poll:
         if self.mailbox.removal.ever:
             present = await self._present()
             difference = listing.compare(offers, present)
-            pairs = listing.removable(difference.known, self.mailbox.removal, self._now())
-            if self.mailbox.removal.when == "downloaded":
-                pairs += _nameless(difference, present)
+            proven = self._proven_among(difference.doubtful, present)
+            pairs = listing.removable((*difference.known, *proven), self.mailbox.removal, self._now())
         if not pairs:
             await session.quit()
             return
@@ -364,11 +373,15 @@ class Poll:
         if not await session.quit():
             raise SourceTrouble("connect", "the answer to QUIT did not come: nothing is taken as deleted")
         seams.reached("after-quit")
-        gone = [
-            records[offer.number] for offer in marked if offer.uidl is not None or len(marked) == len(pairs)
-        ]
+        gone = [records[offer.number] for offer in marked]
         await self._record_removed([one for one in gone if one.stream], "quit")
         self.tally.removed = len(gone)
+
+    def _proven_among(self, offers: Sequence[Offer], present: Sequence[Known]) -> list[tuple[Offer, Known]]:
+        """Pair the offers that a UIDL doesn't tell with the records that their octets in this session did."""
+        records = {one.stream: one for one in present}
+        streams = ((offer, self._proven.get(offer.number)) for offer in offers)
+        return [(offer, records[stream]) for offer, stream in streams if stream in records]
 
     async def _record_removed(self, gone: Sequence[Known], confirmed_by: Any) -> None:
         for start in range(0, len(gone), log.READ_BATCH):
@@ -445,11 +458,16 @@ class _Recognised:
         return one
 
 
-def _nameless(difference: Difference, present: Iterable[Known]) -> tuple[tuple[Offer, Known], ...]:
-    """Pair what a server without UIDL lists with what is on record for it, if all of it is on record."""
-    offers = [offer for offer in difference.doubtful if offer.uidl is None]
-    records = [one for one in present if not one.uidl]
-    return tuple(zip(offers, records, strict=True)) if len(offers) == len(records) else ()
+def _untold(large: Sequence[Offer], present: Sequence[Known]) -> list[Offer]:
+    """Leave out what is on record as too large, where a server without UIDL lists it again: its size tells."""
+    told = Counter(one.size_octets for one in present if not one.uidl and one.state == "rejected-oversize")
+    untold: list[Offer] = []
+    for offer in large:
+        if not offer.uidl and told[offer.size_octets]:
+            told[offer.size_octets] -= 1
+        else:
+            untold.append(offer)
+    return untold
 
 
 async def record(

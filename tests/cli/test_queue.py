@@ -61,7 +61,7 @@ def test_the_page_counts_by_next_hop_and_by_age(mailgate: Mailgate, builder: Bui
     header, untried, home = pages[1]
     assert header.split("  ")[0] == "NEXT HOP"
     assert untried.split() == ["(not", "tried", "yet)", "2", "6d", "now"]
-    assert home.startswith("home                1  23h 59m  in 29m ") or home.split()[:3] == [
+    assert home.split()[:3] == ["home", "1", "1d"]
         "home",
         "1",
         "1d",

@@ -81,7 +81,7 @@ async def test_what_the_home_server_takes_is_delivered_and_the_record_says_by_wh
         await rig.settled()
         assert rig.delivered() == [octets]
         (event,) = rig.events(Delivered)
-        assert (event.code, event.reply, event.next_hop) == (250, "2.0.0 taken as 1", "home")
+        assert (event.code, event.reply, event.next_hop) == (250, "250 2.0.0 taken as 1", "home")
         assert event.address == f"127.0.0.1:{rig.smtp_ports['home']}"
         assert states(rig) == ["delivered"]
         (taken,) = rig.home.ledger
@@ -114,7 +114,7 @@ async def test_a_recipient_refused_fails_and_the_others_are_delivered(database_u
         assert [r.state for r in rig.message().recipients] == ["delivered", "failed"]
         assert rig.home.taken_for(SALES) == []
         (event,) = rig.events(Failed)
-        assert (event.reason, event.code, event.reply) == ("rejected", 550, "5.1.1 no such user")
+        assert (event.reason, event.code, event.reply) == ("rejected", 550, "550 5.1.1 no such user")
 
 
 async def test_what_is_deferred_is_tried_again_at_its_time_and_not_before(database_url: str) -> None:

@@ -46,6 +46,10 @@ class House:
     mailbox: dict[str, Any] = field(default_factory=dict)  # keys to add to the [[mailbox]] table
     next_hop: dict[str, Any] = field(default_factory=dict)
     retry: dict[str, Any] = field(default_factory=lambda: {"first": "1s"})
+    gateway: dict[str, Any] = field(default_factory=dict)
+    store: dict[str, Any] = field(default_factory=dict)
+    neighbours: dict[str, int] = field(default_factory=dict)  # further mailboxes, and the port of their provider
+    environment: dict[str, str] = field(default_factory=dict)  # of the commands
     more: str = ""
 
     @property
@@ -55,14 +59,15 @@ class House:
 
     def write(self) -> None:
         """Write the configuration."""
-        mailbox = {"recipients": [RECIPIENT], "poll_every": "10s", **self.mailbox}
         text = f"""
 [gateway]
 hostname = "gate.example.com"
 postmaster = "postmaster@example.com"
 domains = ["example.com"]
+{_keys(self.gateway)}
 [store]
 url = "{self.store_url}"
+{_keys(self.store)}
 [next_hop.home]
 host = "127.0.0.1"
 port = {self.home_port}
@@ -70,23 +75,30 @@ tls = "none"
 {_keys(self.next_hop)}
 [retry]
 {_keys(self.retry)}
-[[mailbox]]
-name = "info"
-host = "127.0.0.1"
-port = {self.provider_port}
-tls = "none"
-username = "info"
-password = "{PASSWORD}"
-{_keys(mailbox)}
-{self.more}
 """
-        self.config.write_text(text)
+        boxes = {"info": self.provider_port, **self.neighbours}
+        text += "".join(self._table(name, port) for name, port in boxes.items())
+        self.config.write_text(text + self.more)
+
+    def _table(self, name: str, port: int) -> str:
+        keys = {"recipients": [f"{name}@example.com"], "poll_every": "10s", **self.mailbox}
+        return f"""
+[[mailbox]]
+name = "{name}"
+host = "127.0.0.1"
+port = {port}
+tls = "none"
+username = "{name}"
+password = "{PASSWORD}"
+{_keys(keys)}
+"""
 
     def start(self, *arguments: str, seam: str = "-", count: int = 1) -> subprocess.Popen[str]:
         """Start the command line as a process of its own."""
         self.write()
-        command = [sys.executable, "-m", "tests.life.killed", seam, str(count), "--config", str(self.config)]
-        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        program = ["cli.main"] if seam == "-" else ["tests.life.killed", seam, str(count)]
+        command = [sys.executable, "-m", *program, "--config", str(self.config)]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), **self.environment}
         return subprocess.Popen(
             [*command, *arguments], cwd=self.folder, env=environment, text=True, stdout=-1, stderr=-1
         )
@@ -101,6 +113,7 @@ password = "{PASSWORD}"
         """Run a command with --json and return its objects."""
         done = self.run(*arguments, "--json")
         assert done.returncode in (0, 1), done.stderr
+        assert "Traceback" not in done.stderr, done.stderr
         return [json.loads(line) for line in done.stdout.splitlines()]
 
     def arrived(self) -> Counter[bytes]:

@@ -26,7 +26,7 @@ def main() -> None:
     sys.argv = ["mailgate", *sys.argv[3:]]
     from cli.main import main as mailgate
 
-    mailgate()
+    sys.exit(mailgate())
 
 
 if __name__ == "__main__":

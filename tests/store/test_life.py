@@ -1,0 +1,327 @@
+"""What events add up to: the tables of DESIGN's states, and what holds of every history."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from random import Random
+from typing import Any, get_args
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from store.codec import decode, encode
+from store.events import (
+    PERSONAL,
+    Adopted,
+    Adoption,
+    Event,
+    Held,
+    PollFailed,
+    PollFinished,
+    PollRecovered,
+    RejectedOversize,
+    Reported,
+    UidlResetSuspected,
+)
+from store.life import ATTENTION, FATES, Mailbox, Message, State, evolve, fold, fold_mailbox
+from tests.store.build import (
+    NOW,
+    POLICY,
+    after,
+    attempted,
+    deferred,
+    delivered,
+    downloaded,
+    failed,
+    generated,
+    oversize,
+    relayed,
+    removed,
+)
+from tests.store.history import History
+
+THREE = ("a@example.com", "b@example.com", "c@example.com")
+UNROUTABLE = Held(why="unroutable", rule="nobody", policy=POLICY)
+UNKNOWN = Held(why="outcome-unknown", rule="home", numbers=(0,), policy=POLICY)
+LEARNT = RejectedOversize(
+    size_octets=9, limit_octets=8, limit_from="next-hop", next_hop="home", policy=POLICY, reply="552"
+)
+
+
+def life(*events: Event, recipients: tuple[str, ...] = ("info@example.com",)) -> Message:
+    """A message taken in at NOW, to which something happens each second."""
+    return told(downloaded(recipients=recipients), *events)
+
+
+def told(*events: Event) -> Message:
+    message = fold("m1", [(event, after(seconds=number)) for number, event in enumerate(events)])
+    assert message is not None
+    return message
+
+
+@pytest.mark.parametrize(
+    ("events", "state", "due_at"),
+    [
+        ((), "received", NOW),
+        ((attempted(),), "outcome-unknown", after(seconds=1)),
+        ((attempted(), delivered()), "delivered", None),
+        ((attempted(), relayed()), "relayed", None),
+        ((attempted(), deferred()), "deferred", after(minutes=5)),
+        ((deferred(tried=False),), "deferred", after(minutes=5)),
+        ((attempted(), deferred(unknown=True, code=None)), "outcome-unknown", after(minutes=5)),
+        ((attempted(), failed()), "failed", None),
+        ((attempted(), UNKNOWN), "outcome-unknown", None),
+        ((UNROUTABLE,), "held", None),
+        ((Held(why="loop", rule="twice", policy=POLICY),), "held", None),
+        ((Held(why="operator", rule="anna", until=after(days=1), policy=POLICY),), "held", after(days=1)),
+        ((attempted(), LEARNT), "rejected-oversize", None),
+        ((attempted(), delivered(), removed()), "delivered", None),
+        ((attempted(), failed(), Reported(kind="failure", report="m2")), "failed", None),
+        ((attempted(), deferred(), attempted(attempt=2), delivered(attempt=2)), "delivered", None),
+    ],
+)
+def test_a_message_with_one_recipient_is_what_last_happened_to_it(
+    events: tuple[Event, ...], state: State, due_at: Any
+) -> None:
+    message = life(*events)
+    assert (message.state, message.recipients[0].state, message.due_at) == (state, state, due_at)
+    assert message.open == (state in ATTENTION)
+    assert message.revision == len(events)
+    assert message.changed_at == after(seconds=len(events))
+
+
+@pytest.mark.parametrize("open_state", range(len(ATTENTION)))
+def test_with_several_recipients_the_open_one_that_needs_attention_most_counts(open_state: int) -> None:
+    message = life(recipients=THREE)
+    states = (FATES[0], ATTENTION[open_state], ATTENTION[-1])
+    assert with_states(message, *states).state == ATTENTION[open_state]
+
+
+@pytest.mark.parametrize(
+    ("states", "state"),
+    [
+        (("delivered", "delivered", "delivered"), "delivered"),
+        (("relayed", "relayed", "relayed"), "relayed"),
+        (("delivered", "failed", "delivered"), "failed"),
+        (("discarded", "discarded", "discarded"), "discarded"),
+        (("failed", "relayed", "discarded"), "failed"),
+        (("delivered", "received", "failed"), "received"),
+        (("delivered", "quarantined", "deferred"), "quarantined"),
+    ],
+)
+def test_without_an_open_recipient_a_failure_counts_or_the_common_fate(states: Any, state: State) -> None:
+    assert with_states(life(recipients=THREE), *states).state == state
+
+
+def with_states(message: Message, *states: State) -> Message:
+    from msgspec.structs import replace as changed
+
+    pairs = zip(message.recipients, states, strict=True)
+    return changed(message, recipients=tuple(changed(one, state=state) for one, state in pairs))
+
+
+def test_every_state_is_either_open_or_a_fate() -> None:
+    assert sorted((*ATTENTION, *FATES)) == sorted(get_args(State))
+
+
+def test_each_recipient_goes_its_own_way() -> None:
+    message = life(
+        attempted(0, 1, 2),
+        delivered(0, reply="2.0.0 taken"),
+        deferred(1, reply="4.2.2 full", retry_at=after(hours=1)),
+        failed(2, reply="5.1.1 nobody"),
+        recipients=THREE,
+    )
+    assert [(r.address, r.state, r.reply, r.retry_at, r.attempts) for r in message.recipients] == [
+        ("a@example.com", "delivered", "2.0.0 taken", None, 1),
+        ("b@example.com", "deferred", "4.2.2 full", after(hours=1), 1),
+        ("c@example.com", "failed", "5.1.1 nobody", None, 1),
+    ]
+    assert (message.state, message.due_at, message.lane) == ("deferred", after(hours=1), "home")
+
+
+def test_possible_duplicates_are_counted() -> None:
+    unknown = deferred(0, unknown=True, code=None)
+    message = life(attempted(0, 1), unknown, attempted(0, attempt=2), unknown, recipients=THREE[:2])
+    assert [r.unknown_attempts for r in message.recipients] == [2, 0]
+    assert [r.attempts for r in message.recipients] == [2, 1]
+    assert message.attempts == 2
+    assert message.recipients[0].first_tried_at == after(seconds=1)
+
+
+def test_a_message_closes_once_and_opens_again_when_tried_again() -> None:
+    closed = life(attempted(), delivered())
+    assert closed.closed_at == after(seconds=2)
+    later = evolve(closed, "m1", removed(), after(days=1))
+    assert (later.closed_at, later.changed_at, later.removed) == (after(seconds=2), after(days=1), True)
+    failed_once = life(attempted(), failed())
+    again = evolve(failed_once, "m1", attempted(attempt=2), after(days=2))
+    assert (again.open, again.closed_at) == (True, None)
+    assert evolve(again, "m1", delivered(attempt=2), after(days=3)).closed_at == after(days=3)
+
+
+def test_too_large_a_message_is_closed_as_it_is_opened() -> None:
+    message = told(oversize(recipients=THREE[:2], recipient_count=2))
+    assert (message.state, message.open, message.closed_at, message.due_at) == ("rejected-oversize", False, NOW, None)
+    assert (message.content, message.oversize, message.direction) == (None, True, "inbound")
+    assert [r.state for r in message.recipients] == ["rejected-oversize"] * 2
+    nobody = told(oversize(recipients=(), recipient_count=0))
+    assert (nobody.state, nobody.open) == ("rejected-oversize", False)
+
+
+def test_a_refusal_for_its_size_settles_who_is_still_open() -> None:
+    message = life(attempted(0, 1), delivered(0), LEARNT, recipients=THREE[:2])
+    assert [r.state for r in message.recipients] == ["delivered", "rejected-oversize"]
+    assert (message.state, message.open, message.oversize) == ("rejected-oversize", False, True)
+
+
+def test_a_message_for_nobody_is_open_until_a_person_decides() -> None:
+    assert life(recipients=()).state == "received"
+    held = life(UNROUTABLE, recipients=())
+    assert (held.state, held.open, held.due_at, held.held_why) == ("held", True, None, "unroutable")
+
+
+def test_a_notice_speaks_of_a_message_and_is_internal() -> None:
+    message = told(generated(about="m0", subject="Not delivered"))
+    assert (message.direction, message.about, message.mailbox, message.due_at) == ("internal", "m0", None, NOW)
+
+
+def test_reports_are_remembered_by_kind() -> None:
+    message = life(Reported(kind="delay", report="m2"), Reported(kind="failure", report="m3"))
+    assert message.reported == ("delay", "failure")
+    assert message.state == "received"
+
+
+def test_holding_all_leaves_fates_as_they_are() -> None:
+    message = life(attempted(0), delivered(0), UNROUTABLE, recipients=THREE)
+    assert [r.state for r in message.recipients] == ["delivered", "held", "held"]
+    assert message.held_why == "unroutable"
+
+
+@pytest.mark.parametrize("event", [attempted(), removed(), UNROUTABLE, deferred()])
+def test_only_an_opening_event_opens_a_message(event: Any) -> None:
+    with pytest.raises(TypeError, match=f"{event.NAME} opens no stream"):
+        told(event)
+
+
+@pytest.mark.parametrize("event", [downloaded(), generated()])
+def test_a_message_is_opened_once(event: Any) -> None:
+    with pytest.raises(TypeError, match=f"{event.NAME} in the middle of stream m1"):
+        life(event)
+
+
+def test_messages_and_mailboxes_have_events_of_their_own() -> None:
+    with pytest.raises(TypeError, match="poll-recovered is no message's event"):
+        fold("m1", [(PollRecovered(mailbox="info"), NOW)])
+    with pytest.raises(TypeError, match="attempted is no mailbox's event"):
+        fold_mailbox("info", [(attempted(), NOW)])
+    assert fold("m1", []) is None
+
+
+# -- mailboxes
+
+NO = PollFailed(mailbox="info", kind="auth", permanent=True, text="-ERR no")
+RESET = UidlResetSuspected(mailbox="info", listed=9, vanished=8, alike=7)
+ADOPTED = Adopted(mailbox="info", uidls=(Adoption(uidl="u", size_octets=1),), operator="anna", reason="moved")
+FOUND = PollFinished(
+    mailbox="info", listed=9, downloaded=3, oversize=1, refused=0, downloaded_octets=7, duration_ms=5
+)
+
+
+@pytest.mark.parametrize(
+    ("events", "health", "kind", "permanent"),
+    [
+        ((), "ok", None, False),
+        ((NO,), "failing", "auth", True),
+        ((NO, PollRecovered(mailbox="info")), "ok", None, False),
+        ((RESET,), "suspended", None, True),
+        ((RESET, NO), "suspended", "auth", True),
+        ((RESET, ADOPTED), "ok", None, False),
+        ((RESET, replace(ADOPTED, operator="mailgate")), "suspended", None, True),
+        ((NO, FOUND), "failing", "auth", True),
+        ((RESET, removed()), "suspended", None, True),
+    ],
+)
+def test_a_mailbox_is_well_failing_or_suspended(
+    events: tuple[Event, ...], health: str, kind: str | None, permanent: bool
+) -> None:
+    mailbox = fold_mailbox("info", [(event, after(seconds=n)) for n, event in enumerate(events)])
+    assert (mailbox.health, mailbox.kind, mailbox.permanent) == (health, kind, permanent)
+    assert mailbox.revision == len(events) - 1
+    assert (mailbox.text is None) == (health == "ok")
+
+
+def test_a_mailbox_counts_what_it_gave() -> None:
+    mailbox = fold_mailbox("info", [(FOUND, NOW), (replace(FOUND, downloaded=4), after(hours=1))])
+    assert (mailbox.downloaded, mailbox.last_new_at, mailbox.since) == (7, after(hours=1), None)
+    assert fold_mailbox("info", []) == Mailbox(name="info")
+
+
+# -- whatever happens
+
+randoms = st.randoms(use_true_random=False)
+
+
+@settings(deadline=None, max_examples=60)
+@given(randoms)
+def test_whatever_the_engine_writes_adds_up(random: Random) -> None:
+    told_so_far: dict[str, Message] = {}
+    for unit in History(random).units(30):
+        for append in unit.appends:
+            if not isinstance(append.after, Message):
+                continue
+            message = told_so_far.get(append.stream)
+            for event in append.events:
+                before, message = message, evolve(message, append.stream, event, append.at)  # type: ignore[arg-type]
+                check(before, message, append.at)
+            assert message == append.after
+            told_so_far[append.stream] = message
+
+
+def check(before: Message | None, message: Message, at: Any) -> None:
+    assert (message.closed_at is None) == message.open
+    assert message.changed_at == at
+    assert message.opened_at <= at
+    assert message.revision == (0 if before is None else before.revision + 1)
+    assert [r.number for r in message.recipients] == list(range(len(message.recipients)))
+    assert {message.state, *(r.state for r in message.recipients)} <= set(get_args(State))
+    assert message.open == (any(r.open for r in message.recipients) or not (message.recipients or message.oversize))
+    for one in message.recipients:
+        assert one.retry_at is None or one.state in ("deferred", "outcome-unknown")
+        assert one.unknown_attempts <= one.attempts
+        assert (one.first_tried_at is None) == (one.attempts == 0)
+    if message.due_at is not None:
+        assert message.open
+    if before is not None:
+        assert [r.address for r in before.recipients] == [r.address for r in message.recipients]
+        for old, new in zip(before.recipients, message.recipients, strict=True):
+            assert old.open or new.state == old.state
+
+
+@settings(deadline=None, max_examples=40)
+@given(randoms)
+def test_numbers_decide_even_when_everything_personal_is_erased(random: Random) -> None:
+    stories: dict[str, list[Any]] = {}
+    for unit in History(random).units(20):
+        for append in unit.appends:
+            if isinstance(append.after, Message):
+                stories.setdefault(append.stream, []).extend((event, append.at) for event in append.events)
+    for stream, story in stories.items():
+        erased = [(decode(e.NAME, e.VERSION, encode(e).data, None), at) for e, at in story]
+        for event, _ in erased:
+            assert all(getattr(event, f.name) == f.default for f in fields(event) if PERSONAL in f.metadata)
+        kept, without = fold(stream, story), fold(stream, erased)
+        assert kept is not None
+        assert without is not None
+        assert decides(without) == decides(kept)
+        assert [r.address for r in without.recipients] == [""] * len(kept.recipients)
+
+
+def decides(message: Message) -> tuple[object, ...]:
+    """What a decision may rest on."""
+    return (
+        (message.state, message.open, message.due_at, message.lane, message.closed_at, message.revision),
+        (message.mailbox, message.uidl, message.content, message.held_why, message.held_until, message.removed),
+        [(r.number, r.state, r.next_hop, r.attempts, r.unknown_attempts, r.retry_at) for r in message.recipients],
+    )
