@@ -9,9 +9,9 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -19,10 +19,10 @@ from cli import context, render, times
 from cli.context import EXIT_DONE, EXIT_STORE, Failure, StoreFailure
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection, Engine
+    from sqlalchemy import Engine
 
     from engine.settings import Settings
-    from store.backup import Copied
+    from store.copying import Copied
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -32,14 +32,6 @@ app = typer.Typer(
     help="Schema, read tables, backup.",
 )
 
-LABEL_WIDTH = 10
-STANDINGS = {
-    "current": "up to date",
-    "empty": "there is no store in it yet: 'mailgate db upgrade' makes it",
-    "behind": "of an older mailgate: 'mailgate db upgrade' brings it up to date",
-    "unknown": "of a newer mailgate than this one: upgrade mailgate",
-}
-
 AsJson = Annotated[bool, typer.Option("--json", help="Print a JSON object.")]
 
 
@@ -47,12 +39,14 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print a JSON object.")]
 def status(json: AsJson = False) -> int:
     """Say where the store is, how much it holds, and whether its schema is this program's."""
     settings = context.settings()
+    from cli import store_status
+
     with _unchecked(settings) as engine:
-        found = _status(settings, engine)
+        found = store_status.status(settings, engine)
     if json:
         render.json_line(found)
     else:
-        _print_status(found)
+        store_status.print_status(found)
     return EXIT_DONE if found["schema_standing"] == "current" else EXIT_STORE
 
 
@@ -60,6 +54,7 @@ def status(json: AsJson = False) -> int:
 def upgrade() -> None:
     """Make the store, or bring its schema up to date. Safe to repeat."""
     import migrations
+    from cli.store_status import STANDINGS, url
 
     settings = context.settings()
     with _unchecked(settings, make=True) as engine:
@@ -68,7 +63,7 @@ def upgrade() -> None:
             raise StoreFailure(f"the store's schema {before} is {STANDINGS['unknown']}")
         if before != migrations.HEAD:
             migrations.upgrade(engine)
-    where = _url(settings)
+    where = url(settings)
     if before is None:
         render.line(f"{where}: made, schema {migrations.HEAD}")
     elif before == migrations.HEAD:
@@ -80,6 +75,7 @@ def upgrade() -> None:
 @app.command()
 def rebuild() -> None:
     """Make the read tables anew from the log, in one transaction. Not while a gateway runs."""
+    from cli.store_status import count
     from store import rebuild as tables
     from store.database import writing
 
@@ -91,7 +87,7 @@ def rebuild() -> None:
             writing(engine) as connection,
         ):
             events = tables.rebuild(connection, lambda done, total: show("read tables", done, total))
-        render.line(f"read tables made anew from {_count(events, 'event')} in {_since(began)}")
+        render.line(f"read tables made anew from {count(events, 'event')} in {_since(began)}")
 
 
 @app.command()
@@ -111,6 +107,7 @@ def backup(file: Annotated[Path, typer.Argument(metavar="FILE", show_default=Fal
 def restore(file: Annotated[Path, typer.Argument(metavar="FILE", show_default=False)]) -> None:
     """Copy a backup into the configured store, which must be empty or not be there yet."""
     import migrations
+    from cli.store_status import url
     from store import backup as copies
 
     settings = context.settings()
@@ -127,7 +124,7 @@ def restore(file: Annotated[Path, typer.Argument(metavar="FILE", show_default=Fa
             _progress() as show,
         ):
             copied = copies.restore(file, engine, show)
-        render.line(f"{_url(settings)}: {_copied(copied)}, in {_since(began)}")
+        render.line(f"{url(settings)}: {_copied(copied)}, in {_since(began)}")
 
 
 @contextmanager
@@ -189,93 +186,11 @@ def _alone(engine: Engine, reason: str) -> Iterator[None]:
         present.leave()
 
 
-def _status(settings: Settings, engine: Engine) -> dict[str, Any]:
-    """Return what `--json` prints; None for what a store without its schema can't say."""
-    import migrations
-    from engine.presence import gateway_runs
-    from store.database import reading
-
-    with reading(engine) as connection:
-        standing = migrations.standing(connection)
-        found = {
-            "url": _url(settings),
-            "database": _version(connection),
-            "schema": migrations.revision(connection),
-            "schema_standing": standing,
-            "size_octets": _size_octets(connection),
-            **dict.fromkeys(("events", "messages", "open", "newest_at", "newest_event")),
-        }
-        if standing == "current":
-            found |= _content(connection)
-    return found | {"gateway_runs": gateway_runs(engine)}
-
-
-def _content(connection: Connection) -> dict[str, Any]:
-    from sqlalchemy import func, select
-
-    from store import log, queries
-    from store.schema import events, from_microseconds, messages
-
-    newest = connection.execute(select(events).order_by(events.c.position.desc()).limit(1)).first()
-    return {
-        "events": log.last_position(connection),
-        "messages": connection.scalar(select(func.count()).select_from(messages)),
-        "open": queries.open_count(connection),
-        "newest_at": from_microseconds(newest.at) if newest else None,
-        "newest_event": newest.name if newest else None,
-    }
-
-
-def _version(connection: Connection) -> str:
-    if connection.dialect.name == "sqlite":
-        return f"SQLite {connection.exec_driver_sql('SELECT sqlite_version()').scalar()}"
-    return f"PostgreSQL {connection.exec_driver_sql('SHOW server_version').scalar()}"
-
-
-def _size_octets(connection: Connection) -> int:
-    if connection.dialect.name == "sqlite":
-        pages = connection.exec_driver_sql("PRAGMA page_count").scalar() or 0
-        return int(pages) * int(connection.exec_driver_sql("PRAGMA page_size").scalar() or 0)
-    return int(connection.exec_driver_sql("SELECT pg_database_size(current_database())").scalar() or 0)
-
-
-def _print_status(found: dict[str, Any]) -> None:
-    def said(label: str, *parts: render.Part) -> None:
-        render.line((label.ljust(LABEL_WIDTH), "bold"), *parts)
-
-    standing = found["schema_standing"]
-    style = "green" if standing == "current" else "bold red"
-    said("store", found["url"])
-    said("database", f"{found['database']}, {times.size(found['size_octets'])} on disk")
-    said("schema", f"{found['schema']}, " if found["schema"] else "", (STANDINGS[standing], style))
-    said("gateway", ("runs", "green") if found["gateway_runs"] else "does not run")
-    if found["events"] is None:
-        return
-    said("log", _count(found["events"], "event") + _newest(found["newest_at"], found["newest_event"]))
-    said("messages", f"{found['messages']:,}, {found['open']:,} open")
-
-
-def _newest(at: datetime | None, name: str | None) -> str:
-    if at is None:
-        return ""
-    return f", the newest is {name}, {times.stamp(at)} ({times.away(at, times.now())})"
-
-
-def _url(settings: Settings) -> str:
-    """Return the store's URL without its password."""
-    from sqlalchemy import make_url
-
-    file = context.sqlite_file(settings)
-    return str(file) if file else make_url(settings.store.url).set(password=None).render_as_string()
-
-
 def _copied(copied: Copied) -> str:
-    messages = f"{_count(copied.messages, 'message')} with {times.size(copied.octets)} of mail"
-    return f"{_count(copied.events, 'event')}, {messages}"
+    from cli.store_status import count
 
-
-def _count(number: int, word: str) -> str:
-    return f"{number:,} {word}" + ("" if number == 1 else "s")
+    messages = f"{count(copied.messages, 'message')} with {times.size(copied.octets)} of mail"
+    return f"{count(copied.events, 'event')}, {messages}"
 
 
 def _since(began: float) -> str:

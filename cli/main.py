@@ -10,8 +10,9 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from io import TextIOWrapper
 from typing import Annotated, Any
@@ -60,7 +61,30 @@ SECTIONS: Mapping[str, Mapping[str, Place]] = {
 PLACES = {name: place for section in SECTIONS.values() for name, place in section.items()}
 
 
-class Commands(TyperGroup):
+class Quick:
+    """Takes as it is what needs no conversion: for converting typer imports pydantic, slower than all else here."""
+
+    def get_params(self, ctx: Any) -> Any:
+        """Return the parameters, --help among them."""
+        params = super().get_params(ctx)  # type: ignore[misc]
+        for param in params:
+            if not param.required and "process_value" not in vars(param):
+                param.process_value = partial(_unconverted, param, param.process_value)
+        return params
+
+
+def _unconverted(param: Any, convert: Callable[[Any, Any], Any], ctx: Any, value: Any) -> Any:
+    kind = getattr(getattr(param, "type_descriptor", None), "annotation", None)
+    if value is not None and not (isinstance(kind, type) and isinstance(value, kind)):
+        return convert(ctx, value)
+    return value if param.callback is None else param.callback(ctx, param, value)
+
+
+class Command(Quick, TyperCommand):
+    """One command."""
+
+
+class Commands(Quick, TyperGroup):
     """The commands, each loaded when it is called and not before."""
 
     def list_commands(self, ctx: Any) -> list[str]:
@@ -169,7 +193,7 @@ def _loaded(name: str) -> Any:
         found.rich_markup_mode = None
         return typer.main.get_group(found)
     alone = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
-    alone.command(name)(found)
+    alone.command(name, cls=Command)(found)
     return typer.main.get_command(alone)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from contextlib import suppress
 
 
 class OctetBudget:
@@ -32,7 +33,8 @@ class OctetBudget:
             if turn.done() and not turn.cancelled():
                 self.give_back(share)
             else:
-                self._waiting.remove((share, turn))
+                with suppress(ValueError):  # given up in the same moment as it was our turn: already out of the queue
+                    self._waiting.remove((share, turn))
                 self._admit()
             raise
         return share

@@ -28,11 +28,13 @@ from store.errors import StoreError
 from store.events import PollFailed, PollRecovered, mailbox_stream
 from store.life import Mailbox
 
+STORE_RETRY_SECONDS = 1.0
 LOOK_EVERY_SECONDS = 1.0  # how soon `mailbox poll` is heard
 JITTER = 0.1  # of the interval, so that mailboxes of one host drift apart
 TROUBLE_CAP = timedelta(minutes=30)  # a provider that comes back is noticed this soon
 PERMANENT_LEAST = timedelta(minutes=10)  # a wrong password locks accounts when it is tried every minute
 SUSPENDED_LEAST = timedelta(hours=1)
+BREAKING_AT_ONCE = 10  # messages that break a session, passed by in one `--once`; a mailbox has one, if any
 
 logger = logging.getLogger("mailgate.fetch")
 
@@ -77,10 +79,15 @@ class Fetcher:
     async def run(self) -> None:
         """Poll until cancelled; every mailbox is polled at once at first."""
         await self._journal.call(self._put_all)
+        renewed_at = self._now()
         try:
             while True:
                 with suppress(StoreError):
                     await self._start_due()
+                    if self._now() - renewed_at >= agenda.RENEW_EVERY:
+                        # A worker does this too, but there may be none here.
+                        renewed_at = self._now()
+                        await self._journal.call(lambda c: agenda.renew(c, self._claim()))
                 await asyncio.sleep(LOOK_EVERY_SECONDS)
         finally:
             await self.stop()
@@ -94,7 +101,7 @@ class Fetcher:
     async def once(self, *, retrieve: bool = True) -> bool:
         """Poll each mailbox once, all together; says whether all went well."""
         return all(
-            await asyncio.gather(*(self.poll_now(name, retrieve=retrieve) for name in self._mailboxes))
+            await asyncio.gather(*(self._poll_through(name, retrieve=retrieve) for name in self._mailboxes))
         )
 
     async def remove(self) -> bool:
@@ -104,13 +111,27 @@ class Fetcher:
 
     async def poll_now(self, name: str, *, retrieve: bool = True) -> bool:
         """Poll one mailbox, unless somebody else is at it; says whether it went well."""
-        claim = Claim(self._holder, self._now() + agenda.LEASE_TERM)
         stream, now = mailbox_stream(name), self._now()
-        lease = await self._journal.call(lambda c: agenda.claim_stream(c, stream, agenda.POLL, claim, now))
+        lease = await self._journal.call(
+            lambda c: agenda.claim_stream(c, stream, agenda.POLL, self._claim(), now)
+        )
         if lease is None:
             logger.info("mailbox %s: is being polled already", name)
             return True
         return await self._poll_leased(name, lease, retrieve=retrieve)
+
+    def _claim(self) -> Claim:
+        return Claim(self._holder, self._now() + agenda.LEASE_TERM)
+
+    async def _poll_through(self, name: str, *, retrieve: bool) -> bool:
+        """Poll a mailbox, and again where one message broke the session: the next process won't know which."""
+        for _ in range(BREAKING_AT_ONCE):
+            known = len(self._broke[name])
+            if await self.poll_now(name, retrieve=retrieve):
+                return True
+            if len(self._broke[name]) == known:
+                return False
+        return False
 
     def _put_all(self, connection: Connection) -> None:
         for name in self._mailboxes:
@@ -150,7 +171,18 @@ class Fetcher:
             return False
         finally:
             again = self._now() + pause * (1 + JITTER * (2 * random.random() - 1))
-            await asyncio.shield(self._journal.call(lambda c: agenda.give_back(c, lease, again)))
+            await self._give_back(lease, again)
+
+    async def _give_back(self, lease: Lease, again: datetime) -> None:
+        """Give the lease back, however long the store is down: one that we keep is renewed for ever."""
+        while True:
+            try:
+                await asyncio.shield(self._journal.call(lambda c: agenda.give_back(c, lease, again)))
+            except StoreError as error:
+                logger.error("%s: lease not given back: %s", lease.stream, error)
+                await asyncio.sleep(STORE_RETRY_SECONDS)
+            else:
+                return
 
     async def _session(self, mailbox: Pollable, retrieve: bool) -> Tally:
         session = await mailbox.open()

@@ -194,7 +194,7 @@ class Poll:
         if not self.tally.refused:
             # A server without UIDL: what was not among the octets it gave is no longer there.
             await self._record_removed(before.left(b""), "listing")
-        if limit is not None:
+        if limit is not None and large:
             for offer in _untold(large, await self._present()):
                 await self._oversize(session, offer, limit)
 

@@ -10,11 +10,10 @@ from __future__ import annotations
 import os
 import sqlite3
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import cast
 from urllib.parse import quote
 
 from sqlalchemy import (
@@ -24,43 +23,19 @@ from sqlalchemy import (
     Table,
     create_engine,
     event,
-    func,
-    insert,
     inspect,
-    select,
     text,
 )
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
+from store.copying import Copied, Progress, Row, holds_any, insert_rows, pour, quiet, size
 from store.database import first_line, open_store, reading, writing
 from store.errors import NeedsUpgrade, StoreError
 from store.rebuild import rebuild
 from store.schema import contents, events
 
-T = TypeVar("T")
-Row = dict[str, Any]
-
-BATCH_ROWS = 1_000  # events in one statement: some hundred kilobytes
-BATCH_OCTETS = 4 << 20  # contents in one statement; a larger one goes alone
-LOOK_EVERY_INSTRUCTIONS = (
-    100_000  # of SQLite's machine, between looks at how far a copy is: some milliseconds
-)
-
-Progress = Callable[[str, int, int], None]  # what is being done, how much is done, how much there is
-
-
-def quiet(doing: str, done: int, total: int) -> None:
-    """Show no progress."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Copied:
-    """What went over."""
-
-    events: int
-    messages: int  # with their octets
-    octets: int
+LOOK_EVERY_INSTRUCTIONS = 100_000  # of SQLite's machine, between two looks at how far it is: milliseconds
 
 
 def backup(
@@ -94,10 +69,10 @@ def restore(file: Path, target: Engine, progress: Progress = quiet) -> Copied:
     Raises StoreError; then nothing was changed.
     """
     with _reading_file(file) as reader, writing(target) as writer:
-        if _any(writer, events) or _any(writer, contents):
+        if holds_any(writer, events) or holds_any(writer, contents):
             raise StoreError("the store is not empty: a backup is restored into an empty one only")
         _compare_revisions(file, reader, writer)
-        copied = _pour(reader, lambda table, rows: _insert(writer, table, rows), progress, file)
+        copied = pour(reader, lambda table, rows: insert_rows(writer, table, rows), progress, file)
         rebuild(writer, lambda done, total: progress("read tables", done, total))
     return copied
 
@@ -144,13 +119,13 @@ def _fill(source: Engine, part: Path, prepare: Callable[[Engine], None], progres
 
         def put(table: Table, rows: Sequence[Row]) -> None:
             with writing(target) as writer:  # one for each batch: nobody sees the file before it is whole
-                _insert(writer, table, rows)
+                insert_rows(writer, table, rows)
 
         with reading(source) as reader:
             with reading(target) as fresh:
                 if _revision(reader, None) != _revision(fresh, None):
                     raise NeedsUpgrade("the store's schema is not this program's: run 'mailgate db upgrade'")
-            _pour(reader, put, progress)
+            pour(reader, put, progress)
         with writing(target) as writer:
             rebuild(writer, lambda done, total: progress("read tables", done, total))
         with closing(target.raw_connection()) as pooled:
@@ -214,7 +189,7 @@ def _open_to_read(file: Path) -> sqlite3.Connection:
 
 def _count(part: Path) -> Copied:
     with _reading_file(part) as reader:
-        return _copied(reader)
+        return size(reader)
 
 
 def _compare_revisions(file: Path, backup: Connection, store: Connection) -> None:
@@ -241,92 +216,6 @@ def _revision(connection: Connection, file: Path | None) -> str:
             raise
         raise StoreError(f"{file} is no backup of a store: {first_line(error)}") from error
     raise StoreError(f"{file or 'the database'} is no mailgate store: it has none of its tables")
-
-
-# -- copying
-
-
-def _pour(
-    reader: Connection,
-    put: Callable[[Table, Sequence[Row]], None],
-    progress: Progress,
-    file: Path | None = None,
-) -> Copied:
-    """Read everything that is not derived, in order and in constant memory, and put it."""
-    total, done = _copied(reader), 0
-    for rows in _told(file, _events(reader)):
-        put(events, rows)
-        done += len(rows)
-        progress("events", done, total.events)
-    done = 0
-    for rows in _told(file, _contents(reader)):
-        put(contents, rows)
-        done += sum(len(row["octets"]) for row in rows)
-        progress("octets", done, total.octets)
-    return total
-
-
-def _told(file: Path | None, batches: Iterable[T]) -> Iterator[T]:
-    """Say of which file it is that can't be read."""
-    try:
-        yield from batches
-    except SQLAlchemyError as error:
-        if file is None:
-            raise
-        raise StoreError(f"{file} is damaged: {first_line(error)}") from error
-
-
-def _events(reader: Connection) -> Iterator[list[Row]]:
-    after = 0
-    while True:
-        page = select(events).where(events.c.position > after).order_by(events.c.position).limit(BATCH_ROWS)
-        rows = [dict(row) for row in reader.execute(page).mappings()]
-        if rows:
-            yield rows
-        if len(rows) < BATCH_ROWS:
-            return
-        after = rows[-1]["position"]
-
-
-def _contents(reader: Connection) -> Iterator[list[Row]]:
-    """Look at the sizes first: a batch is bounded in octets, not in rows."""
-    for first, last in _content_ranges(reader):
-        some = select(contents).where(contents.c.position.between(first, last))
-        yield [dict(row) for row in reader.execute(some.order_by(contents.c.position)).mappings()]
-
-
-def _content_ranges(reader: Connection) -> Iterator[tuple[int, int]]:
-    after, first, octets = 0, None, 0
-    while True:
-        sizes = select(contents.c.position, func.length(contents.c.octets))
-        page = sizes.where(contents.c.position > after).order_by(contents.c.position).limit(BATCH_ROWS)
-        rows = reader.execute(page).all()
-        for position, size in rows:
-            if first is not None and octets + size > BATCH_OCTETS:
-                yield first, after
-                first, octets = None, 0
-            first, octets, after = first or position, octets + size, position
-        if first is not None:
-            yield first, after
-            first, octets = None, 0
-        if len(rows) < BATCH_ROWS:
-            return
-
-
-def _insert(writer: Connection, table: Table, rows: Sequence[Row]) -> None:
-    writer.execute(insert(table), rows)
-
-
-def _any(connection: Connection, table: Table) -> bool:
-    return connection.scalar(select(table.c.position).limit(1)) is not None
-
-
-def _copied(reader: Connection) -> Copied:
-    octets = func.coalesce(func.sum(func.length(contents.c.octets)), 0)
-    messages, size = reader.execute(select(func.count(), octets).select_from(contents)).one()
-    # Positions are without gaps, so the last one is their number.
-    last = reader.scalar(select(func.coalesce(func.max(events.c.position), 0))) or 0
-    return Copied(events=last, messages=messages, octets=int(size))
 
 
 def _url(file: Path) -> str:

@@ -70,24 +70,25 @@ class Life:
     octets: bytes | None
     entity: Entity | None = None
 
-    def next(self) -> Append:
-        """Return the append of the next step."""
+    def go_on(self) -> tuple[Event, ...]:
+        """Return the events of the next step, and let time go by."""
         wait, happened = self.steps.pop(0)
         self.at += wait
+        return happened
+
+    def next(self) -> Append:
+        """Return the append of the next step."""
+        happened = self.go_on()
         append = Append(self.stream, self.entity, happened, self.at, self.octets if self.entity is None else None)
         self.entity = append.after
         return append
 
 
-def appends(count: int, *, seed: int = 1, together: int = 256, octets: int = 0) -> Iterator[list[Append]]:
-    """Yield the lives of `count` messages, `together` of them side by side, as lists of appends in the order of time."""
+def batches(count: int, *, seed: int = 1, together: int = 256, octets: int = 0) -> Iterator[list[Life]]:
+    """Yield the lives of `count` messages in the order in which they begin, as many at a time as are `together` alive."""
     author = _Author(Random(seed), count, octets)
     for start in range(0, count, together):
-        lives = [life for number in range(start, min(start + together, count)) for life in author.lives(number)]
-        batch: list[Append] = []
-        while lives := [life for life in lives if life.steps]:
-            batch += [life.next() for life in lives]
-        yield batch
+        yield [life for number in range(start, min(start + together, count)) for life in author.lives(number)]
 
 
 class _Author:

@@ -1,8 +1,13 @@
 """The frame: help, usage errors, and what a person sees when something goes wrong."""
 
+import fcntl
 import os
+import pty
+import re
+import struct
 import subprocess
 import sys
+import termios
 from pathlib import Path
 
 import pytest
@@ -119,6 +124,29 @@ def test_a_full_disk_is_one_line(stock: Stock) -> None:
     with Path("/dev/full").open("wb") as full:
         answer = stock.mailgate.process("list", stdout=full)
     assert (answer.code, answer.complaint) == (1, "No space left on device")
+
+
+def on_a_terminal(stock: Stock, *arguments: str, **environment: str) -> str:
+    """What a command writes on a terminal of 100 columns."""
+    ours, its = pty.openpty()
+    fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
+    with os.fdopen(its, "wb") as terminal:
+        answer = stock.mailgate.process(*arguments, stdout=terminal, TERM="xterm-256color", **environment)
+    assert answer.code == 0, answer.err
+    with os.fdopen(ours, "rb") as reader:
+        return reader.read1(65536).decode().replace("\r\n", "\n")
+
+
+def test_a_terminal_gets_colours_its_width_and_a_hint(stock: Stock) -> None:
+    shown = on_a_terminal(stock, "list", "--limit", "3")
+    assert "\x1b[36mreceived" in shown
+    plain = on_a_terminal(stock, "list", "--limit", "3", NO_COLOR="1")
+    assert "\x1b" not in plain
+    assert plain == re.sub(r"\x1b\[[0-9;]*m", "", shown)
+    *table, hint = plain.splitlines()
+    assert len(table) == 4
+    assert max(map(len, table)) <= 100
+    assert hint == "There are more, older ones; --limit 12 or 0 shows them."
 
 
 def test_an_output_that_knows_only_ascii_loses_letters_not_the_list(stock: Stock) -> None:

@@ -277,8 +277,9 @@ class Rig:
         return self.read_now(lambda c: queries.lease(c, stream))
 
     def delivered(self, recipient: str = INFO, hop: str = "home") -> list[bytes]:
-        """What the home server has for somebody, without the header lines we put in front."""
-        return [without_trace(taken.octets) for taken in self.homes[hop].taken_for(recipient)]
+        """What the home server has for somebody, without the header lines we put in front, and without notices."""
+        taken = self.homes[hop].taken_for(recipient)
+        return [without_trace(one.octets) for one in taken if one.reverse_path]
 
     # -- how it is put together
 

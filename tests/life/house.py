@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -21,6 +22,8 @@ RECIPIENT = "info@example.com"
 PASSWORD = "open sesame"
 ROOT = Path(__file__).parents[2]
 RUN_SECONDS = 120  # only a hang takes so long
+TRACE = re.compile(rb"Received: \(mailbox .*?;\s+\w{3}, \d+ \w{3} \d{4} \d\d:\d\d:\d\d \+0000\r\n", re.DOTALL)
+NOTICE = b"Auto-Submitted: auto-replied"
 
 
 def mail(number: int, size_octets: int = 300) -> bytes:
@@ -117,8 +120,12 @@ password = "{PASSWORD}"
         return [json.loads(line) for line in done.stdout.splitlines()]
 
     def arrived(self) -> Counter[bytes]:
-        """What the home server took, behind the header lines put in front; how often each."""
-        return Counter(original(taken.octets) for taken in self.home.ledger)
+        """What the home server took, behind the header lines put in front; how often each. Notices aside."""
+        return Counter(original(taken.octets) for taken in self.home.ledger if not _is_notice(taken.octets))
+
+    def notices(self) -> list[bytes]:
+        """What the gateway itself wrote to somebody."""
+        return [taken.octets for taken in self.home.ledger if _is_notice(taken.octets)]
 
     def problems(self) -> list[str]:
         """What does not add up in the store."""
@@ -163,12 +170,14 @@ def house(folder: Path, store_url: str, provider: Pop3Peer | None = None, home: 
 
 
 def original(taken: bytes) -> bytes:
-    """Strip the one header field that the gateway put in front."""
-    assert taken.startswith(b"Received: (mailbox info"), taken[:80]
-    end = taken.index(b"\r\n")
-    while taken[end + 2 : end + 3] in (b" ", b"\t"):
-        end = taken.index(b"\r\n", end + 2)
-    return taken[end + 2 :]
+    """Strip the one header field that the gateway put in front; it ends with its date."""
+    trace = TRACE.match(taken)
+    assert trace is not None, taken[:80]
+    return taken[trace.end() :]
+
+
+def _is_notice(taken: bytes) -> bool:
+    return not taken.startswith(b"Received:") and NOTICE in taken.partition(b"\r\n\r\n")[0]
 
 
 def _keys(table: dict[str, Any]) -> str:

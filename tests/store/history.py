@@ -129,15 +129,14 @@ class History:
         message = self._some(lambda m: m.due_at is not None and m.content is not None)
         if message is None:
             return
-        cut_off = [r.number for r in message.recipients if r.state == "outcome-unknown" and r.retry_at is None]
+        awaited = [r for r in message.recipients if r.open and not r.held]
+        cut_off = [r.number for r in awaited if r.state == "outcome-unknown" and r.retry_at is None]
         if cut_off:
             yield self._unknown(message, cut_off)
             return
-        due = [r.number for r in message.recipients if r.state in ("received", "deferred", "outcome-unknown")]
-        numbers = self.random.sample(due, self.random.randrange(1, len(due) + 1)) if due else []
-        if not numbers:
+        if not awaited:
             return
-        numbers.sort()
+        numbers = sorted(self._part([r.number for r in awaited]))
         hop = self.random.choice(HOPS)
         attempt = attempted(
             *numbers,
@@ -220,7 +219,12 @@ class History:
         if message is None:
             return
         until = self.at + timedelta(days=1) if self.random.random() < 0.5 else None
-        yield Unit((self._append(message.id, Held(why="operator", rule="anna", until=until, policy=POLICY)),))
+        held = Held(why="operator", rule="anna", until=until, policy=POLICY)
+        received = [r.number for r in message.recipients if r.state == "received"]
+        if received and self.random.random() < 0.5:
+            numbers = tuple(self._part(received))
+            held = Held(why="unroutable", rule="no route", numbers=numbers, policy=POLICY)
+        yield Unit((self._append(message.id, held),))
 
     def remove(self) -> Iterator[Unit]:
         message = self._some(lambda m: m.mailbox is not None and not m.removed)
@@ -297,6 +301,9 @@ class History:
     def _some(self, fits: Callable[[Message], bool]) -> Message | None:
         fitting = [message for message in self.alive.values() if fits(message)]
         return self.random.choice(fitting) if fitting else None
+
+    def _part(self, numbers: list[int]) -> list[int]:
+        return self.random.sample(numbers, self.random.randrange(1, len(numbers) + 1))
 
     def _next(self) -> int:
         self._number += 1

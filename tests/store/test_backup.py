@@ -14,7 +14,7 @@ import pytest
 from sqlalchemy import Engine, Table, func, select
 
 import migrations
-from store import backup, contents, log
+from store import backup, contents, copying, log
 from store.database import open_store, reading, writing
 from store.errors import StoreError
 from store.events import Adopted, Adoption, Attempted, Deferred, Delivered, Downloaded, mailbox_stream
@@ -142,8 +142,8 @@ def test_a_backup_restores_into_the_other_kind_of_database(
 ) -> None:
     """From an SQLite file into what the test was given; the sizes make several batches."""
     origin = opened(file_url(tmp_path / "origin.db"))
-    live(origin, 1, backup.BATCH_OCTETS + 1)
-    live(origin, 2, backup.BATCH_OCTETS - 1)
+    live(origin, 1, copying.BATCH_OCTETS + 1)
+    live(origin, 2, copying.BATCH_OCTETS - 1)
     live(origin, 3, 0)
     live(origin, 4, 2)
     backup.backup(origin, tmp_path / "copy.db", migrations.upgrade)
@@ -214,7 +214,7 @@ def test_an_empty_store_can_be_backed_up_and_restored(
     database_url: str, tmp_path: Path, opened: Callable[[str], Engine]
 ) -> None:
     copied = backup.backup(opened(database_url), tmp_path / "copy.db", migrations.upgrade)
-    assert copied == backup.Copied(events=0, messages=0, octets=0)
+    assert copied == copying.Copied(events=0, messages=0, octets=0)
     assert backup.restore(tmp_path / "copy.db", opened(file_url(tmp_path / "again.db"))) == copied
 
 

@@ -9,6 +9,7 @@ from typing import Any, get_args
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace as changed
 
 from store.codec import decode, encode
 from store.events import (
@@ -24,7 +25,7 @@ from store.events import (
     Reported,
     UidlResetSuspected,
 )
-from store.life import ATTENTION, FATES, Mailbox, Message, State, evolve, fold, fold_mailbox
+from store.life import ATTENTION, FATES, Mailbox, Message, State, due_at, evolve, fold, fold_mailbox
 from tests.store.build import (
     NOW,
     POLICY,
@@ -115,8 +116,6 @@ def test_without_an_open_recipient_a_failure_counts_or_the_common_fate(states: A
 
 
 def with_states(message: Message, *states: State) -> Message:
-    from msgspec.structs import replace as changed
-
     pairs = zip(message.recipients, states, strict=True)
     return changed(message, recipients=tuple(changed(one, state=state) for one, state in pairs))
 
@@ -197,6 +196,19 @@ def test_holding_all_leaves_fates_as_they_are() -> None:
     message = life(attempted(0), delivered(0), UNROUTABLE, recipients=THREE)
     assert [r.state for r in message.recipients] == ["delivered", "held", "held"]
     assert message.held_why == "unroutable"
+
+
+@pytest.mark.parametrize("why", ["unroutable", "outcome-unknown"])
+def test_a_hold_of_one_recipient_stops_no_other(why: Any) -> None:
+    held = Held(why=why, rule="home", numbers=(0,), policy=POLICY)
+    message = life(held, recipients=THREE)
+    assert [due_at(r, message) for r in message.recipients] == [None, NOW, NOW]
+    tried = life(held, attempted(1), recipients=THREE)
+    assert [due_at(r, tried) for r in tried.recipients] == [None, after(seconds=2), NOW]
+    answered = life(held, attempted(1), deferred(1), recipients=THREE)
+    assert [due_at(r, answered) for r in answered.recipients] == [None, after(minutes=5), NOW]
+    alone = life(held, attempted(1, 2), delivered(1, 2), recipients=THREE)
+    assert (alone.open, alone.due_at) == (True, None)
 
 
 @pytest.mark.parametrize("event", [attempted(), removed(), UNROUTABLE, deferred()])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import timedelta, timezone
 from random import Random
 
 import pytest
@@ -260,8 +260,6 @@ def test_nothing_can_be_appended_to_no_message() -> None:
 
 
 def test_a_time_in_another_zone_is_kept_as_the_same_moment(store: Engine) -> None:
-    from datetime import timezone
-
     there = NOW.astimezone(timezone(timedelta(hours=5, minutes=30)))
     append(store, Append("m1", None, opening().events, there, b"Subject: x\r\n\r\n"))
     with reading(store) as connection:

@@ -1,0 +1,100 @@
+"""How the store stands: what `mailgate db status` says, and how a store is named without its password."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Engine, func, make_url, select
+
+import migrations
+from cli import context, render, times
+from engine.presence import gateway_runs
+from engine.settings import Settings
+from store import log, queries
+from store.database import reading
+from store.schema import events, from_microseconds, messages
+
+LABEL_WIDTH = 10
+STANDINGS = {
+    "current": "up to date",
+    "empty": "there is no store in it yet: 'mailgate db upgrade' makes it",
+    "behind": "of an older mailgate: 'mailgate db upgrade' brings it up to date",
+    "unknown": "of a newer mailgate than this one: upgrade mailgate",
+}
+
+
+def status(settings: Settings, engine: Engine) -> dict[str, Any]:
+    """Return what `--json` prints; None for what a store without its schema can't say."""
+    with reading(engine) as connection:
+        standing = migrations.standing(connection)
+        found = {
+            "url": url(settings),
+            "database": _version(connection),
+            "schema": migrations.revision(connection),
+            "schema_standing": standing,
+            "size_octets": _size_octets(connection),
+            **dict.fromkeys(("events", "messages", "open", "newest_at", "newest_event")),
+        }
+        if standing == "current":
+            found |= _content(connection)
+    return found | {"gateway_runs": gateway_runs(engine)}
+
+
+def _content(connection: Connection) -> dict[str, Any]:
+    newest = connection.execute(select(events).order_by(events.c.position.desc()).limit(1)).first()
+    return {
+        "events": log.last_position(connection),
+        "messages": connection.scalar(select(func.count()).select_from(messages)),
+        "open": queries.open_count(connection),
+        "newest_at": from_microseconds(newest.at) if newest else None,
+        "newest_event": newest.name if newest else None,
+    }
+
+
+def _version(connection: Connection) -> str:
+    if connection.dialect.name == "sqlite":
+        return f"SQLite {connection.exec_driver_sql('SELECT sqlite_version()').scalar()}"
+    return f"PostgreSQL {connection.exec_driver_sql('SHOW server_version').scalar()}"
+
+
+def _size_octets(connection: Connection) -> int:
+    if connection.dialect.name == "sqlite":
+        pages = connection.exec_driver_sql("PRAGMA page_count").scalar() or 0
+        return int(pages) * int(connection.exec_driver_sql("PRAGMA page_size").scalar() or 0)
+    return int(connection.exec_driver_sql("SELECT pg_database_size(current_database())").scalar() or 0)
+
+
+def print_status(found: dict[str, Any]) -> None:
+    """Print it for people."""
+
+    def said(label: str, *parts: render.Part) -> None:
+        render.line((label.ljust(LABEL_WIDTH), "bold"), *parts)
+
+    standing = found["schema_standing"]
+    style = "green" if standing == "current" else "bold red"
+    said("store", found["url"])
+    said("database", f"{found['database']}, {times.size(found['size_octets'])} on disk")
+    said("schema", f"{found['schema']}, " if found["schema"] else "", (STANDINGS[standing], style))
+    said("gateway", ("runs", "green") if found["gateway_runs"] else "does not run")
+    if found["events"] is None:
+        return
+    said("log", count(found["events"], "event") + _newest(found["newest_at"], found["newest_event"]))
+    said("messages", f"{found['messages']:,}, {found['open']:,} open")
+
+
+def _newest(at: datetime | None, name: str | None) -> str:
+    if at is None:
+        return ""
+    return f", the newest is {name}, {times.stamp(at)} ({times.away(at, times.now())})"
+
+
+def url(settings: Settings) -> str:
+    """Return the store's URL without its password."""
+    file = context.sqlite_file(settings)
+    return str(file) if file else make_url(settings.store.url).set(password=None).render_as_string()
+
+
+def count(number: int, word: str) -> str:
+    """Return a number with its noun: "1 event", "2,000 events"."""
+    return f"{number:,} {word}" + ("" if number == 1 else "s")

@@ -1,0 +1,215 @@
+"""How fast a store with a million messages answers, and whether walking all of it takes memory.
+
+    python -m tests.bench.million                        SQLite, below /var/tmp
+    python -m tests.bench.million --url postgres         a PostgreSQL of its own, started for this
+    python -m tests.bench.million --url URL --walks no   any store: filled if empty, used as it is if not
+
+The first page (50 messages) of `list` by each filter, a page in the middle where there are enough, and some filters
+together: median and 95th percentile of so many runs, each query prepared anew as a command would. Then everything is
+walked: events a second, and how far the peak of this process' memory rose. The aim is 10 ms for each single filter,
+whatever it finds, and memory that does not depend on the size of the store. A store in a file is kept for the next run; remove it by hand.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
+from datetime import timedelta
+from pathlib import Path
+from statistics import median, quantiles
+from time import perf_counter
+from typing import Any
+
+from sqlalchemy import Connection, Engine, func, select
+
+import migrations
+from store import conserve, log, queries
+from store.database import open_store, reading, writing
+from store.queries import Filter
+from store.rebuild import rebuild
+from store.schema import events, messages
+from tests.bench import lives, stock
+from tests.bench.lives import BEGIN, BUSY, RARE, SPAN
+from tests.real.postgres import Postgres
+
+AIM_MS = 10.0
+FILE = Path("/var/tmp/mailgate-bench/million.db")
+END = BEGIN + SPAN
+DAY = timedelta(days=1)
+
+
+def filters(known: dict[str, Any]) -> Iterator[tuple[str, Filter]]:
+    """Yield what is asked for, by a name for the table."""
+    yield "everything", Filter()
+    for kind, whose in (("busy", BUSY), ("rare", RARE)):
+        yield f"sender, {kind}", Filter(sender=whose["sender"])
+        yield f"recipient, {kind}", Filter(recipient=whose["recipient"])
+        yield f"mailbox, {kind}", Filter(mailbox=whose["mailbox"])
+    yield "sender, of one message", Filter(sender=known["reverse_path"])
+    yield "sender, empty", Filter(sender="<>")
+    yield "sender, nobody", Filter(sender="nobody@nowhere.example")
+    yield "recipient, nobody", Filter(recipient="nobody@nowhere.example")
+    yield "message id", Filter(message_id=known["message_id"])
+    yield "message id, none", Filter(message_id="none@nowhere.example")
+    for state in ("received", "deferred", "held", "quarantined", "outcome-unknown", "delivered", "relayed"):
+        yield f"state {state}", Filter(state=state)
+    for state in ("failed", "rejected-oversize", "discarded"):
+        yield f"state {state}", Filter(state=state)
+    for direction in ("inbound", "internal", "outbound"):
+        yield f"direction {direction}", Filter(direction=direction)
+    for next_hop in ("home", "provider", "nowhere"):
+        yield f"next hop {next_hop}", Filter(next_hop=next_hop)
+    yield "since the last hour", Filter(since=END - timedelta(hours=1))
+    yield "since the begin", Filter(since=BEGIN)
+    yield "since the future", Filter(since=END + 365 * DAY)
+    yield "until the end", Filter(until=END + DAY)
+    yield "until the first hour", Filter(until=BEGIN + timedelta(hours=1))
+    yield "a day in the middle", Filter(since=BEGIN + 45 * DAY, until=BEGIN + 46 * DAY)
+    yield "a minute in the middle", Filter(since=BEGIN + 45 * DAY, until=BEGIN + 45 * DAY + timedelta(minutes=1))
+    for name in ("downloaded", "attempted", "delivered", "relayed", "removed-from-source", "deferred", "failed"):
+        yield f"event {name}", Filter(event=name)
+    for name in ("reported", "generated", "rejected-oversize", "held", "quarantined"):
+        yield f"event {name}", Filter(event=name)
+
+
+def together() -> Iterator[tuple[str, Filter]]:
+    """Yield filters that are hard on whoever begins with the wrong one, and those that no index serves."""
+    busy, rare = BUSY, RARE
+    yield "busy recipient + rare mailbox", Filter(recipient=busy["recipient"], mailbox=rare["mailbox"])
+    yield "busy recipient + rare sender", Filter(recipient=busy["recipient"], sender=rare["sender"])
+    yield "busy sender + rare recipient", Filter(sender=busy["sender"], recipient=rare["recipient"])
+    yield "busy mailbox + state received", Filter(mailbox=busy["mailbox"], state="received")
+    yield "rare mailbox + state delivered", Filter(mailbox=rare["mailbox"], state="delivered")
+    yield "busy recipient + first hour", Filter(recipient=busy["recipient"], until=BEGIN + timedelta(hours=1))
+    yield "busy mailbox + a minute", Filter(
+        mailbox=busy["mailbox"], since=BEGIN + 45 * DAY, until=BEGIN + 45 * DAY + timedelta(minutes=1)
+    )
+    yield "state delivered + first hour", Filter(state="delivered", until=BEGIN + timedelta(hours=1))
+    yield "rare mailbox + event deferred", Filter(mailbox=rare["mailbox"], event="deferred")
+    yield "busy recipient + event failed", Filter(recipient=busy["recipient"], event="failed")
+    yield "internal + event failed", Filter(direction="internal", event="failed")
+    yield "subject, common word", Filter(subject="invoice")
+    yield "subject, one message", Filter(subject="holiday 4711")
+    yield "subject, none", Filter(subject="no such words")
+    yield "subject, none, in a day", Filter(subject="no such words", since=END - DAY)
+    yield "recipient *@example.com", Filter(recipient="*@example.com")
+    yield "recipient attic@*", Filter(recipient="attic@*")
+    yield "sender *@hut.example", Filter(sender="*@hut.example")
+
+
+def ask(connection: Connection, asked: Iterable[tuple[str, Filter]], runs: int) -> list[str]:
+    """Time each filter; returns the names of those that took too long."""
+    late = []
+    print(f"{'first page of 50':<34}{'matches':>10}{'median ms':>11}{'95th ms':>9}{'middle ms':>11}")
+    for name, wanted in asked:
+        matches = connection.scalar(select(func.count()).select_from(queries._page(wanted, None).subquery())) or 0
+        first = times(lambda w=wanted: queries.page(connection, w), runs)
+        later = _middle(connection, wanted, matches, runs)
+        mark = "" if max(first[0], later) < AIM_MS else "  *"
+        shown = f"{later:11.2f}" if later else f"{'-':>11}"
+        print(f"{name:<34}{matches:>10}{first[0]:>11.2f}{first[1]:>9.2f}{shown}{mark}", flush=True)
+        late += [name] if mark else []
+    return late
+
+
+def times(call: Callable[[], Any], runs: int) -> tuple[float, float]:
+    """Return the median and the 95th percentile of some runs, in ms; fewer runs where one takes a second."""
+    taken: list[float] = []
+    while len(taken) < runs and (sum(taken) < 2_000 or len(taken) < 3):
+        begin = perf_counter()
+        call()
+        taken.append((perf_counter() - begin) * 1_000)
+    return median(taken), quantiles(taken, n=20, method="inclusive")[-1]
+
+
+def _middle(connection: Connection, wanted: Filter, matches: int, runs: int) -> float:
+    if matches <= 2 * queries.PAGE:
+        return 0.0
+    found = connection.execute(queries._page(wanted, None).offset(matches // 2).limit(1)).one()
+    return times(lambda: queries.page(connection, wanted, before=found.position), runs)[0]
+
+
+def walk(engine: Engine) -> None:
+    """Go through everything in each way there is."""
+    print(f"\n{'walking everything':<34}{'events':>10}{'events/s':>11}{'memory':>12}")
+    with reading(engine) as connection:
+        total = connection.scalar(select(func.count()).select_from(events)) or 0
+        weigh("list --limit 0", total, lambda: sum(1 for _ in queries.every(connection, Filter())))
+        weigh("the log in order", total, lambda: sum(1 for _ in log.walk(connection)))
+        weigh("the log by stream", total, lambda: sum(1 for _ in log.streams(connection)))
+        weigh("conserve", total, lambda: print("".join(conserve.check(connection, conserve.Count())), end=""))
+    weigh("rebuild", total, lambda: _rebuild(engine))
+
+
+def weigh(name: str, total: int, call: Callable[[], Any]) -> None:
+    """Time a call, and print by how much memory rose at its peak."""
+    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+    before, begin = _memory("VmRSS"), perf_counter()
+    call()
+    seconds, rise = perf_counter() - begin, _memory("VmHWM") - before
+    print(f"{name:<34}{total:>10}{total / seconds:>11,.0f}{rise / 1024:>8.1f} MiB", flush=True)
+
+
+def _memory(field: str) -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(field))
+
+
+def _rebuild(engine: Engine) -> None:
+    with writing(engine) as connection:
+        rebuild(connection)
+
+
+def build(url: str, count: int) -> None:
+    """Fill a store that is empty."""
+    engine = stock.open_for_filling(url)
+    migrations.upgrade(engine)
+    with reading(engine) as connection:
+        there = log.last_position(connection)
+    if there:
+        print(f"{there} events are there already")
+        engine.dispose()
+        return
+    begin = perf_counter()
+    made = stock.fill(engine, lives.batches(count), lambda n: print(f"\r{n} events", end="", file=sys.stderr))
+    filled = perf_counter()
+    print(f"\r{made} events written in {filled - begin:.0f} s ({made / (filled - begin):,.0f} a second)", flush=True)
+    _rebuild(engine)
+    print(f"read tables made in {perf_counter() - filled:.0f} s", flush=True)
+    stock.look_over(engine)
+    engine.dispose()
+
+
+def main() -> int:
+    """Build, ask, walk."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--url", default=f"sqlite:///{FILE}", help="of the store, or: postgres")
+    parser.add_argument("--messages", type=int, default=1_000_000)
+    parser.add_argument("--runs", type=int, default=30)
+    parser.add_argument("--walks", choices=("yes", "no"), default="yes")
+    given = parser.parse_args()
+    with ExitStack() as stack:
+        url = given.url
+        if url == "postgres":
+            url = stack.enter_context(Postgres()).create_database()
+        elif url.startswith("sqlite:"):
+            FILE.parent.mkdir(exist_ok=True)
+        build(url, given.messages)
+        engine = open_store(url)
+        stack.callback(engine.dispose)
+        with reading(engine) as connection:
+            known = queries.page(connection, Filter(event="delivered"))[7]
+            late = ask(connection, filters(known), given.runs)
+            print()
+            ask(connection, together(), given.runs)
+        if given.walks == "yes":
+            walk(engine)
+    if late:
+        print(f"\nover {AIM_MS:g} ms: {', '.join(late)}")
+    return 1 if late else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

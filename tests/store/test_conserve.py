@@ -1,0 +1,122 @@
+"""What does not add up is named, each kind of it (promise P3)."""
+
+from __future__ import annotations
+
+from random import Random
+
+import pytest
+from sqlalchemy import Engine
+
+from store import conserve
+from store.conserve import Count
+from store.database import reading
+from store.errors import Damaged
+from store.log import Append
+from tests.store.build import (
+    NOW,
+    append,
+    attempted,
+    deferred,
+    delivered,
+    failed,
+    generated,
+    opening,
+    relayed,
+    then,
+    unguarded,
+)
+from tests.store.history import History, write
+
+REBUILD = "run: mailgate db rebuild"
+
+
+def problems(engine: Engine) -> list[str]:
+    with reading(engine) as connection:
+        return list(conserve.check(connection, Count()))
+
+
+@pytest.fixture
+def lives(store: Engine) -> Engine:
+    """m1 is delivered, m2 is deferred, m3 has just come in, m4 is a notice."""
+    one, two = opening("m1"), opening("m2", recipients=("a@example.com", "b@example.com"))
+    append(store, one, two, opening("m3"))
+    append(store, then(one, attempted(), delivered()), then(two, attempted(0, 1), deferred(0, 1)))
+    append(store, Append("m4", None, (generated(),), NOW, b"Subject: Notice\r\n\r\n"))
+    return store
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_whatever_the_engine_writes_adds_up(seed: int, store: Engine) -> None:
+    history = History(Random(seed))
+    write(store, history, 200)
+    count = Count()
+    with reading(store) as connection:
+        assert list(conserve.check(connection, count)) == []
+    everything = [r for message in history.alive.values() for r in message.recipients]
+    assert count == Count(
+        messages=len(history.alive),
+        recipients=len(everything),
+        open=sum(message.open for message in history.alive.values()),
+        unknown_attempts=sum(r.unknown_attempts for r in everything),
+        problems=0,
+    )
+    assert min(count.messages, count.recipients, count.open, count.unknown_attempts) > 0
+
+
+def test_an_empty_store_adds_up(store: Engine) -> None:
+    assert problems(store) == []
+
+
+@pytest.mark.parametrize(
+    ("damage", "found"),
+    [
+        ("DELETE FROM events WHERE stream = 'm1' AND revision = 1", ["m1: its revisions have a hole"]),
+        ("DELETE FROM events WHERE stream = 'm1' AND revision = 0", ["m1: its revisions have a hole"]),
+        ("DELETE FROM messages WHERE id = 'm1'", [f"m1: it is not in the read tables; {REBUILD}"]),
+        (
+            "UPDATE messages SET state = 'received' WHERE id = 'm1'",
+            [f"m1: the read tables say received, the log says delivered; {REBUILD}"],
+        ),
+        ("DELETE FROM contents WHERE position = 2", ["m2: it is open and its octets are gone"]),
+        ("DELETE FROM contents WHERE position = 1", []),
+        ("DELETE FROM agenda WHERE stream = 'm2'", [f"m2: it is open and nobody will look at it; {REBUILD}"]),
+        (
+            "INSERT INTO agenda (stream, lane, wake_at, fence) VALUES ('m1', '', 0, 0)",
+            [f"m1: it is settled and still in the agenda; {REBUILD}"],
+        ),
+    ],
+)
+def test_each_kind_of_damage_is_named(damage: str, found: list[str], lives: Engine) -> None:
+    assert problems(lives) == []
+    unguarded(lives, damage)
+    assert problems(lives) == found
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "found"),
+    [
+        (delivered(), relayed(), ["m1: recipient 0 was delivered and became relayed"]),
+        (delivered(), failed(), ["m1: recipient 0 was delivered and became failed"]),
+        (failed(), delivered(), []),
+        (delivered(), delivered(), []),
+    ],
+)
+def test_a_fate_is_had_once(first: object, second: object, found: list[str], store: Engine) -> None:
+    one = opening()
+    two = then(one, attempted(), first)  # type: ignore[arg-type]
+    append(store, one, two, then(two, second))  # type: ignore[arg-type]
+    assert problems(store) == found
+
+
+def test_problems_are_counted(lives: Engine) -> None:
+    unguarded(lives, "DELETE FROM messages WHERE id <> 'm4'")
+    count = Count()
+    with reading(lives) as connection:
+        assert len(list(conserve.check(connection, count))) == 3
+    assert (count.problems, count.messages) == (3, 4)
+
+
+def test_an_event_that_cannot_be_read_is_damage(lives: Engine) -> None:
+    unguarded(lives, "UPDATE events SET data = hash WHERE position = 1")
+    with pytest.raises(Damaged, match="'downloaded' version 1"):
+        problems(lives)

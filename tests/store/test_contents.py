@@ -1,0 +1,73 @@
+"""Octets come back as they arrived, or not at all (promise P4)."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from msgspec.structs import replace
+from sqlalchemy import Engine, delete, update
+
+from store import contents, log
+from store.database import reading, writing
+from store.errors import Damaged
+from store.life import Message
+from store.log import LARGE_OCTETS, Append
+from store.schema import contents as table
+from tests.store.build import NOW, append, message, opening, oversize, rows
+
+ALL_OCTETS = bytes(range(256)) * 3 + b"\r\n.\r\n\0\xff\r\r\n\n"
+
+
+def get(engine: Engine, stream: str = "m1") -> bytes | None:
+    with reading(engine) as connection:
+        return contents.get(connection, message(connection, stream))
+
+
+@pytest.mark.parametrize("size", [0, 1, LARGE_OCTETS, LARGE_OCTETS + 1])
+def test_octets_come_back_as_they_arrived(size: int, store: Engine) -> None:
+    octets = (ALL_OCTETS * (size // len(ALL_OCTETS) + 1))[:size]
+    append(store, opening("m1", octets=octets), opening("m2", octets=ALL_OCTETS), opening("m3", octets=octets))
+    assert (get(store), get(store, "m2"), get(store, "m3")) == (octets, ALL_OCTETS, octets)
+
+
+def test_forty_megabytes_come_back_as_they_arrived(store: Engine) -> None:
+    octets = os.urandom(1 << 20) * 40
+    append(store, opening(octets=octets))
+    assert get(store) == octets
+
+
+@pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
+@pytest.mark.parametrize("size", [10, LARGE_OCTETS + 10])
+def test_octets_may_come_in_any_kind_of_buffer(kind: type, size: int, store: Engine) -> None:
+    octets = os.urandom(size)
+    facts = opening(octets=octets).events
+    append(store, Append("m1", None, facts, NOW, kind(octets)))
+    assert get(store) == octets
+
+
+@pytest.mark.parametrize("damage", [b"", b"Subject: y\r\n\r\n", b"Subject: x\r\n\r\n\0"])
+def test_octets_that_are_not_those_that_arrived_are_never_given_out(damage: bytes, store: Engine) -> None:
+    append(store, opening())
+    with writing(store) as connection:
+        connection.execute(update(table).values(octets=damage))
+    with pytest.raises(Damaged, match="message m1: the stored octets are not those that arrived"):
+        get(store)
+
+
+def test_there_are_no_octets_of_what_was_never_here_or_is_gone(store: Engine) -> None:
+    append(store, Append("m1", None, (oversize(),), NOW), opening("m2"), opening("m3"))
+    assert get(store) is None
+    with writing(store) as connection:
+        connection.execute(delete(table).where(table.c.position == 2))
+    assert get(store, "m2") is None
+    assert get(store, "m3") is not None
+    assert [row["position"] for row in rows(store, table)] == [3]
+
+
+def test_octets_of_an_unknown_message_are_none(store: Engine) -> None:
+    unknown = opening("nobody").after
+    assert isinstance(unknown, Message)
+    with reading(store) as connection:
+        assert contents.get(connection, replace(unknown, id="else")) is None
+        assert log.message(connection, "nobody") is None

@@ -1,0 +1,243 @@
+"""What the read tables say of mailboxes and next hops, and that no text is too odd or too long for them."""
+
+from __future__ import annotations
+
+import secrets
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine
+
+from store import log, queries
+from store.database import reading
+from store.events import (
+    Adopted,
+    Adoption,
+    Event,
+    MailboxEvent,
+    PollFailed,
+    RejectedOversize,
+    RemovedFromSource,
+    mailbox_stream,
+)
+from store.life import Known
+from store.log import Append
+from store.queries import Filter
+from store.schema import messages, next_hops
+from tests.store.build import (
+    NOW,
+    POLICY,
+    after,
+    append,
+    attempted,
+    deferred,
+    delivered,
+    mailbox,
+    opening,
+    oversize,
+    relayed,
+    removed,
+    rows,
+    then,
+)
+
+ODD_UIDLS = ["x" * 5000, "with a space", "\xff\xfe\x80not utf-8", "nul\0nul", "", "'; DROP TABLE uidls; --", "%_*"]
+
+
+def on_mailbox(engine: Engine, *events: MailboxEvent) -> None:
+    append(engine, Append(mailbox_stream("info"), mailbox(engine), events, NOW))
+
+
+def present(engine: Engine, name: str = "info") -> list[Known]:
+    with reading(engine) as connection:
+        return queries.present(connection, name)
+
+
+def gone(engine: Engine, *uidls: bytes) -> list[Known]:
+    with reading(engine) as connection:
+        return queries.gone(connection, "info", uidls)
+
+
+def adopted(*uidls: Adoption, operator: str = "anna") -> Adopted:
+    return Adopted(mailbox="info", uidls=uidls, operator=operator, reason="old")
+
+
+# -- UIDLs
+
+
+@pytest.mark.parametrize("uidl", ODD_UIDLS)
+def test_any_uidl_is_known_again_octet_by_octet(uidl: str, store: Engine) -> None:
+    first = opening(uidl=uidl, listed_octets=77)
+    append(store, first, opening("m2", uidl=uidl + "!"), opening("m3", uidl=uidl, mailbox="other"))
+    octets = uidl.encode("latin-1")
+    assert present(store) == [
+        Known(
+            uidl=octets,
+            size_octets=77,
+            stream="m1",
+            state="received",
+            content=first.after.content,  # type: ignore[union-attr]
+            opened_at=NOW,
+            gone=False,
+        ),
+        present(store)[1],
+    ]
+    assert [one.uidl for one in present(store)] == [octets, octets + b"!"]
+    append(store, then(first, removed(uidl)))
+    assert [one.uidl for one in present(store)] == [octets + b"!"]
+    assert [(one.uidl, one.stream, one.gone) for one in gone(store, octets, b"else")] == [(octets, "m1", True)]
+    assert len(present(store, "other")) == 1
+
+
+def test_a_uidl_that_comes_back_is_another_message(store: Engine) -> None:
+    first = opening()
+    append(store, first, then(first, removed()), opening("m2"))
+    assert [one.stream for one in present(store)] == ["m2"]
+    assert [one.stream for one in gone(store, b"u1")] == ["m1"]
+
+
+def test_a_copy_under_another_uidl_stays_when_the_first_leaves(store: Engine) -> None:
+    first = opening()
+    append(store, first)
+    on_mailbox(store, adopted(Adoption(uidl="u2", size_octets=5, message="m1"), operator="mailgate"))
+    append(store, then(first, removed("u1")))
+    assert [(one.uidl, one.stream, one.state) for one in present(store)] == [(b"u2", "m1", "received")]
+    assert [one.uidl for one in gone(store, b"u1", b"u2")] == [b"u1"]
+
+
+def test_what_was_adopted_is_known_until_it_leaves(store: Engine) -> None:
+    on_mailbox(store, adopted(*(Adoption(uidl=uidl, size_octets=n) for n, uidl in enumerate(ODD_UIDLS))))
+    assert [one.uidl for one in present(store)] == [uidl.encode("latin-1") for uidl in ODD_UIDLS]
+    assert {(one.stream, one.state, one.content) for one in present(store)} == {(None, None, None)}
+    for uidl in ODD_UIDLS:
+        on_mailbox(store, RemovedFromSource(mailbox="info", uidl=uidl, confirmed_by="listing"))
+    assert present(store) == []
+
+
+def test_an_adopted_uidl_that_leaves_takes_no_message_of_that_name_along(store: Engine) -> None:
+    append(store, opening(uidl="u1"))
+    on_mailbox(store, adopted(Adoption(uidl="u1", size_octets=5)))
+    on_mailbox(store, RemovedFromSource(mailbox="info", uidl="u1", confirmed_by="listing"))
+    assert [one.stream for one in present(store)] == ["m1"]
+
+
+def test_one_too_large_is_known_by_its_uidl(store: Engine) -> None:
+    append(store, Append("m1", None, (oversize(),), NOW))
+    assert [(one.uidl, one.size_octets, one.state) for one in present(store)] == [
+        (b"u1", 50_000_000, "rejected-oversize")
+    ]
+
+
+def test_more_uidls_are_asked_for_than_one_statement_takes(store: Engine) -> None:
+    uidls = [f"u{number}" for number in range(queries.PARAMETERS + 20)]
+    on_mailbox(store, adopted(*(Adoption(uidl=uidl, size_octets=1) for uidl in uidls)))
+    on_mailbox(store, *(RemovedFromSource(mailbox="info", uidl=uidl, confirmed_by="quit") for uidl in uidls[5:]))
+    asked = [uidl.encode() for uidl in uidls]
+    assert sorted(one.uidl for one in gone(store, *asked)) == sorted(asked[5:])
+
+
+# -- next hops
+
+
+def hop(engine: Engine, name: str = "home") -> dict[str, Any]:
+    (found,) = [row for row in rows(engine, next_hops) if row["name"] == name]
+    return found
+
+
+def down(**facts: Any) -> Event:
+    return deferred(**{"scope": "next-hop", "reply": "no route", "retry_at": after(minutes=5)} | facts)
+
+
+def happen(engine: Engine, *events: Event, one_batch: bool) -> None:
+    """Each to a message of its own, a second apart."""
+    appends = []
+    for number, event in enumerate(events):
+        first = opening(f"m{number}")
+        appends += [first, then(first, attempted(), event, at=after(seconds=number))]
+    if one_batch:
+        append(engine, *appends)
+    else:
+        for one in appends:
+            append(engine, one)
+
+
+@pytest.mark.parametrize("one_batch", [True, False])
+def test_failures_of_a_next_hop_count_once_a_rest_and_end_with_a_success(one_batch: bool, store: Engine) -> None:
+    happen(store, down(), down(), down(retry_at=after(minutes=20), reply="still \0"), one_batch=one_batch)
+    assert hop(store) == {
+        "name": "home",
+        "failures": 2,
+        "since": NOW,
+        "probe_at": after(minutes=20),
+        "reply": "still \N{REPLACEMENT CHARACTER}",
+        "size_limit_octets": None,
+    }
+    append(store, opening("m9"), then(opening("m9"), delivered(), at=after(hours=1)))
+    assert (hop(store)["failures"], hop(store)["since"], hop(store)["probe_at"]) == (0, after(hours=1), None)
+    append(store, opening("m10"), then(opening("m10"), relayed(), at=after(hours=2)))
+    assert hop(store)["since"] == after(hours=1)
+
+
+@pytest.mark.parametrize("event", [deferred(), deferred(scope="recipient"), down(tried=False)])
+def test_what_blames_no_next_hop_leaves_it_as_it_was(event: Event, store: Engine) -> None:
+    happen(store, event, one_batch=True)
+    assert rows(store, next_hops) == []
+
+
+@pytest.mark.parametrize("one_batch", [True, False])
+def test_the_lowest_size_that_was_refused_is_remembered(one_batch: bool, store: Engine) -> None:
+    refusals = [
+        RejectedOversize(
+            size_octets=n + 1, limit_octets=n, limit_from="next-hop", next_hop="home", policy=POLICY
+        )
+        for n in (9, 7, 8)
+    ]
+    happen(store, *refusals, one_batch=one_batch)
+    assert (hop(store)["size_limit_octets"], hop(store)["failures"]) == (7, 0)
+
+
+# -- texts
+
+
+NASTY = "nul\0 \u2028 \U0001f4e8 \x7f '\" % \\"
+
+
+def test_no_text_breaks_the_read_tables(store: Engine) -> None:
+    first = opening(
+        uidl="nul\0\xff",
+        reverse_path=NASTY,
+        recipients=(NASTY,),
+        routed_by=(NASTY,),
+        subject=NASTY,
+        message_id=NASTY,
+        from_=NASTY,
+        date=NASTY,
+    )
+    append(store, first, then(first, attempted(), deferred(reply=NASTY, scope="next-hop")))
+    on_mailbox(store, PollFailed(mailbox="info", kind="protocol", permanent=False, text=NASTY))
+    shown = NASTY.replace("\0", "\N{REPLACEMENT CHARACTER}")
+    with reading(store) as connection:
+        found = queries.one(connection, "m1")
+        assert found is not None
+        assert [found[name] for name in ("reverse_path", "subject", "message_id", "from")] == [shown] * 4
+        assert [found["recipients"][0][name] for name in ("address", "reply", "routed_by")] == [shown] * 3
+        assert log.read(connection, "m1")[0].event == first.events[0]
+        for wanted in (Filter(sender=NASTY), Filter(recipient=NASTY), Filter(sender="nul*\\")):
+            assert [one["id"] for one in queries.page(connection, wanted)] == ["m1"]
+        assert queries.mailbox_rows(connection)[0]["text"] == shown
+
+
+@pytest.mark.parametrize("brackets", ["<{}>", "{}"])
+def test_a_text_longer_than_an_index_entry_is_taken_in_and_found(brackets: str, store: Engine) -> None:
+    """Random, so that no compression makes it fit: 998 characters of four octets."""
+    long = "".join(chr(0x10000 + secrets.randbelow(0x10000)) for _ in range(998))
+    append(
+        store,
+        opening(message_id=brackets.format(long), reverse_path=long, recipients=(long,), subject=long),
+        opening("m2", message_id=brackets.format("else")),
+    )
+    with reading(store) as connection:
+        for wanted in (Filter(message_id=long), Filter(message_id=f"<{long}>"), Filter(sender=long), Filter(recipient=long)):
+            assert [one["id"] for one in queries.page(connection, wanted)] == ["m1"]
+        assert log.message(connection, "m1").message_id == brackets.format(long)  # type: ignore[union-attr]
+    assert [row["reverse_path"] for row in rows(store, messages)][0] == long

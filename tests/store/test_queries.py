@@ -1,0 +1,329 @@
+"""Every filter finds what a look at each message would find; pages neither skip nor repeat; indexes are used."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import fields, replace
+from fnmatch import fnmatchcase
+from random import Random
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, text
+
+from store import log, queries
+from store.database import reading, writing
+from store.life import ATTENTION, Message
+from store.queries import Filter
+from store.schema import COMMON_EVENTS, next_hops
+from tests.store.build import NOW, after, append, attempted, deferred, opening, rows, then
+from tests.store.conftest import KINDS, Fresh
+from tests.store.history import History, write
+
+Json = dict[str, Any]
+
+
+class Archive:
+    """A store with a history, and the same history as plain messages, newest first."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        write(engine, History(Random(41)), 260)
+        with reading(engine) as connection:
+            recorded = dict(log.streams(connection))
+            found = [log.message(connection, stream) for stream in recorded if not stream.startswith("mailbox-")]
+        self.messages = [message for message in found if message is not None]
+        self.positions = {stream: events[0].position for stream, events in recorded.items()}
+        self.happened = {stream: {one.event.NAME for one in events} for stream, events in recorded.items()}
+        self.messages.sort(key=lambda message: -self.positions[message.id])
+
+    def naive(self, wanted: Filter) -> list[str]:
+        return [message.id for message in self.messages if self._fits(message, wanted)]
+
+    def found(self, wanted: Filter) -> list[str]:
+        with reading(self.engine) as connection:
+            return [one["id"] for one in queries.every(connection, wanted)]
+
+    def _fits(self, message: Message, wanted: Filter) -> bool:
+        hop = next((r.next_hop for r in message.recipients if r.next_hop), None)
+        tests: list[Callable[[Any], bool]] = [
+            lambda sender: like(message.reverse_path, sender),
+            lambda recipient: any(like(r.address, recipient) for r in message.recipients),
+            lambda fragment: message.subject is not None and fragment.lower() in stored(message.subject).lower(),
+            lambda name: message.message_id is not None and message.message_id.strip("<>") == name.strip("<>"),
+            lambda mailbox: message.mailbox == mailbox,
+            lambda state: message.state == state,
+            lambda direction: message.direction == direction,
+            lambda next_hop: hop == next_hop,
+            lambda since: message.opened_at >= since,
+            lambda until: message.opened_at < until,
+            lambda event: event in self.happened[message.id],
+        ]
+        pairs = zip(fields(wanted), tests, strict=True)
+        return all(
+            test(value) for field, test in pairs if (value := getattr(wanted, field.name)) is not None
+        )
+
+
+def stored(value: str) -> str:
+    return value.replace("\0", "\N{REPLACEMENT CHARACTER}")
+
+
+def like(address: str, pattern: str) -> bool:
+    return fnmatchcase(address.lower(), pattern.strip("<>").lower().replace("[", "[[]"))
+
+
+# Each filter alone, with what is there, what is there in other letters, and what is not there.
+SINGLE: list[tuple[str, Any]] = [
+    ("sender", "anna@customer.example"),
+    ("sender", "BOB@customer.EXAMPLE"),
+    ("sender", "<JÜRGEN@straße.example>"),
+    ("sender", "<>"),
+    ("sender", "nobody@customer.example"),
+    ("sender", "*@customer.example"),
+    ("sender", "x_y%z@odd.example"),
+    ("sender", "x_*"),
+    ("sender", "*%*"),
+    ("sender", "*"),
+    ("recipient", "info@example.com"),
+    ("recipient", "SALES@example.com"),
+    ("recipient", "<o'hara@example.com>"),
+    ("recipient", "*@example.com"),
+    ("recipient", "*fo@*"),
+    ("recipient", "nobody@example.com"),
+    ("subject", "invoice"),
+    ("subject", "über"),
+    ("subject", "ÜBER"),
+    ("subject", "100%"),
+    ("subject", "off_now"),
+    ("subject", "off-now"),
+    ("subject", "/"),
+    ("subject", "日本"),
+    ("subject", ""),
+    ("message_id", "3@customer.example"),
+    ("message_id", "<3@customer.example>"),
+    ("message_id", "none@customer.example"),
+    *(("mailbox", name) for name in ("info", "büro", "none")),
+    *(("state", state) for state in (*ATTENTION, "delivered", "relayed", "failed", "rejected-oversize", "discarded")),
+    *(("direction", direction) for direction in ("inbound", "outbound", "internal")),
+    *(("next_hop", hop) for hop in ("home", "provider", "none")),
+    *((name, after(minutes=span)) for name in ("since", "until") for span in (-1, 0, 200, 400, 9999)),
+    *(("event", name) for name in (*COMMON_EVENTS, "held", "deferred", "reported", "generated", "erased")),
+]
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def archive(request: pytest.FixtureRequest, fresh: Fresh) -> Iterator[Archive]:
+    with fresh(request.param) as engine:
+        yield Archive(engine)
+
+
+def test_without_a_filter_every_message_comes_newest_first(archive: Archive) -> None:
+    assert archive.found(Filter()) == [message.id for message in archive.messages]
+    assert len(archive.messages) > 100
+
+
+@pytest.mark.parametrize(("name", "value"), SINGLE)
+def test_a_filter_finds_what_a_look_at_each_message_finds(name: str, value: Any, archive: Archive) -> None:
+    wanted = Filter(**{name: value})
+    assert archive.found(wanted) == archive.naive(wanted)
+
+
+def test_filters_combine(archive: Archive) -> None:
+    random, hits = Random(42), 0
+    for _ in range(150):
+        chosen = dict(random.sample(SINGLE, random.choice((2, 2, 3, 4))))
+        wanted = Filter(**chosen)
+        expected = archive.naive(wanted)
+        assert archive.found(wanted) == expected, wanted
+        hits += bool(expected)
+    assert hits > 15
+
+
+@pytest.mark.parametrize("size", [1, 7, 1000])
+@pytest.mark.parametrize("wanted", [Filter(), Filter(recipient="info@example.com"), Filter(event="held")])
+def test_pages_visit_each_message_once(wanted: Filter, size: int, archive: Archive) -> None:
+    found: list[str] = []
+    before: int | None = None
+    with reading(archive.engine) as connection:
+        while page := queries.page(connection, wanted, before=before, limit=size):
+            assert len(page) <= size
+            found += [one["id"] for one in page]
+            before = page[-1]["position"]
+    assert found == archive.naive(wanted)
+    assert len(found) > 7
+
+
+@pytest.mark.parametrize("limit", [0, 1, 9, 10, 11, 1000])
+def test_a_limit_holds_over_all_pages(limit: int, archive: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(queries, "PAGE", 1)  # pages of ten
+    with reading(archive.engine) as connection:
+        found = [one["id"] for one in queries.every(connection, Filter(), limit)]
+    assert found == [message.id for message in archive.messages][:limit]
+
+
+def test_messages_are_read_page_by_page(archive: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(queries, "PAGE", 1)
+    asked: list[int] = []
+    page = queries.page
+
+    def counted(*given: Any, **options: Any) -> list[Json]:
+        asked.append(options["limit"])
+        return page(*given, **options)
+
+    monkeypatch.setattr(queries, "page", counted)
+    with reading(archive.engine) as connection:
+        next(queries.every(connection, Filter()))
+    assert asked == [10]
+
+
+def test_a_row_is_what_the_log_adds_up_to(archive: Archive) -> None:
+    with reading(archive.engine) as connection:
+        found = {one["id"]: one for one in queries.every(connection, Filter())}
+    for message in archive.messages:
+        row = found[message.id]
+        assert row["position"] == archive.positions[message.id]
+        for name in ("direction", "state", "opened_at", "changed_at", "closed_at", "mailbox", "size_octets"):
+            assert row[name] == getattr(message, name)
+        for name in ("content", "attempts", "due_at", "reverse_path"):
+            assert row[name] == getattr(message, name)
+        for name in ("message_id", "subject", "uidl"):
+            value = getattr(message, name)
+            assert row[name] == (None if value is None else stored(value))
+        assert [one["address"] for one in row["recipients"]] == [r.address for r in message.recipients]
+        for one, recipient in zip(row["recipients"], message.recipients, strict=True):
+            for name in ("state", "next_hop", "attempts", "retry_at", "routed_by"):
+                assert one[name] == getattr(recipient, name)
+            assert one["reply"] == (None if recipient.reply is None else stored(recipient.reply))
+
+
+def test_one_message_is_found_by_its_whole_id_and_ids_by_their_beginning(archive: Archive) -> None:
+    everything = sorted(message.id for message in archive.messages)
+    with reading(archive.engine) as connection:
+        for prefix in ("", *{name[:1] for name in everything}, *{name[:2] for name in everything}, everything[0], "zz"):
+            expected = [name for name in everything if name.startswith(prefix)]
+            assert queries.ids(connection, prefix, 1000) == expected
+            assert queries.ids(connection, prefix) == expected[:2]
+        found = queries.one(connection, everything[0])
+        assert found is not None
+        assert found["id"] == everything[0]
+        assert queries.one(connection, everything[0][:-1]) is None
+
+
+def test_the_queue_is_what_is_open_oldest_first(archive: Archive) -> None:
+    waiting = [message.id for message in reversed(archive.messages) if message.open]
+    with reading(archive.engine) as connection:
+        for limit in (3, 1000):
+            assert [one["id"] for one in queries.queue(connection, limit)] == waiting
+        assert queries.open_count(connection) == len(waiting) > 3
+
+
+def test_next_hops_are_told_with_what_waits_for_them(archive: Archive) -> None:
+    with reading(archive.engine) as connection:
+        found = {one["next_hop"]: one for one in queries.hops(connection)}
+    assert list(found) == sorted(found)
+    waiting: dict[str, list[Message]] = {}
+    for message in archive.messages:
+        if message.open:
+            hop = next((r.next_hop for r in message.recipients if r.next_hop), "")
+            waiting.setdefault(hop, []).append(message)
+    for name, one in found.items():
+        those = waiting.pop(name, [])
+        assert one["open"] == len(those)
+        assert one["oldest_at"] == min((message.opened_at for message in those), default=None)
+        assert one["due_at"] == min((m.due_at for m in those if m.due_at is not None), default=None)
+    assert not waiting
+    for row in rows(archive.engine, next_hops):
+        assert {name: found[row["name"]][name] for name in row if name != "name"} == {
+            name: value for name, value in row.items() if name != "name"
+        }
+
+
+def test_mailboxes_are_told_with_how_much_they_hold(archive: Archive) -> None:
+    with reading(archive.engine) as connection:
+        found = queries.mailbox_rows(connection)
+        names = [one["name"] for one in found]
+        assert sorted(names) == sorted(["büro", "info", "sales"])
+        assert len(names) == 3
+        for one in found:
+            assert one["present"] == len(queries.present(connection, one["name"])) > 0
+            assert one["revision"] == log.mailbox(connection, one["name"]).revision
+
+
+def test_the_place_in_the_agenda_is_told(store: Engine) -> None:
+    first = opening()
+    append(store, first, then(first, attempted(), deferred()))
+    with reading(store) as connection:
+        found = queries.lease(connection, "m1")
+        assert found is not None
+        assert (found["lane"], found["wake_at"], found["holder"]) == ("home", after(minutes=5), None)
+        assert queries.lease(connection, "m2") is None
+
+
+def test_the_log_is_asked_by_place_time_name_and_stream(archive: Archive) -> None:
+    with reading(archive.engine) as connection:
+        whole = list(log.walk(connection))
+        stream = archive.messages[0].id
+        asked: list[tuple[Json, Callable[[Any], bool]]] = [
+            ({}, lambda one: True),
+            ({"after": 20}, lambda one: one.position > 20),
+            ({"since": after(minutes=100)}, lambda one: one.at >= after(minutes=100)),
+            ({"name": "delivered"}, lambda one: one.event.NAME == "delivered"),
+            ({"name": "deferred"}, lambda one: one.event.NAME == "deferred"),
+            ({"name": "erased"}, lambda one: False),
+            ({"stream": stream}, lambda one: one.stream == stream),
+            ({"stream": "mailbox-info", "name": "adopted"}, lambda one: (one.stream, one.event.NAME) == ("mailbox-info", "adopted")),
+            ({"after": 50, "since": NOW, "name": "held"}, lambda one: one.position > 50 and one.event.NAME == "held"),
+        ]  # fmt: skip
+        for given, fits in asked:
+            found = queries.log_rows(connection, **given, limit=10_000)
+            assert [row.position for row in found] == [one.position for one in whole if fits(one)]
+        assert [row.position for row in queries.log_rows(connection, after=5, limit=3)] == [6, 7, 8]
+
+
+INDEXED: list[tuple[Filter, str]] = [
+    (Filter(sender="anna@customer.example"), "messages_reverse_path"),
+    (Filter(recipient="info@example.com"), "recipients_address"),
+    (Filter(message_id="3@customer.example"), "messages_message_id"),
+    (Filter(mailbox="info"), "messages_mailbox"),
+    (Filter(state="held"), "messages_state"),
+    (Filter(next_hop="home"), "messages_next_hop"),
+    (Filter(since=after(days=900)), "messages_opened_at"),
+    (Filter(until=after(days=-900)), "messages_opened_at"),
+    (Filter(event="held"), "events_rare_name"),
+    (Filter(event="delivered"), "events_stream"),
+]
+
+
+@pytest.mark.parametrize(("wanted", "index"), INDEXED)
+def test_each_filter_is_served_by_its_index(wanted: Filter, index: str, archive: Archive) -> None:
+    plan = explained(archive.engine, queries._page(wanted, None).limit(50))
+    names = {"events_stream": "sqlite_autoindex_events_1"} if archive.engine.dialect.name == "sqlite" else {}
+    assert names.get(index, index) in plan
+    assert "Seq Scan" not in plan
+
+
+@pytest.mark.parametrize("wanted", [Filter(), *(wanted for wanted, _ in INDEXED[:6]), Filter(subject="x")])
+def test_no_page_is_sorted_to_be_cut(wanted: Filter, archive: Archive) -> None:
+    """Sorting reads all there is of it: the index' order is the page's. Two spellings of a message id are few."""
+    if archive.engine.dialect.name == "postgresql" or wanted.message_id:
+        return
+    plan = explained(archive.engine, queries._page(replace(wanted, since=None), 1000).limit(50))
+    assert "TEMP B-TREE" not in plan
+
+
+def explained(engine: Engine, query: Any) -> str:
+    how = "EXPLAIN QUERY PLAN " if engine.dialect.name == "sqlite" else "EXPLAIN "
+    with writing(engine) as connection:
+        if engine.dialect.name == "postgresql":
+            for setting in ("enable_seqscan", "enable_sort"):
+                connection.execute(text(f"SET LOCAL {setting} = off"))
+        bound = query.compile(dialect=engine.dialect, compile_kwargs={"literal_binds": True})
+        return "\n".join(str(row[-1]) for row in connection.exec_driver_sql(how + str(bound).replace("%", "%%")))
+
+
+def test_nothing_is_found_twice_however_often_it_names_one_recipient(store: Engine) -> None:
+    append(store, opening(recipients=("info@example.com", "Info@Example.com")), opening("m2"))
+    with reading(store) as connection:
+        found = [one["id"] for one in queries.every(connection, Filter(recipient="INFO@example.com"))]
+    assert found == ["m2", "m1"]
