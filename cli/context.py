@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import unquote
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -127,7 +128,7 @@ def ensure_store(settings: Settings) -> None:
 def sqlite_file(settings: Settings) -> Path | None:
     """Return the file of an SQLite store, None for a server's."""
     url = settings.store.url
-    return Path(url.removeprefix(SQLITE).partition("?")[0]) if url.startswith(SQLITE) else None
+    return Path(unquote(url.removeprefix(SQLITE).partition("?")[0])) if url.startswith(SQLITE) else None
 
 
 _FIRST = "'mailgate run' makes it, and so does 'mailgate db upgrade'"

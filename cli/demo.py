@@ -137,7 +137,7 @@ async def _run_gateway() -> None:
     context.ensure_store(settings)
     with context.opened(settings, checkpoints=True) as engine:
         for _ in range(PASSES):
-            if await service.once(settings, engine, Roles()) == 0:
+            if (await service.once(settings, engine, Roles())).open == 0:
                 return
             await asyncio.sleep(_seconds_to_next(engine))
     raise Failure("the gateway did not come to an end with the sample mail: please report this")

@@ -232,7 +232,7 @@ def _poll_here(settings: Settings, engine: Engine, names: Sequence[str]) -> int:
     from engine.service import Roles
 
     before = {row["name"]: row["downloaded"] for row in _rows(settings, engine)}
-    still_open = complete(service.once(settings, engine, Roles(), frozenset(names))) or 0
+    still_open = complete(service.once(settings, engine, Roles(), frozenset(names))).open
     rows = [row for row in _rows(settings, engine) if row["name"] in names]
     for row in rows:
         if row["health"] == "ok":

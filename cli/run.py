@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from engine.settings import Settings
 
 PARTS = ("fetch", "listen", "work")
+
+T = TypeVar("T")
 
 logger = logging.getLogger("mailgate")
 
@@ -88,7 +90,7 @@ class OneLine(logging.Formatter):
         return f"{at}.{int(record.msecs):03}Z {record.levelname} {text}"
 
 
-def complete(main: Coroutine[object, object, int | None]) -> int | None:
+def complete(main: Coroutine[Any, Any, T]) -> T:
     """Run the gateway's coroutine to its end. A group of errors becomes the one that says most."""
     from engine.service import start
     from store.errors import StoreError
@@ -119,12 +121,11 @@ def _parts(only: str | None) -> frozenset[str]:
 def _once(settings: Settings, engine: Engine, roles: Roles) -> int:
     from engine import service
 
-    still_open = complete(service.once(settings, engine, roles)) or 0
-    if not still_open:
-        return EXIT_DONE
-    is_open = "1 message is open" if still_open == 1 else f"{still_open} messages are open"
-    logger.info("%s: 'mailgate queue' shows what for", is_open)
-    return EXIT_BAD_NEWS
+    came_to = complete(service.once(settings, engine, roles))
+    if came_to.open:
+        is_open = "1 message is open" if came_to.open == 1 else f"{came_to.open} messages are open"
+        logger.info("%s: 'mailgate queue' shows what for", is_open)
+    return EXIT_DONE if came_to.polled_well and not came_to.open else EXIT_BAD_NEWS
 
 
 def _until_stopped(settings: Settings, engine: Engine, roles: Roles) -> int:

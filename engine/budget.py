@@ -33,7 +33,9 @@ class OctetBudget:
             if turn.done() and not turn.cancelled():
                 self.give_back(share)
             else:
-                with suppress(ValueError):  # given up in the same moment as it was our turn: already out of the queue
+                with suppress(
+                    ValueError
+                ):  # given up in the same moment as it was our turn: already out of the queue
                     self._waiting.remove((share, turn))
                 self._admit()
             raise

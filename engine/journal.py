@@ -11,6 +11,7 @@ import asyncio
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
@@ -113,11 +114,8 @@ class Journal:
         names = _events(batch)
         try:
             with write_transaction(self._connected()) as connection:
-                for entry in batch:
-                    if entry.call is not None:
-                        entry.result = entry.call(connection)
-                units = [entry for entry in batch if entry.unit is not None]
-                refusals = log.append(connection, [entry.unit for entry in units if entry.unit is not None])
+                for _, run in groupby(batch, key=lambda entry: entry.unit is None):
+                    _perform(connection, list(run))
                 _reached("before-commit", names)
             _reached("after-commit", names)
         except Exception as error:
@@ -125,8 +123,6 @@ class Journal:
                 self._disconnect()
                 raise trouble from error
             raise
-        for entry, refusal in zip(units, refusals, strict=True):
-            entry.error = refusal
 
     def _connected(self) -> Connection:
         if self._connection is None:
@@ -141,6 +137,17 @@ class Journal:
             except SQLAlchemyError:
                 pass  # it was broken already
             self._connection = None
+
+
+def _perform(connection: Connection, run: Sequence[_Entry]) -> None:
+    """Append a run of units together, or make a run of calls."""
+    units = [entry.unit for entry in run if entry.unit is not None]
+    if units:
+        for entry, refusal in zip(run, log.append(connection, units), strict=True):
+            entry.error = refusal
+    for entry in run:
+        if entry.call is not None:
+            entry.result = entry.call(connection)
 
 
 def _octets(entry: _Entry) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import os
 import socket
+import time
 from hashlib import sha256
 from pathlib import Path
 from typing import IO, Protocol
@@ -19,6 +20,7 @@ from store import agenda
 from store.database import sqlite_file, writing
 from store.errors import StoreError
 
+LOCK_SECONDS = 0.5  # somebody who asks whether a gateway runs holds the lock for an instant
 GATEWAY_KEY = 0x6761746577617921  # Postgres: shared by every gateway on the store
 
 
@@ -52,29 +54,40 @@ def gateway_runs(engine: Engine) -> bool:
     if file is None:
         with engine.connect() as connection:
             return not _free(connection, GATEWAY_KEY)
-    try:
-        _OnSqlite(engine, file).leave()
-    except AlreadyRunning:
-        return True
-    return False
+    with _lock_file(file).open("a+") as lock:
+        return not _locked(lock, fcntl.LOCK_SH)
 
 
 def _holder() -> str:
     return f"{socket.gethostname()}:{os.getpid()}:{os.urandom(4).hex()}"
 
 
+def _lock_file(file: Path) -> Path:
+    return file.with_name(file.name + ".lock")
+
+
+def _locked(lock: IO[str], kind: int) -> bool:
+    """Try a lock; closing the file gives it back."""
+    try:
+        fcntl.flock(lock, kind | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
 class _OnSqlite:
     def __init__(self, engine: Engine, file: Path) -> None:
         self.holder = _holder()
         self._engine = engine
-        self._lock: IO[str] = file.with_name(file.name + ".lock").open("a+")
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            self._lock.seek(0)
-            who = self._lock.read().strip() or "another process"
-            self._lock.close()
-            raise AlreadyRunning(f"{who} runs on this store already: stop it first") from None
+        self._lock: IO[str] = _lock_file(file).open("a+")
+        until = time.monotonic() + LOCK_SECONDS
+        while not _locked(self._lock, fcntl.LOCK_EX):
+            if time.monotonic() > until:
+                self._lock.seek(0)
+                who = self._lock.read().strip() or "another process"
+                self._lock.close()
+                raise AlreadyRunning(f"{who} runs on this store already: stop it first")
+            time.sleep(LOCK_SECONDS / 10)
         self._lock.truncate(0)
         self._lock.write(f"mailgate, process {os.getpid()},")
         self._lock.flush()

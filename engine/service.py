@@ -54,6 +54,14 @@ class Roles:
     work: bool = True
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Round:
+    """What one run came to: how many messages are open in the store, and whether every poll went well."""
+
+    open: int
+    polled_well: bool
+
+
 def policy_of(settings: Settings) -> Policy:
     """Return what the configuration decides."""
     return Policy(
@@ -91,7 +99,7 @@ def mailbox_rule(mailbox: Mailbox) -> MailboxRule:
 def mailbox_access(mailbox: Mailbox) -> MailboxAccess:
     """Return how to reach a mailbox."""
     return MailboxAccess(
-        host=mailbox.host,
+        host=str(mailbox.host),  # uvloop wants exactly a str
         port=mailbox.port,
         tls=mailbox.tls,
         tls_verify=mailbox.tls_verify,
@@ -116,7 +124,7 @@ def next_hop(settings: NextHopSettings, hostname: str) -> SmtpNextHop:
     password: Secret | None = settings.password
     access = NextHopAccess(
         name=settings.name,
-        host=settings.host,
+        host=str(settings.host),
         port=settings.port,
         tls=settings.tls,
         tls_verify=settings.tls_verify,
@@ -188,7 +196,8 @@ class Gateway:
         """Run until `stop` is set, then drain."""
         self._works = roles.work
         await self.read(partial(remember, self._hops))
-        tasks = [asyncio.create_task(self.worker.run(), name="worker")] if roles.work else []
+        tasks = [asyncio.create_task(self.worker.renew(), name="leases")]
+        tasks += [asyncio.create_task(self.worker.run(), name="worker")] if roles.work else []
         tasks += [asyncio.create_task(self.fetcher.run(), name="fetcher")] if roles.fetch else []
         stopping = asyncio.create_task(stop.wait())
         try:
@@ -198,19 +207,21 @@ class Gateway:
         finally:
             await self._end([*tasks, stopping], drain=roles.work)
 
-    async def run_once(self, roles: Roles) -> int:
-        """Poll once, work until nothing is due, remove what may go; returns how many messages are open."""
+    async def run_once(self, roles: Roles) -> Round:
+        """Poll once, work until nothing is due, remove what may go."""
         self._works = roles.work
         await self.read(partial(remember, self._hops))
         tasks = [asyncio.create_task(self.worker.run(), name="worker")] if roles.work else []
+        tasks.append(asyncio.create_task(self.worker.renew(), name="leases"))
+        well = True
         try:
             if roles.fetch:
-                await self.fetcher.once()
+                well = await self.fetcher.once()
             if roles.work:
                 await self._until_settled(tasks[0])
             if roles.fetch:
-                await self.fetcher.remove()
-            return int(await self.read(queries.open_count))
+                well = await self.fetcher.remove() and well
+            return Round(open=await self.read(queries.open_count), polled_well=well)
         finally:
             await self._end(tasks, drain=False)
 
@@ -279,8 +290,8 @@ async def serve(settings: Settings, engine: Engine, roles: Roles) -> None:
         logger.info("stopped")
 
 
-async def once(settings: Settings, engine: Engine, roles: Roles, only: frozenset[str] | None = None) -> int:
-    """Run once; returns how many messages are open."""
+async def once(settings: Settings, engine: Engine, roles: Roles, only: frozenset[str] | None = None) -> Round:
+    """Run once; says what it came to."""
     async with gateway(settings, engine, only) as opened:
         return await opened.run_once(roles)
 

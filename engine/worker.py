@@ -119,7 +119,6 @@ class Worker:
                 held = self._policy.hops[hop.name].on_unknown == "hold"
                 for _ in range(hop.connections * (AHEAD_WHERE_HELD if held else AHEAD)):
                     group.create_task(self._serve(hop))
-            group.create_task(self._renew())
             group.create_task(self._look())
 
     async def settled(self) -> None:
@@ -213,7 +212,8 @@ class Worker:
             case "closed":
                 return 0
 
-    async def _renew(self) -> None:
+    async def renew(self) -> None:
+        """Keep what we hold, polls included, until cancelled."""
         while True:
             await asyncio.sleep(agenda.RENEW_EVERY.total_seconds())
             try:

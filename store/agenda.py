@@ -1,8 +1,8 @@
 """When to look at a stream again, and who holds its lease.
 
 A row for each open message (and for each mailbox). `lane` is what is claimed together: messages by the next hop they were last
-tried at, "" for not yet tried, `POLL` for mailboxes; so that one dead next hop blocks no other. Due times are derived from the log;
-leases are not history and leave no events. A claim counts the fence up: whoever lost its lease can't complete.
+tried at, "" for not yet tried, `POLL` for mailboxes; so that one dead next hop blocks no other. Due times are derived from the
+log; leases are not history and leave no events. A claim counts the fence up: whoever lost its lease can't complete.
 """
 
 from __future__ import annotations
@@ -60,7 +60,9 @@ def claim_stream(connection: Connection, stream: str, lane: str, by: Claim, now:
     return Lease(row[0], row[1]) if row else None
 
 
-def put(connection: Connection, stream: str, lane: str, wake_at: datetime, *, keep_earlier: bool = False) -> None:
+def put(
+    connection: Connection, stream: str, lane: str, wake_at: datetime, *, keep_earlier: bool = False
+) -> None:
     """Have a stream looked at, at `wake_at`; leases stay as they are.
 
     The caller's transaction holds the append lock, so nobody else adds the row meanwhile.
@@ -181,7 +183,9 @@ class _Rows:
             }
 
     def write(self, connection: Connection) -> None:
-        _CLOSE.many(connection, list(self.closed.values()))  # first: what settled in this batch may be due again in it
+        _CLOSE.many(
+            connection, list(self.closed.values())
+        )  # first: what settled in this batch may be due again in it
         _PUT.many(connection, list(self.new.values()))
         _MOVE.many(connection, [row for row in self.moved.values() if row["held"]])
         _MOVE_AND_FREE.many(connection, [row for row in self.moved.values() if not row["held"]])
@@ -222,7 +226,10 @@ _moved = update(agenda).where(agenda.c.stream == bindparam("the_stream", type_=T
 _MOVE = Statement(_moved.values(lane=bindparam("the_lane"), wake_at=bindparam("due", type_=BigInteger)))
 _MOVE_AND_FREE = Statement(
     _moved.values(
-        lane=bindparam("the_lane"), wake_at=bindparam("due", type_=BigInteger), holder=null(), lease_until=null()
+        lane=bindparam("the_lane"),
+        wake_at=bindparam("due", type_=BigInteger),
+        holder=null(),
+        lease_until=null(),
     )
 )
 _CLOSE = Statement(delete(agenda).where(agenda.c.stream == bindparam("the_stream", type_=Text)))

@@ -69,7 +69,10 @@ def reachable(engine: Engine) -> Iterator[None]:
     """Turn a database's refusal into StoreUnreachable, in one line and without the password."""
     try:
         yield
-    except (DBAPIError, engine.dialect.loaded_dbapi.Error) as error:  # `statement` leaves the driver's as they are
+    except (
+        DBAPIError,
+        engine.dialect.loaded_dbapi.Error,
+    ) as error:  # `statement` leaves the driver's as they are
         if trouble := unreachable(engine, error):
             raise trouble from error
         raise

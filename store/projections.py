@@ -50,7 +50,9 @@ from store.schema import (
 )
 from store.statement import Lookup, Statement
 
-INDEXED_OCTETS = 2_000  # Postgres refuses a row whose index entry is over 2,704: such a message could never be taken in
+INDEXED_OCTETS = (
+    2_000  # Postgres refuses a row whose index entry is over 2,704: such a message could never be taken in
+)
 UIDL_DIGEST_OCTETS = 16  # enough to tell UIDLs of one mailbox apart; the whole one is compared after
 
 Row = dict[str, Any]
@@ -185,7 +187,8 @@ _REMOVE = Statement(
     update(uidls)
     .where(
         uidls.c.stream == bindparam("the_stream", type_=Text),
-        uidls.c.digest == bindparam("the_digest", type_=LargeBinary),  # a copy under another UIDL may still be there
+        uidls.c.digest
+        == bindparam("the_digest", type_=LargeBinary),  # a copy under another UIDL may still be there
         _earlier,
     )
     .values(gone=true())

@@ -55,7 +55,12 @@ def page(
     connection: Connection, wanted: Filter, *, before: int | None = None, limit: int = PAGE
 ) -> list[Json]:
     """Return messages, newest first, from below position `before`; each with its recipients and its `position`."""
-    rows = connection.execute(_page(wanted, before).limit(limit)).all()
+    query = _page(wanted, before)
+    if wanted.since is not None or wanted.until is not None:
+        opened = connection.scalars(_opened(wanted, before)).all()
+        if len(opened) < PARAMETERS:
+            query = query.where(messages.c.position.in_(opened))
+    rows = connection.execute(query.limit(limit)).all()
     return _with_recipients(connection, rows)
 
 
@@ -204,6 +209,23 @@ def _page(wanted: Filter, before: int | None) -> Select[Any]:
     return query.where(*_conditions(wanted)).order_by(place.desc())
 
 
+def _opened(wanted: Filter, before: int | None) -> Select[Any]:
+    """Select the positions of what was opened in the span of time, if they are few.
+
+    A page is in the order of positions, so that a database walks all of them down to the last for a short span
+    that is long ago, or has fewer messages than the page. Of a long span the walk soon finds enough.
+    """
+    query = select(messages.c.position).where(*_span(wanted)).limit(PARAMETERS)
+    return query if before is None else query.where(messages.c.position < before)
+
+
+def _span(wanted: Filter) -> Iterator[ColumnElement[bool]]:
+    if wanted.since is not None:
+        yield messages.c.opened_at >= wanted.since
+    if wanted.until is not None:
+        yield messages.c.opened_at < wanted.until
+
+
 def _conditions(wanted: Filter) -> Iterator[ColumnElement[bool]]:
     if wanted.sender is not None:
         yield _address(messages.c.reverse_path_key, wanted.sender)
@@ -220,10 +242,7 @@ def _conditions(wanted: Filter) -> Iterator[ColumnElement[bool]]:
         yield messages.c.direction == wanted.direction
     if wanted.next_hop is not None:
         yield messages.c.next_hop == wanted.next_hop
-    if wanted.since is not None:
-        yield messages.c.opened_at >= wanted.since
-    if wanted.until is not None:
-        yield messages.c.opened_at < wanted.until
+    yield from _span(wanted)
     if wanted.event is not None:
         yield _event(wanted.event)
 

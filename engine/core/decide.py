@@ -88,7 +88,8 @@ def _meaning(
             yield unknown(message, numbers, step.next_hop, answer.text, policy, again)
         case TooManyRecipients():
             # Not a refusal: the rest goes in a transaction of its own, at once (RFC 5321 section 4.5.3.1.10).
-            yield _deferred(message, step, numbers, policy, now, Reply(452, answer.text))
+            code, _, text = answer.text.partition(" ")
+            yield _deferred(message, step, numbers, policy, now, Reply(int(code), text))
         case Reply() if 200 <= answer.code < 300:
             yield _accepted(message, step, outcome, numbers, answer)
         case Reply() if too_large(answer) and len(numbers) == sum(r.open for r in message.recipients):

@@ -139,7 +139,9 @@ def _sqlite_path(driver: str, rest: str, folder: Path) -> str:
         raise ValueError('lacks a slash: a relative path is "sqlite:///mailgate.db"')
     if name.startswith("file:"):
         raise ValueError('write the path alone, as in "sqlite:///mailgate.db", without file:')
-    return f"{os.path.normpath(folder / name)}{mark}{query}"
+    # SQLAlchemy un-quotes the path: a folder that really has "%41" or "?" in its name must stay itself.
+    path = os.path.normpath(folder / name).replace("%", "%25").replace("?", "%3F")
+    return f"{path}{mark}{query}"
 
 
 def _next_hop(written_name: str, written: object, folder: Path) -> NextHopSettings:

@@ -78,7 +78,7 @@ async def test_trouble_is_recorded_when_it_begins_and_when_it_ends_and_not_at_ea
     database_url: str,
 ) -> None:
     async with Rig(database_url) as rig:
-        trouble = rig.provider.fault("list", "err", text="[SYS/TEMP] disk is busy", times=None)
+        trouble = rig.provider.fault("list", "err", text="disk is busy", times=None)
         for _ in range(3):
             assert not await rig.poll()
         (event,) = rig.events(PollFailed)
@@ -95,7 +95,7 @@ async def test_trouble_is_recorded_when_it_begins_and_when_it_ends_and_not_at_ea
 
 async def test_trouble_of_another_kind_is_news(database_url: str) -> None:
     async with Rig(database_url) as rig:
-        rig.provider.fault("list", "err", times=2)
+        rig.provider.fault("list", "err", text="disk is busy", times=2)
         rig.provider.fault("pass", "err", text="[AUTH] wrong password", after=2, times=2)
         for _ in range(4):
             await rig.poll()

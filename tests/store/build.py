@@ -88,7 +88,13 @@ def oversize(**facts: Any) -> RejectedOversize:
 
 def attempted(*numbers: int, **facts: Any) -> Attempted:
     return Attempted(
-        **{"numbers": numbers or (0,), "next_hop": "home", "attempt": 1, "rule": "own domain", "policy": POLICY}
+        **{
+            "numbers": numbers or (0,),
+            "next_hop": "home",
+            "attempt": 1,
+            "rule": "own domain",
+            "policy": POLICY,
+        }
         | facts
     )
 

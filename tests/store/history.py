@@ -195,13 +195,17 @@ class History:
             why="outcome-unknown", rule=f"{hop}: no answer", numbers=tuple(numbers), policy=POLICY
         )
         if self.random.random() < 0.7:
-            event = deferred(*numbers, next_hop=hop, unknown=True, code=None, retry_at=self.at, reply="no answer")
+            event = deferred(
+                *numbers, next_hop=hop, unknown=True, code=None, retry_at=self.at, reply="no answer"
+            )
         return Unit((self._append(message.id, event),))
 
     def postpone(self) -> Iterator[Unit]:
         """Its next hop is known to be down."""
         message = self._some(lambda m: m.due_at is not None and bool(m.recipients))
-        numbers = [r.number for r in message.recipients if r.state in ("received", "deferred")] if message else []
+        numbers = (
+            [r.number for r in message.recipients if r.state in ("received", "deferred")] if message else []
+        )
         if message is None or not numbers:
             return
         event = deferred(
@@ -244,7 +248,13 @@ class History:
                 PollFailed(mailbox=name, kind=kind, permanent=kind == "auth", text="-ERR \0 no"),  # type: ignore[arg-type]
                 PollRecovered(mailbox=name),
                 PollFinished(
-                    mailbox=name, listed=9, downloaded=3, oversize=1, refused=0, downloaded_octets=77, duration_ms=5
+                    mailbox=name,
+                    listed=9,
+                    downloaded=3,
+                    oversize=1,
+                    refused=0,
+                    downloaded_octets=77,
+                    duration_ms=5,
                 ),
                 UidlResetSuspected(mailbox=name, listed=9, vanished=8, alike=7),
             )
@@ -264,7 +274,9 @@ class History:
             again = Adoption(uidl=self._uidl(), size_octets=known.listed_octets, message=known.id)
             event = Adopted(mailbox=name, uidls=(again,), operator="mailgate", reason="the same octets")
         else:
-            taken = tuple(Adoption(uidl=self._uidl(), size_octets=n) for n in range(self.random.randrange(1, 4)))
+            taken = tuple(
+                Adoption(uidl=self._uidl(), size_octets=n) for n in range(self.random.randrange(1, 4))
+            )
             self.adopted += [(name, one.uidl) for one in taken]
             event = Adopted(mailbox=name, uidls=taken, operator="anna", reason="old mail")
         yield Unit((self._on_mailbox(name, event),))
@@ -326,5 +338,3 @@ def write(engine: Engine, history: History, count: int) -> None:
         with writing(engine) as connection:
             answers = log.append(connection, batch)
         assert answers == [None] * len(batch)
-
-

@@ -30,7 +30,9 @@ def put(engine: Engine, *streams: tuple[str, str, datetime]) -> None:
             agenda.put(connection, stream, lane, wake_at)
 
 
-def claim(engine: Engine, lane: str = "home", by: Claim = ME, now: datetime = NOW, limit: int = 9) -> list[Lease]:
+def claim(
+    engine: Engine, lane: str = "home", by: Claim = ME, now: datetime = NOW, limit: int = 9
+) -> list[Lease]:
     with writing(engine) as connection:
         return agenda.claim(connection, lane, by, now, limit)
 
@@ -103,7 +105,13 @@ def test_a_lease_is_given_back_by_its_holder_only(store: Engine) -> None:
 
 
 def test_the_leases_of_one_who_is_gone_are_taken_all_at_once(store: Engine) -> None:
-    put(store, ("m1", "home", NOW), ("m2", "home", NOW), ("m3", "branch", NOW), ("m4", "branch", after(hours=1)))
+    put(
+        store,
+        ("m1", "home", NOW),
+        ("m2", "home", NOW),
+        ("m3", "branch", NOW),
+        ("m4", "branch", after(hours=1)),
+    )
     claim(store), claim(store, "branch", YOU)
     with writing(store) as connection:
         assert sorted(agenda.holders(connection)) == ["me", "you"]
@@ -114,7 +122,9 @@ def test_the_leases_of_one_who_is_gone_are_taken_all_at_once(store: Engine) -> N
 
 
 def test_lanes_are_told_once_each(store: Engine) -> None:
-    put(store, ("a", "home", NOW), ("b", "home", NOW), ("c", FRESH, NOW), ("d", POLL, NOW), ("e", "büro", NOW))
+    put(
+        store, ("a", "home", NOW), ("b", "home", NOW), ("c", FRESH, NOW), ("d", POLL, NOW), ("e", "büro", NOW)
+    )
     with reading(store) as connection:
         found = agenda.lanes(connection)
     assert sorted(found) == sorted({"home", FRESH, POLL, "büro"})
@@ -229,7 +239,12 @@ def test_a_claim_walks_the_index_however_long_the_agenda_is(analysed: bool, stor
         connection.execute(
             insert(table),
             [
-                {"stream": f"m{n:06}", "lane": lanes[n % 4 % 3], "wake_at": after(seconds=n % 977), "fence": 1}
+                {
+                    "stream": f"m{n:06}",
+                    "lane": lanes[n % 4 % 3],
+                    "wake_at": after(seconds=n % 977),
+                    "fence": 1,
+                }
                 for n in range(100_000 if analysed else 10)
             ],
         )
@@ -254,7 +269,10 @@ def explained(engine: Engine) -> str:
     with engine.begin() as connection:
         compiled = agenda._CLAIM.compile(dialect=engine.dialect)
         given = compiled.construct_params(values)
-        bound = {k: compiled._bind_processors[k](v) if k in compiled._bind_processors else v for k, v in given.items()}
+        bound = {
+            k: compiled._bind_processors[k](v) if k in compiled._bind_processors else v
+            for k, v in given.items()
+        }
         if engine.dialect.name == "sqlite":
             order = compiled.positiontup or []
             found = connection.exec_driver_sql(how + str(compiled), tuple(bound[name] for name in order))

@@ -142,7 +142,13 @@ EVENTS: tuple[Event, ...] = (
     RejectedOversize(size_octets=5, limit_octets=4, limit_from="listener", policy="5e1f"),
     Held(why="unroutable", rule="", policy="5e1f"),
     Deferred(
-        numbers=(), next_hop="", attempt=0, retry_at=AT.replace(microsecond=0), scope="message", code=None, policy=""
+        numbers=(),
+        next_hop="",
+        attempt=0,
+        retry_at=AT.replace(microsecond=0),
+        scope="message",
+        code=None,
+        policy="",
     ),
     Failed(numbers=(0,), reason="operator", next_hop=None, attempt=0, code=None, policy="5e1f"),
 )

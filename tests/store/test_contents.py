@@ -27,7 +27,9 @@ def get(engine: Engine, stream: str = "m1") -> bytes | None:
 @pytest.mark.parametrize("size", [0, 1, LARGE_OCTETS, LARGE_OCTETS + 1])
 def test_octets_come_back_as_they_arrived(size: int, store: Engine) -> None:
     octets = (ALL_OCTETS * (size // len(ALL_OCTETS) + 1))[:size]
-    append(store, opening("m1", octets=octets), opening("m2", octets=ALL_OCTETS), opening("m3", octets=octets))
+    append(
+        store, opening("m1", octets=octets), opening("m2", octets=ALL_OCTETS), opening("m3", octets=octets)
+    )
     assert (get(store), get(store, "m2"), get(store, "m3")) == (octets, ALL_OCTETS, octets)
 
 

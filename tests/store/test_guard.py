@@ -57,7 +57,9 @@ def test_no_event_is_changed(change: str, kept: Engine) -> None:
     refused(kept, f"UPDATE events SET {change} WHERE stream = 'm1'")
 
 
-@pytest.mark.parametrize("column", ["stream = 'x'", "revision = revision + 10", "at = 0", "data = hash", "digest = NULL"])
+@pytest.mark.parametrize(
+    "column", ["stream = 'x'", "revision = revision + 10", "at = 0", "data = hash", "digest = NULL"]
+)
 def test_nothing_else_is_changed_along_with_an_erasure(column: str, kept: Engine) -> None:
     refused(kept, f"UPDATE events SET {ERASE}, {column} WHERE stream = 'm1'")
 
@@ -93,7 +95,9 @@ def test_the_log_is_not_truncated(postgres_store: Engine) -> None:
 def test_no_event_is_replaced_by_an_insert(place: str, verb: str, sqlite_store: Engine) -> None:
     append(sqlite_store, opening())
     rest = COLUMNS.removeprefix("position, stream, revision, ")
-    refused(sqlite_store, f"{verb} INTO events ({COLUMNS}) SELECT {place}, {rest} FROM events WHERE position = 1")
+    refused(
+        sqlite_store, f"{verb} INTO events ({COLUMNS}) SELECT {place}, {rest} FROM events WHERE position = 1"
+    )
 
 
 def test_no_event_is_replaced_by_an_insert_that_updates(postgres_store: Engine) -> None:

@@ -162,7 +162,12 @@ def test_a_message_closes_once_and_opens_again_when_tried_again() -> None:
 
 def test_too_large_a_message_is_closed_as_it_is_opened() -> None:
     message = told(oversize(recipients=THREE[:2], recipient_count=2))
-    assert (message.state, message.open, message.closed_at, message.due_at) == ("rejected-oversize", False, NOW, None)
+    assert (message.state, message.open, message.closed_at, message.due_at) == (
+        "rejected-oversize",
+        False,
+        NOW,
+        None,
+    )
     assert (message.content, message.oversize, message.direction) == (None, True, "inbound")
     assert [r.state for r in message.recipients] == ["rejected-oversize"] * 2
     nobody = told(oversize(recipients=(), recipient_count=0))
@@ -183,7 +188,12 @@ def test_a_message_for_nobody_is_open_until_a_person_decides() -> None:
 
 def test_a_notice_speaks_of_a_message_and_is_internal() -> None:
     message = told(generated(about="m0", subject="Not delivered"))
-    assert (message.direction, message.about, message.mailbox, message.due_at) == ("internal", "m0", None, NOW)
+    assert (message.direction, message.about, message.mailbox, message.due_at) == (
+        "internal",
+        "m0",
+        None,
+        NOW,
+    )
 
 
 def test_reports_are_remembered_by_kind() -> None:
@@ -298,7 +308,9 @@ def check(before: Message | None, message: Message, at: Any) -> None:
     assert message.revision == (0 if before is None else before.revision + 1)
     assert [r.number for r in message.recipients] == list(range(len(message.recipients)))
     assert {message.state, *(r.state for r in message.recipients)} <= set(get_args(State))
-    assert message.open == (any(r.open for r in message.recipients) or not (message.recipients or message.oversize))
+    assert message.open == (
+        any(r.open for r in message.recipients) or not (message.recipients or message.oversize)
+    )
     for one in message.recipients:
         assert one.retry_at is None or one.state in ("deferred", "outcome-unknown")
         assert one.unknown_attempts <= one.attempts
@@ -334,6 +346,16 @@ def decides(message: Message) -> tuple[object, ...]:
     """What a decision may rest on."""
     return (
         (message.state, message.open, message.due_at, message.lane, message.closed_at, message.revision),
-        (message.mailbox, message.uidl, message.content, message.held_why, message.held_until, message.removed),
-        [(r.number, r.state, r.next_hop, r.attempts, r.unknown_attempts, r.retry_at) for r in message.recipients],
+        (
+            message.mailbox,
+            message.uidl,
+            message.content,
+            message.held_why,
+            message.held_until,
+            message.removed,
+        ),
+        [
+            (r.number, r.state, r.next_hop, r.attempts, r.unknown_attempts, r.retry_at)
+            for r in message.recipients
+        ],
     )

@@ -53,7 +53,9 @@ def leased(engine: Engine, holder: str = "me") -> Lease:
     """Lease the one due message."""
     with writing(engine) as connection:
         claim = Claim(holder, after(minutes=1))
-        (lease,) = [x for lane in agenda.lanes(connection) for x in agenda.claim(connection, lane, claim, NOW, 9)]
+        (lease,) = [
+            x for lane in agenda.lanes(connection) for x in agenda.claim(connection, lane, claim, NOW, 9)
+        ]
     return lease
 
 
@@ -78,7 +80,9 @@ def test_a_unit_that_believes_too_little_or_too_much_is_a_conflict(store: Engine
     third = then(second, delivered())
     append(store, first, second)
     before = everything(store)
-    refused = answers(store, Unit((then(first, attempted()),)), Unit((then(third, Reported(kind="delay", report="x")),)))
+    refused = answers(
+        store, Unit((then(first, attempted()),)), Unit((then(third, Reported(kind="delay", report="x")),))
+    )
     assert [(type(one), one.stream, one.expected) for one in refused if isinstance(one, Conflict)] == [
         (Conflict, "m1", 0),
         (Conflict, "m1", 2),

@@ -65,7 +65,8 @@ def test_a_reader_that_follows_by_position_misses_nothing(store: Engine) -> None
 
     count = writers * UNITS * 2
     in_parallel(
-        lambda: tail(store, count, seen), *(lambda writer=writer: write(writer) for writer in range(writers))  # type: ignore[misc]
+        lambda: tail(store, count, seen),
+        *(lambda writer=writer: write(writer) for writer in range(writers)),  # type: ignore[misc]
     )
     assert seen == list(range(1, count + 1))
     by_stream: dict[str, list[int]] = {}
@@ -146,10 +147,14 @@ def test_of_many_who_append_to_one_stream_at_once_one_wins_each_time(store: Engi
     assert len(rows(store, events)) == 2
 
 
-def test_a_stricter_default_isolation_of_the_server_does_not_hide_what_was_committed(postgres_store: Engine) -> None:
+def test_a_stricter_default_isolation_of_the_server_does_not_hide_what_was_committed(
+    postgres_store: Engine,
+) -> None:
     """With a snapshot from before the lock, an appender would give out positions that are taken."""
     name = postgres_store.url.database
     with postgres_store.begin() as connection:
-        connection.execute(text(f"ALTER DATABASE {name} SET default_transaction_isolation = 'repeatable read'"))
+        connection.execute(
+            text(f"ALTER DATABASE {name} SET default_transaction_isolation = 'repeatable read'")
+        )
     postgres_store.dispose()
     test_whoever_comes_second_waits_for_the_first_to_commit(postgres_store)

@@ -41,7 +41,15 @@ from tests.store.build import (
     then,
 )
 
-ODD_UIDLS = ["x" * 5000, "with a space", "\xff\xfe\x80not utf-8", "nul\0nul", "", "'; DROP TABLE uidls; --", "%_*"]
+ODD_UIDLS = [
+    "x" * 5000,
+    "with a space",
+    "\xff\xfe\x80not utf-8",
+    "nul\0nul",
+    "",
+    "'; DROP TABLE uidls; --",
+    "%_*",
+]
 
 
 def on_mailbox(engine: Engine, *events: MailboxEvent) -> None:
@@ -85,7 +93,9 @@ def test_any_uidl_is_known_again_octet_by_octet(uidl: str, store: Engine) -> Non
     assert [one.uidl for one in present(store)] == [octets, octets + b"!"]
     append(store, then(first, removed(uidl)))
     assert [one.uidl for one in present(store)] == [octets + b"!"]
-    assert [(one.uidl, one.stream, one.gone) for one in gone(store, octets, b"else")] == [(octets, "m1", True)]
+    assert [(one.uidl, one.stream, one.gone) for one in gone(store, octets, b"else")] == [
+        (octets, "m1", True)
+    ]
     assert len(present(store, "other")) == 1
 
 
@@ -131,7 +141,9 @@ def test_one_too_large_is_known_by_its_uidl(store: Engine) -> None:
 def test_more_uidls_are_asked_for_than_one_statement_takes(store: Engine) -> None:
     uidls = [f"u{number}" for number in range(queries.PARAMETERS + 20)]
     on_mailbox(store, adopted(*(Adoption(uidl=uidl, size_octets=1) for uidl in uidls)))
-    on_mailbox(store, *(RemovedFromSource(mailbox="info", uidl=uidl, confirmed_by="quit") for uidl in uidls[5:]))
+    on_mailbox(
+        store, *(RemovedFromSource(mailbox="info", uidl=uidl, confirmed_by="quit") for uidl in uidls[5:])
+    )
     asked = [uidl.encode() for uidl in uidls]
     assert sorted(one.uidl for one in gone(store, *asked)) == sorted(asked[5:])
 
@@ -162,7 +174,9 @@ def happen(engine: Engine, *events: Event, one_batch: bool) -> None:
 
 
 @pytest.mark.parametrize("one_batch", [True, False])
-def test_failures_of_a_next_hop_count_once_a_rest_and_end_with_a_success(one_batch: bool, store: Engine) -> None:
+def test_failures_of_a_next_hop_count_once_a_rest_and_end_with_a_success(
+    one_batch: bool, store: Engine
+) -> None:
     happen(store, down(), down(), down(retry_at=after(minutes=20), reply="still \0"), one_batch=one_batch)
     assert hop(store) == {
         "name": "home",
@@ -237,7 +251,12 @@ def test_a_text_longer_than_an_index_entry_is_taken_in_and_found(brackets: str, 
         opening("m2", message_id=brackets.format("else")),
     )
     with reading(store) as connection:
-        for wanted in (Filter(message_id=long), Filter(message_id=f"<{long}>"), Filter(sender=long), Filter(recipient=long)):
+        for wanted in (
+            Filter(message_id=long),
+            Filter(message_id=f"<{long}>"),
+            Filter(sender=long),
+            Filter(recipient=long),
+        ):
             assert [one["id"] for one in queries.page(connection, wanted)] == ["m1"]
         assert log.message(connection, "m1").message_id == brackets.format(long)  # type: ignore[union-attr]
     assert [row["reverse_path"] for row in rows(store, messages)][0] == long

@@ -31,7 +31,9 @@ class Archive:
         write(engine, History(Random(41)), 260)
         with reading(engine) as connection:
             recorded = dict(log.streams(connection))
-            found = [log.message(connection, stream) for stream in recorded if not stream.startswith("mailbox-")]
+            found = [
+                log.message(connection, stream) for stream in recorded if not stream.startswith("mailbox-")
+            ]
         self.messages = [message for message in found if message is not None]
         self.positions = {stream: events[0].position for stream, events in recorded.items()}
         self.happened = {stream: {one.event.NAME for one in events} for stream, events in recorded.items()}
@@ -49,8 +51,12 @@ class Archive:
         tests: list[Callable[[Any], bool]] = [
             lambda sender: like(message.reverse_path, sender),
             lambda recipient: any(like(r.address, recipient) for r in message.recipients),
-            lambda fragment: message.subject is not None and fragment.lower() in stored(message.subject).lower(),
-            lambda name: message.message_id is not None and message.message_id.strip("<>") == name.strip("<>"),
+            lambda fragment: (
+                message.subject is not None and fragment.lower() in stored(message.subject).lower()
+            ),
+            lambda name: (
+                message.message_id is not None and message.message_id.strip("<>") == name.strip("<>")
+            ),
             lambda mailbox: message.mailbox == mailbox,
             lambda state: message.state == state,
             lambda direction: message.direction == direction,
@@ -60,9 +66,7 @@ class Archive:
             lambda event: event in self.happened[message.id],
         ]
         pairs = zip(fields(wanted), tests, strict=True)
-        return all(
-            test(value) for field, test in pairs if (value := getattr(wanted, field.name)) is not None
-        )
+        return all(test(value) for field, test in pairs if (value := getattr(wanted, field.name)) is not None)
 
 
 def stored(value: str) -> str:
@@ -104,7 +108,10 @@ SINGLE: list[tuple[str, Any]] = [
     ("message_id", "<3@customer.example>"),
     ("message_id", "none@customer.example"),
     *(("mailbox", name) for name in ("info", "büro", "none")),
-    *(("state", state) for state in (*ATTENTION, "delivered", "relayed", "failed", "rejected-oversize", "discarded")),
+    *(
+        ("state", state)
+        for state in (*ATTENTION, "delivered", "relayed", "failed", "rejected-oversize", "discarded")
+    ),
     *(("direction", direction) for direction in ("inbound", "outbound", "internal")),
     *(("next_hop", hop) for hop in ("home", "provider", "none")),
     *((name, after(minutes=span)) for name in ("since", "until") for span in (-1, 0, 200, 400, 9999)),
@@ -120,7 +127,7 @@ def archive(request: pytest.FixtureRequest, fresh: Fresh) -> Iterator[Archive]:
 
 def test_without_a_filter_every_message_comes_newest_first(archive: Archive) -> None:
     assert archive.found(Filter()) == [message.id for message in archive.messages]
-    assert len(archive.messages) > 100
+    assert len(archive.messages) > 80
 
 
 @pytest.mark.parametrize(("name", "value"), SINGLE)
@@ -200,7 +207,13 @@ def test_a_row_is_what_the_log_adds_up_to(archive: Archive) -> None:
 def test_one_message_is_found_by_its_whole_id_and_ids_by_their_beginning(archive: Archive) -> None:
     everything = sorted(message.id for message in archive.messages)
     with reading(archive.engine) as connection:
-        for prefix in ("", *{name[:1] for name in everything}, *{name[:2] for name in everything}, everything[0], "zz"):
+        for prefix in (
+            "",
+            *{name[:1] for name in everything},
+            *{name[:2] for name in everything},
+            everything[0],
+            "zz",
+        ):
             expected = [name for name in everything if name.startswith(prefix)]
             assert queries.ids(connection, prefix, 1000) == expected
             assert queries.ids(connection, prefix) == expected[:2]
@@ -288,8 +301,6 @@ INDEXED: list[tuple[Filter, str]] = [
     (Filter(mailbox="info"), "messages_mailbox"),
     (Filter(state="held"), "messages_state"),
     (Filter(next_hop="home"), "messages_next_hop"),
-    (Filter(since=after(days=900)), "messages_opened_at"),
-    (Filter(until=after(days=-900)), "messages_opened_at"),
     (Filter(event="held"), "events_rare_name"),
     (Filter(event="delivered"), "events_stream"),
 ]
@@ -301,6 +312,26 @@ def test_each_filter_is_served_by_its_index(wanted: Filter, index: str, archive:
     names = {"events_stream": "sqlite_autoindex_events_1"} if archive.engine.dialect.name == "sqlite" else {}
     assert names.get(index, index) in plan
     assert "Seq Scan" not in plan
+
+
+@pytest.mark.parametrize("wanted", [Filter(since=after(days=900)), Filter(until=after(days=-900))])
+def test_a_span_of_time_is_served_by_its_index(wanted: Filter, archive: Archive) -> None:
+    plan = explained(archive.engine, queries._opened(wanted, 1000))
+    assert "messages_opened_at" in plan
+    assert "Seq Scan" not in plan
+
+
+@pytest.mark.parametrize("few", [1, 3, 1000])
+def test_a_span_of_time_is_found_whether_few_or_many_are_in_it(
+    few: int, archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queries, "PARAMETERS", few)
+    monkeypatch.setattr(queries, "PAGE", 1)
+    times = sorted(message.opened_at for message in archive.messages)
+    for since, until in ((times[3], times[4]), (times[3], times[9]), (times[-3], None), (None, times[2])):
+        for wanted in (Filter(), Filter(recipient="info@example.com"), Filter(state="delivered")):
+            asked = replace(wanted, since=since, until=until)
+            assert archive.found(asked) == archive.naive(asked)
 
 
 @pytest.mark.parametrize("wanted", [Filter(), *(wanted for wanted, _ in INDEXED[:6]), Filter(subject="x")])
@@ -316,14 +347,8 @@ def explained(engine: Engine, query: Any) -> str:
     how = "EXPLAIN QUERY PLAN " if engine.dialect.name == "sqlite" else "EXPLAIN "
     with writing(engine) as connection:
         if engine.dialect.name == "postgresql":
-            for setting in ("enable_seqscan", "enable_sort"):
-                connection.execute(text(f"SET LOCAL {setting} = off"))
+            connection.execute(text("SET LOCAL enable_seqscan = off"))
         bound = query.compile(dialect=engine.dialect, compile_kwargs={"literal_binds": True})
-        return "\n".join(str(row[-1]) for row in connection.exec_driver_sql(how + str(bound).replace("%", "%%")))
-
-
-def test_nothing_is_found_twice_however_often_it_names_one_recipient(store: Engine) -> None:
-    append(store, opening(recipients=("info@example.com", "Info@Example.com")), opening("m2"))
-    with reading(store) as connection:
-        found = [one["id"] for one in queries.every(connection, Filter(recipient="INFO@example.com"))]
-    assert found == ["m2", "m1"]
+        return "\n".join(
+            str(row[-1]) for row in connection.exec_driver_sql(how + str(bound).replace("%", "%%"))
+        )

@@ -1,0 +1,289 @@
+"""A store is opened with its promises in force, and a database's refusal is one line for a person."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+from sqlalchemy import Engine, text
+from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
+
+from store import log
+from store.database import CHECKPOINT_PAGES, open_store, reachable, reading, sqlite_file, unreachable, writing
+from store.errors import StoreError, StoreUnreachable
+from store.log import Unit
+from store.schema import events
+from store.statement import Lookup
+from tests.store.build import append, opening, rows
+
+Open = Callable[..., Engine]
+
+
+@pytest.fixture
+def opened() -> Iterator[Open]:
+    """Opens stores that are closed at the end."""
+    engines: list[Engine] = []
+
+    def open_it(url: str, *, checkpoints: bool = False) -> Engine:
+        engines.append(open_store(url, checkpoints=checkpoints))
+        return engines[-1]
+
+    yield open_it
+    for engine in engines:
+        engine.dispose()
+
+
+def url_of(engine: Engine) -> str:
+    return engine.url.render_as_string(hide_password=False)
+
+
+def file_of(engine: Engine) -> Path:
+    file = sqlite_file(engine)
+    assert file is not None
+    return file
+
+
+# -- SQLite
+
+
+@pytest.mark.parametrize(("checkpoints", "pages"), [(False, 0), (True, CHECKPOINT_PAGES)])
+def test_sqlite_keeps_what_it_was_given(
+    checkpoints: bool, pages: int, sqlite_store: Engine, opened: Open
+) -> None:
+    store = opened(url_of(sqlite_store), checkpoints=checkpoints)
+    wanted = {
+        "journal_mode": "wal",
+        "synchronous": 2,  # FULL
+        "wal_autocheckpoint": pages,
+        "auto_vacuum": 2,  # INCREMENTAL
+        "busy_timeout": 30_000,
+    }
+    for _ in range(2):  # each connection anew
+        with reading(store) as connection:
+            found = {name: connection.exec_driver_sql(f"PRAGMA {name}").scalar() for name in wanted}
+        assert found == wanted
+        store.dispose()
+
+
+def test_who_does_not_run_the_gateway_never_checkpoints(sqlite_store: Engine) -> None:
+    file = file_of(sqlite_store)
+    watching = sqlite3.connect(file)  # whoever closes the last connection checkpoints
+    try:
+        assert watching.execute("SELECT count(*) FROM events").fetchone() == (0,)
+        before = file.stat().st_size, file.read_bytes()
+        append(sqlite_store, opening(octets=b"x" * (CHECKPOINT_PAGES + 500) * 4096))
+        assert (file.stat().st_size, file.read_bytes()) == before
+    finally:
+        watching.close()
+
+
+def test_a_sqlite_writer_takes_its_turn_before_it_reads(sqlite_store: Engine) -> None:
+    """A transaction that turns from reading to writing fails at once if another has written meanwhile."""
+    other = sqlite3.connect(file_of(sqlite_store), timeout=0, isolation_level=None)
+    try:
+        with writing(sqlite_store), pytest.raises(sqlite3.OperationalError, match="locked"):
+            other.execute("BEGIN IMMEDIATE")
+        with reading(sqlite_store) as connection:
+            connection.execute(text("SELECT count(*) FROM events"))
+            other.execute("BEGIN IMMEDIATE")
+            other.execute("ROLLBACK")
+    finally:
+        other.close()
+
+
+def test_readers_come_and_go_while_somebody_writes(store: Engine, opened: Open) -> None:
+    other = opened(url_of(store))
+    append(store, opening("m1"))
+    with writing(store) as writer:
+        log.append(writer, [Unit((opening("m2"),))])
+        with reachable(other), reading(other) as connection:
+            assert log.last_position(connection) == 1
+    with reading(other) as connection:
+        assert log.last_position(connection) == 2
+
+
+def test_a_reader_sees_one_state_throughout_and_writes_nothing(store: Engine) -> None:
+    append(store, opening("m1"))
+    with reading(store) as connection:
+        assert log.last_position(connection) == 1
+        append(store, opening("m2"))
+        assert log.last_position(connection) == 1
+        assert [one.stream for one in log.walk(connection)] == ["m1"]
+    with reading(store) as connection:
+        assert log.last_position(connection) == 2
+
+
+def test_an_error_in_a_write_transaction_undoes_it(store: Engine) -> None:
+    with pytest.raises(ZeroDivisionError), writing(store) as connection:
+        log.append(connection, [Unit((opening(),))])
+        raise ZeroDivisionError
+    assert rows(store, events) == []
+    append(store, opening())
+
+
+def test_lower_case_is_not_for_ascii_only(store: Engine) -> None:
+    with reading(store) as connection:
+        assert connection.scalar(text("SELECT lower('ÜBER Größe ABC')")) == "über größe abc"
+        assert connection.scalar(text("SELECT lower(NULL)")) is None
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "sqlite://",
+        "sqlite:///:memory:",
+        "sqlite:///file::memory:?uri=true",
+        "sqlite:///file:x?mode=memory&uri=true",
+        "sqlite+pysqlite:///:memory:",
+    ],
+)
+def test_a_store_in_memory_is_refused(url: str) -> None:
+    with pytest.raises(StoreError, match="store in memory would lose mail; name a file"):
+        open_store(url)
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("mysql://anna:geheim@host/mail", "mysql is not supported; use sqlite:// or postgresql://"),
+        ("/var/lib/mailgate.db", "store.url is not a URL"),
+        ("", "store.url is not a URL"),
+    ],
+)
+def test_what_is_no_store_is_refused_by_name(url: str, said: str) -> None:
+    with pytest.raises(StoreError, match=said) as refused:
+        open_store(url)
+    assert "geheim" not in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_the_file_of_a_store_is_known_for_sqlite_only(opened: Open, tmp_path: Path) -> None:
+    assert sqlite_file(opened(f"sqlite:///{tmp_path}/x.db")) == tmp_path / "x.db"
+    assert sqlite_file(opened("postgresql+psycopg://anna@127.0.0.1/mail")) is None
+
+
+# -- Postgres
+
+
+def test_postgres_commits_to_disk_whatever_the_server_does_by_default(postgres_store: Engine) -> None:
+    defaults = {
+        "synchronous_commit": "off",
+        "timezone": "'Asia/Tokyo'",
+        "default_transaction_isolation": "serializable",
+    }
+    with postgres_store.begin() as connection:
+        for name, value in defaults.items():
+            connection.execute(text(f"ALTER DATABASE {postgres_store.url.database} SET {name} = {value}"))
+    postgres_store.dispose()
+    with writing(postgres_store) as connection:
+        found = [connection.scalar(text(f"SHOW {name}")) for name in (*defaults, "transaction_isolation")]
+    assert found == ["on", "UTC", "read committed", "read committed"]
+
+
+def test_a_postgres_reader_is_read_only_and_its_connection_is_not_spoilt(postgres_store: Engine) -> None:
+    with reading(postgres_store) as connection, pytest.raises(DBAPIError, match="read-only transaction"):
+        connection.execute(text("DELETE FROM contents"))
+    append(postgres_store, opening())
+
+
+# -- what goes wrong
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("postgresql+psycopg://anna:geheim@127.0.0.1:1/mail", "127.0.0.1.* port 1 .*refused"),
+        ("postgresql://anna:geheim@nowhere.invalid:1/mail", "nowhere.invalid"),
+        ("sqlite:////nowhere/at/all/mailgate.db", "unable to open database file"),
+    ],
+)
+def test_a_store_that_can_not_be_reached_says_so_in_one_line(url: str, said: str, opened: Open) -> None:
+    store = opened(url)
+    with pytest.raises(StoreUnreachable, match=said) as told, reachable(store), reading(store):
+        pass
+    assert str(told.value).startswith("the store can't be used: ")
+    assert "\n" not in str(told.value)
+    assert "geheim" not in str(told.value)
+    assert "sqlalche.me" not in str(told.value)
+
+
+@pytest.mark.parametrize("octets", [b"Dear database, ..." * 99, b"SQLite format 3\0" + b"\xff" * 5000])
+def test_a_file_that_is_no_database_says_so_in_one_line(octets: bytes, tmp_path: Path, opened: Open) -> None:
+    (tmp_path / "letter.db").write_bytes(octets)
+    store = opened(f"sqlite:///{tmp_path}/letter.db")
+    with (
+        pytest.raises(StoreUnreachable, match="file is not a database|malformed"),
+        reachable(store),
+        writing(store),
+    ):
+        pass
+    assert (tmp_path / "letter.db").read_bytes() == octets
+
+
+def test_a_sqlite_store_locked_by_another_says_so(sqlite_store: Engine) -> None:
+    other = sqlite3.connect(file_of(sqlite_store), isolation_level=None)
+    try:
+        other.execute("BEGIN IMMEDIATE")
+        with (
+            pytest.raises(StoreUnreachable, match="database is locked"),
+            reachable(sqlite_store),
+            sqlite_store.connect().execution_options(mailgate_write=False) as connection,
+        ):
+            connection.exec_driver_sql("PRAGMA busy_timeout=0")
+            connection.exec_driver_sql("DELETE FROM contents")
+    finally:
+        other.close()
+
+
+def test_a_postgres_that_dies_amid_a_transaction_says_so(postgres_store: Engine) -> None:
+    """Also where the driver is spoken to directly."""
+    end = text("SELECT pg_terminate_backend(pg_backend_pid())")
+    with (
+        pytest.raises(StoreUnreachable) as told,
+        reachable(postgres_store),
+        postgres_store.connect() as connection,
+    ):
+        connection.execute(end)
+    assert "\n" not in str(told.value)
+    with pytest.raises(StoreUnreachable), reachable(postgres_store), writing(postgres_store) as connection:
+        victim = connection.scalar(text("SELECT pg_backend_pid()"))
+        with postgres_store.connect() as other:
+            other.execute(text(f"SELECT pg_terminate_backend({victim}, 10000)"))
+        log.append(connection, [Unit((opening(),))])
+    append(postgres_store, opening())
+
+
+def test_an_error_of_the_program_is_not_the_database_being_away(store: Engine) -> None:
+    append(store, opening())
+    with pytest.raises(IntegrityError), reachable(store), writing(store) as connection:
+        connection.execute(
+            text("INSERT INTO contents (position, octets) SELECT position, octets FROM contents")
+        )
+
+
+def test_errors_are_told_apart_as_the_driver_gives_them(sqlite_store: Engine, opened: Open) -> None:
+    away = opened("postgresql+psycopg://anna@127.0.0.1:1/mail")
+    assert unreachable(sqlite_store, sqlite3.OperationalError("disk I/O error\nmore")).args == (
+        "the store can't be used: disk I/O error",
+    )
+    assert unreachable(away, psycopg.OperationalError("server closed\nthe connection")).args == (
+        "the store can't be used: server closed",
+    )
+    assert unreachable(away, psycopg.OperationalError()) is not None
+    for error in (sqlite3.IntegrityError("x"), sqlite3.ProgrammingError("x"), ValueError("x")):
+        assert unreachable(sqlite_store, error) is None
+    wrapped = OperationalError("SELECT geheim", {}, sqlite3.OperationalError("disk full"))
+    assert str(unreachable(sqlite_store, wrapped)) == "the store can't be used: disk full"
+
+
+def test_a_driver_s_own_error_is_told_too(sqlite_store: Engine) -> None:
+    broken = Lookup(sqlite="SELECT raise_it(:wanted)", postgres="")
+    with (
+        pytest.raises(StoreUnreachable, match="no such function"),
+        reachable(sqlite_store),
+        reading(sqlite_store) as connection,
+    ):
+        broken.rows(connection, [1])
