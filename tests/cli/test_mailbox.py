@@ -42,7 +42,7 @@ def test_a_mailbox_is_new_then_ok_then_failing(tmp_path: Path, sqlite_url: str) 
         assert [row["health"] for row in house.rows("mailbox", "list")] == ["new", "new"]
         house.put(2)
         house.mailbox.mailboxes["sales"].password = "another"
-        house.mailgate("run", "--once")
+        house.mailgate("run", "--once", code=1)
         info, sales = house.rows("mailbox", "list", code=1)
         assert (info["health"], info["downloaded"], info["present"]) == ("ok", 2, 0)
         assert (sales["health"], sales["kind"], sales["permanent"]) == ("failing", "auth", True)
@@ -145,7 +145,7 @@ def test_adopting_ends_the_suspicion_of_a_uidl_reset(house: Installation) -> Non
     messages.clear()
     for number, octets in enumerate(letters):
         house.mailbox.put("info", octets, uidl=f"other-{number}")
-    house.mailgate("run", "--once")
+    house.mailgate("run", "--once", code=1)
     assert health(house, code=1)["health"] == "suspended"
     assert "mailgate mailbox adopt info" in house.mailgate("mailbox", "list", code=1)
     said = house.mailgate("mailbox", "adopt", "info", "--yes")

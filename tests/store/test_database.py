@@ -117,9 +117,13 @@ def test_a_reader_sees_one_state_throughout_and_writes_nothing(store: Engine) ->
 
 
 def test_an_error_in_a_write_transaction_undoes_it(store: Engine) -> None:
-    with pytest.raises(ZeroDivisionError), writing(store) as connection:
-        log.append(connection, [Unit((opening(),))])
-        raise ZeroDivisionError
+    def fail() -> None:
+        with writing(store) as connection:
+            log.append(connection, [Unit((opening(),))])
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
     assert rows(store, events) == []
     append(store, opening())
 
@@ -215,7 +219,7 @@ def test_a_file_that_is_no_database_says_so_in_one_line(octets: bytes, tmp_path:
     (tmp_path / "letter.db").write_bytes(octets)
     store = opened(f"sqlite:///{tmp_path}/letter.db")
     with (
-        pytest.raises(StoreUnreachable, match="file is not a database|malformed"),
+        pytest.raises(StoreUnreachable, match=r"file is not a database|malformed"),
         reachable(store),
         writing(store),
     ):
@@ -224,35 +228,43 @@ def test_a_file_that_is_no_database_says_so_in_one_line(octets: bytes, tmp_path:
 
 
 def test_a_sqlite_store_locked_by_another_says_so(sqlite_store: Engine) -> None:
+    def write_at_once() -> None:
+        with reachable(sqlite_store), sqlite_store.connect() as connection:
+            reader = connection.execution_options(mailgate_write=False)
+            reader.exec_driver_sql("PRAGMA busy_timeout=0")
+            reader.exec_driver_sql("DELETE FROM contents")
+
     other = sqlite3.connect(file_of(sqlite_store), isolation_level=None)
     try:
         other.execute("BEGIN IMMEDIATE")
-        with (
-            pytest.raises(StoreUnreachable, match="database is locked"),
-            reachable(sqlite_store),
-            sqlite_store.connect().execution_options(mailgate_write=False) as connection,
-        ):
-            connection.exec_driver_sql("PRAGMA busy_timeout=0")
-            connection.exec_driver_sql("DELETE FROM contents")
+        with pytest.raises(StoreUnreachable, match="database is locked"):
+            write_at_once()
     finally:
         other.close()
 
 
-def test_a_postgres_that_dies_amid_a_transaction_says_so(postgres_store: Engine) -> None:
-    """Also where the driver is spoken to directly."""
-    end = text("SELECT pg_terminate_backend(pg_backend_pid())")
+def test_a_postgres_that_ends_our_session_says_so(postgres_store: Engine) -> None:
     with (
         pytest.raises(StoreUnreachable) as told,
         reachable(postgres_store),
         postgres_store.connect() as connection,
     ):
-        connection.execute(end)
+        connection.execute(text("SELECT pg_terminate_backend(pg_backend_pid())"))
     assert "\n" not in str(told.value)
-    with pytest.raises(StoreUnreachable), reachable(postgres_store), writing(postgres_store) as connection:
-        victim = connection.scalar(text("SELECT pg_backend_pid()"))
-        with postgres_store.connect() as other:
-            other.execute(text(f"SELECT pg_terminate_backend({victim}, 10000)"))
-        log.append(connection, [Unit((opening(),))])
+
+
+def test_a_postgres_that_ends_our_session_amid_an_append_says_so(postgres_store: Engine) -> None:
+    """There the driver is spoken to directly."""
+
+    def end_and_append() -> None:
+        with reachable(postgres_store), writing(postgres_store) as connection:
+            victim = connection.scalar(text("SELECT pg_backend_pid()"))
+            with postgres_store.connect() as other:
+                other.execute(text(f"SELECT pg_terminate_backend({victim}, 10000)"))
+            log.append(connection, [Unit((opening(),))])
+
+    with pytest.raises(StoreUnreachable):
+        end_and_append()
     append(postgres_store, opening())
 
 

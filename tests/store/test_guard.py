@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 from sqlalchemy import Engine
 from sqlalchemy.exc import DatabaseError
@@ -12,18 +14,24 @@ from store.life import Mailbox
 from store.log import Append
 from store.schema import events
 from tests.store.build import NOW, append, attempted, opening, rows, then
+from tests.store.conftest import KINDS, Fresh
 
 COLUMNS = "position, stream, revision, name, version, at, data, personal, salt, digest, hash"
 ERASE = "personal = NULL, salt = NULL"
 
 
-@pytest.fixture
-def kept(store: Engine) -> Engine:
-    """A store with a message of two events, and a mailbox."""
+@pytest.fixture(scope="module", params=KINDS)
+def kept(request: pytest.FixtureRequest, fresh: Fresh) -> Iterator[Engine]:
+    """A store with a message of two events, and a mailbox; nothing that is tried on it changes it."""
+    with fresh(request.param) as engine:
+        fill(engine)
+        yield engine
+
+
+def fill(engine: Engine) -> None:
     first = opening()
     recovered = Append("mailbox-info", Mailbox(name="info"), (PollRecovered(mailbox="info"),), NOW)
-    append(store, first, then(first, attempted(recipients=("info@example.com",))), recovered)
-    return store
+    append(engine, first, then(first, attempted(recipients=("info@example.com",))), recovered)
 
 
 def refused(engine: Engine, statement: str) -> None:
@@ -69,20 +77,22 @@ def test_no_event_is_deleted(which: str, kept: Engine) -> None:
     refused(kept, f"DELETE FROM events{which}")
 
 
-def test_erasing_personal_facts_and_their_salt_is_allowed_and_may_be_repeated(kept: Engine) -> None:
-    before = rows(kept, events)
+def test_erasing_personal_facts_and_their_salt_is_allowed_and_may_be_repeated(store: Engine) -> None:
+    fill(store)
+    before = rows(store, events)
     for _ in range(2):
-        with writing(kept) as connection:
+        with writing(store) as connection:
             connection.exec_driver_sql(f"UPDATE events SET {ERASE} WHERE stream = 'm1'")
-        after = rows(kept, events)
+        after = rows(store, events)
         erased = {"personal": None, "salt": None}
         assert after == [row | erased if row["stream"] == "m1" else row for row in before]
 
 
-def test_what_is_erased_is_not_put_back(kept: Engine) -> None:
-    with writing(kept) as connection:
+def test_what_is_erased_is_not_put_back(store: Engine) -> None:
+    fill(store)
+    with writing(store) as connection:
         connection.exec_driver_sql(f"UPDATE events SET {ERASE}")
-    refused(kept, "UPDATE events SET personal = data")
+    refused(store, "UPDATE events SET personal = data")
 
 
 def test_the_log_is_not_truncated(postgres_store: Engine) -> None:

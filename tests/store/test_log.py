@@ -156,9 +156,14 @@ def test_a_unit_of_several_streams_is_all_or_nothing(store: Engine) -> None:
 
 def test_a_rollback_burns_no_position(store: Engine) -> None:
     append(store, opening("m1"))
-    with pytest.raises(InterruptedError), writing(store) as connection:
-        log.append(connection, [Unit((opening("m2"),)), Unit((opening("m3"),))])
-        raise InterruptedError
+
+    def fail() -> None:
+        with writing(store) as connection:
+            log.append(connection, [Unit((opening("m2"),)), Unit((opening("m3"),))])
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        fail()
     append(store, opening("m4"))
     assert [row["position"] for row in rows(store, events)] == [1, 2]
     assert [row["stream"] for row in rows(store, events)] == ["m1", "m4"]

@@ -259,4 +259,4 @@ def test_a_text_longer_than_an_index_entry_is_taken_in_and_found(brackets: str, 
         ):
             assert [one["id"] for one in queries.page(connection, wanted)] == ["m1"]
         assert log.message(connection, "m1").message_id == brackets.format(long)  # type: ignore[union-attr]
-    assert [row["reverse_path"] for row in rows(store, messages)][0] == long
+    assert next(row["reverse_path"] for row in rows(store, messages)) == long
