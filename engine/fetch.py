@@ -118,7 +118,11 @@ class Fetcher:
         if lease is None:
             logger.info("mailbox %s: is being polled already", name)
             return True
-        return await self._poll_leased(name, lease, retrieve=retrieve)
+        well = await self._poll_leased(name, lease, retrieve=retrieve)
+        if retrieve and not well and self._broke.get(name) and await self._removable(name):
+            # A session that one message breaks never comes to its end, where others are removed.
+            await self.poll_now(name, retrieve=False)
+        return well
 
     def _claim(self) -> Claim:
         return Claim(self._holder, self._now() + agenda.LEASE_TERM)
@@ -157,11 +161,14 @@ class Fetcher:
 
     async def _poll_leased(self, name: str, lease: Lease, *, retrieve: bool) -> bool:
         mailbox = self._mailboxes[name]
-        pause = mailbox.every
+        pause = self._pause(mailbox)
         try:
             async with self._hosts[mailbox.host]:
                 tally = await self._session(mailbox, retrieve)
-            await self._went_well(mailbox, tally)
+            _log(name, tally)
+            if retrieve:
+                await self._went_well(mailbox, tally)
+                pause = mailbox.every
             standing: Mailbox = await self._read(lambda c: log.mailbox(c, name))
             if standing.health == "suspended":
                 pause = max(pause, SUSPENDED_LEAST)
@@ -193,15 +200,6 @@ class Fetcher:
         name = mailbox.plan.name
         self._failures.pop(name, None)
         self._broke.pop(name, None)
-        if tally.downloaded or tally.removed or tally.oversize:
-            logger.info(
-                "mailbox %s: %d downloaded (%d octets), %d too large, %d removed",
-                name,
-                tally.downloaded,
-                tally.octets,
-                tally.oversize,
-                tally.removed,
-            )
         standing: Mailbox = await self._read(lambda c: log.mailbox(c, name))
         if standing.health == "failing" or (standing.health == "suspended" and tally.resumed):
             await record(self._journal, self._read, name, (PollRecovered(mailbox=name),), self._now())
@@ -210,7 +208,7 @@ class Fetcher:
     async def _went_wrong(self, mailbox: Pollable, trouble: SourceTrouble) -> timedelta:
         """Record trouble that is news, remember which message broke the session; returns how long to wait."""
         name = mailbox.plan.name
-        failures = self._failures[name] = self._failures.get(name, 0) + 1
+        self._failures[name] = self._failures.get(name, 0) + 1
         if trouble.offer is not None and trouble.offer.uidl is not None:
             self._broke[name].add(trouble.offer.uidl)
         standing: Mailbox = await self._read(lambda c: log.mailbox(c, name))
@@ -220,9 +218,14 @@ class Fetcher:
             )
             await record(self._journal, self._read, name, (event,), self._now())
         logger.warning("mailbox %s: %s", name, trouble)
-        pause: timedelta = mailbox.every * 2 ** min(failures - 1, 16)
-        pause = min(pause, max(TROUBLE_CAP, mailbox.every))
+        pause = self._pause(mailbox)
         return max(pause, PERMANENT_LEAST) if trouble.permanent else pause
+
+    def _pause(self, mailbox: Pollable) -> timedelta:
+        """Return how long to wait after so many failures in a row."""
+        failures = self._failures.get(mailbox.plan.name, 0)
+        pause: timedelta = mailbox.every * 2 ** min(max(failures - 1, 0), 16)
+        return min(pause, max(TROUBLE_CAP, mailbox.every))
 
     async def _removable(self, name: str) -> bool:
         removal = self._mailboxes[name].plan.removal
@@ -230,3 +233,15 @@ class Fetcher:
             return False
         present = await self._read(lambda c: queries.present(c, name))
         return any(removal.allows(one, self._now()) for one in present)
+
+
+def _log(name: str, tally: Tally) -> None:
+    if tally.downloaded or tally.removed or tally.oversize:
+        logger.info(
+            "mailbox %s: %d downloaded (%d octets), %d too large, %d removed",
+            name,
+            tally.downloaded,
+            tally.octets,
+            tally.oversize,
+            tally.removed,
+        )

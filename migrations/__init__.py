@@ -1,7 +1,7 @@
 """The schema's history, and the one way to move a database along it.
 
-Released steps are never edited. There are no downgrades: restore a backup. Alembic is imported only when there is something to do,
-for it is slow to import and most starts find the schema current.
+Released steps are never edited. There are no downgrades: restore a backup. Alembic is imported only when there is
+something to do, for it is slow to import and most starts find the schema current.
 """
 
 from __future__ import annotations

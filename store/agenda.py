@@ -183,9 +183,8 @@ class _Rows:
             }
 
     def write(self, connection: Connection) -> None:
-        _CLOSE.many(
-            connection, list(self.closed.values())
-        )  # first: what settled in this batch may be due again in it
+        # First: what settled in this batch may be due again in it.
+        _CLOSE.many(connection, list(self.closed.values()))
         _PUT.many(connection, list(self.new.values()))
         _MOVE.many(connection, [row for row in self.moved.values() if row["held"]])
         _MOVE_AND_FREE.many(connection, [row for row in self.moved.values() if not row["held"]])

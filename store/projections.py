@@ -50,9 +50,8 @@ from store.schema import (
 )
 from store.statement import Lookup, Statement
 
-INDEXED_OCTETS = (
-    2_000  # Postgres refuses a row whose index entry is over 2,704: such a message could never be taken in
-)
+# Postgres refuses a row whose index entry is over 2,704 octets: such a message could never be taken in.
+INDEXED_OCTETS = 2_000
 UIDL_DIGEST_OCTETS = 16  # enough to tell UIDLs of one mailbox apart; the whole one is compared after
 
 Row = dict[str, Any]
@@ -187,8 +186,8 @@ _REMOVE = Statement(
     update(uidls)
     .where(
         uidls.c.stream == bindparam("the_stream", type_=Text),
-        uidls.c.digest
-        == bindparam("the_digest", type_=LargeBinary),  # a copy under another UIDL may still be there
+        # A copy under another UIDL may still be there.
+        uidls.c.digest == bindparam("the_digest", type_=LargeBinary),
         _earlier,
     )
     .values(gone=true())

@@ -233,7 +233,9 @@ async def test_after_a_restart_nothing_is_retrieved_or_delivered_again(database_
 # -- one bad message
 
 
-async def test_a_message_the_server_refuses_leaves_the_others_alone_and_comes_later(database_url: str) -> None:
+async def test_a_message_the_server_refuses_leaves_the_others_alone_and_comes_later(
+    database_url: str,
+) -> None:
     async with Rig(database_url) as rig:
         _, refused, _ = rig.put(mail(1), mail(2), mail(3))
         rig.provider.fault("retr", "err", number=2)
@@ -260,10 +262,6 @@ async def test_a_message_that_breaks_the_session_comes_last_next_time(database_u
         assert rig.provider.retrievals()[-1] == bad
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="a message that always breaks the session keeps all others from being removed: the mailbox fills up",
-)
 async def test_a_message_that_always_breaks_the_session_does_not_keep_the_others_from_being_removed(
     database_url: str,
 ) -> None:
@@ -287,7 +285,9 @@ async def test_a_message_already_marked_by_somebody_else_is_not_a_reason_to_stop
 # -- UIDLs that don't tell messages apart
 
 
-async def test_two_messages_under_one_uidl_are_both_delivered_once_and_both_removed(database_url: str) -> None:
+async def test_two_messages_under_one_uidl_are_both_delivered_once_and_both_removed(
+    database_url: str,
+) -> None:
     async with Rig(database_url) as rig:
         rig.put(mail(1), uidl="same")
         rig.put(mail(2, 700), uidl="same")
@@ -526,7 +526,9 @@ async def test_a_session_that_breaks_at_the_end_makes_no_duplicates_without_uidl
         assert rig.provider.uidls("info") == []
 
 
-async def test_a_session_that_breaks_in_the_middle_makes_no_duplicates_without_uidl(database_url: str) -> None:
+async def test_a_session_that_breaks_in_the_middle_makes_no_duplicates_without_uidl(
+    database_url: str,
+) -> None:
     boxes = box(removal=Removal(when="downloaded"))
     async with Rig(database_url, provider=nameless(), mailboxes=boxes) as rig:
         rig.put(*(mail(n) for n in range(4)), mail(0))

@@ -79,8 +79,9 @@ def running(house: House, *arguments: str, clean: bool = True) -> Iterator[Gatew
     finally:
         if gateway.process.poll() is None:
             gateway.kill()
-        if gateway.process.stdout is not None:
-            gateway.process.stdout.close()
+        for stream in (gateway.process.stdout, gateway.process.stderr):
+            if stream is not None:
+                stream.close()
     if clean:
         check_log(gateway.log)
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from store import conserve, log
 from store.database import open_store, reading
+from store.life import Message
 from tests.peers.pop3d import Pop3Peer
 from tests.peers.smtpd import HomePeer
 from tests.peers.thread import PeerThread
@@ -52,6 +53,7 @@ class House:
     gateway: dict[str, Any] = field(default_factory=dict)
     store: dict[str, Any] = field(default_factory=dict)
     neighbours: dict[str, int] = field(default_factory=dict)  # further mailboxes, and the port of their provider
+    keys: dict[str, dict[str, Any]] = field(default_factory=dict)  # to add to the table of one mailbox
     environment: dict[str, str] = field(default_factory=dict)  # of the commands
     more: str = ""
 
@@ -84,7 +86,7 @@ tls = "none"
         self.config.write_text(text + self.more)
 
     def _table(self, name: str, port: int) -> str:
-        keys = {"recipients": [f"{name}@example.com"], "poll_every": "10s", **self.mailbox}
+        keys = {"recipients": [f"{name}@example.com"], "poll_every": "10s", **self.mailbox, **self.keys.get(name, {})}
         return f"""
 [[mailbox]]
 name = "{name}"
@@ -138,14 +140,19 @@ password = "{PASSWORD}"
 
     def unknown(self) -> set[bytes]:
         """The UIDLs of messages that the log names as possible duplicates."""
+        return {(message.uidl or "").encode() for message in self._unknown()}
+
+    def unknown_ids(self) -> set[str]:
+        """The ids of messages that the log names as possible duplicates."""
+        return {message.id for message in self._unknown()}
+
+    def _unknown(self) -> list[Message]:
         engine = open_store(self.store_url)
         try:
             with reading(engine) as connection:
                 streams = [stream for stream, _ in log.streams(connection) if not stream.startswith("mailbox-")]
                 found = (log.message(connection, stream) for stream in streams)
-                return {
-                    (m.uidl or "").encode() for m in found if m and any(r.unknown_attempts for r in m.recipients)
-                }
+                return [m for m in found if m and any(r.unknown_attempts for r in m.recipients)]
         finally:
             engine.dispose()
 

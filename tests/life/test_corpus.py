@@ -114,7 +114,7 @@ def test_a_message_that_cannot_be_told_apart_from_replies_holds_up_no_other(
         assert list(dovecot.messages("info")) == ["m4"]
         (mailbox,) = opened.json("mailbox", "list")
         assert mailbox["health"] == "failing"
-        assert "message 1" in mailbox["text"]
+        assert "does not stuff its first dot" in mailbox["text"]
         assert opened.problems() == []
 
 
@@ -123,15 +123,15 @@ def check_shown(opened: House, mails: dict[str, bytes]) -> None:
     listed = opened.json("list", "--limit", "0")
     assert {row["uidl"] for row in listed} == mails.keys()
     assert {row["state"] for row in listed} == {"delivered"}
-    pages = many(opened, [["show", row["id"]] for row in listed])
-    for row, page in zip(listed, pages, strict=True):
+    some = listed if opened.store_url.startswith("sqlite") else listed[::9]  # the pages are the same on both
+    pages = many(opened, [["show", row["id"]] for row in some])
+    for row, page in zip(some, pages, strict=True):
         assert (page["code"], page["err"]) == (0, ""), row["uidl"]
         for happened in ("downloaded", "attempted", "delivered", "removed-from-source", RECIPIENT):
             assert happened in page["out"], (row["uidl"], page["out"])
-    told = many(opened, [["show", row["id"], "--json"] for row in listed])
-    for row, one in zip(listed, told, strict=True):
-        opening = json.loads(one["out"])["events"][0]["data"]
-        assert opening.get("bare_newlines", False) == has_lone_line_endings(mails[row["uidl"]]), row["uidl"]
+    openings = [e["data"] for e in opened.json("events", "--event", "downloaded", "--limit", "0")]
+    marked = {row["uidl"] for row, opening in zip(reversed(listed), openings, strict=True) if opening.get("bare_newlines")}
+    assert marked == {uidl for uidl, octets in mails.items() if has_lone_line_endings(octets)}
 
 
 def many(opened: House, commands: list[list[str]]) -> list[dict[str, str]]:

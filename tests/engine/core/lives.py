@@ -87,9 +87,7 @@ def attempted(message: Message, *numbers: int, hop: str = "home", at: datetime =
     return after(message, event, at=at)
 
 
-def deferred(
-    message: Message, *numbers: int, retry_at: datetime, hop: str = "home", **more: Any
-) -> Message:
+def deferred(message: Message, *numbers: int, retry_at: datetime, hop: str = "home", **more: Any) -> Message:
     chosen = numbers or tuple(r.number for r in message.recipients)
     usual: dict[str, Any] = {"scope": "message", "code": 451, "reply": "4.3.0 later"}
     event = Deferred(
@@ -106,7 +104,13 @@ def deferred(
 def delivered(message: Message, *numbers: int, hop: str = "home") -> Message:
     chosen = numbers or tuple(r.number for r in message.recipients)
     event = Delivered(
-        numbers=chosen, next_hop=hop, attempt=message.attempts, address="", tls="none", code=250, duration_ms=1
+        numbers=chosen,
+        next_hop=hop,
+        attempt=message.attempts,
+        address="",
+        tls="none",
+        code=250,
+        duration_ms=1,
     )
     return after(message, event)
 

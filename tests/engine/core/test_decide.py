@@ -284,7 +284,9 @@ def test_what_was_not_even_tried_says_so_and_waits_for_the_probe() -> None:
     assert isinstance(event, Deferred)
     assert (event.tried, event.attempt, event.retry_at, event.scope) == (False, 0, PROBE_AT, "next-hop")
     message = after(message, event)
-    assert [(r.state, r.attempts, r.first_tried_at) for r in message.recipients] == [("deferred", 0, None)] * 2
+    assert [(r.state, r.attempts, r.first_tried_at) for r in message.recipients] == [
+        ("deferred", 0, None)
+    ] * 2
 
 
 def test_what_was_not_even_tried_for_five_days_fails_as_expired() -> None:

@@ -12,7 +12,7 @@ from engine.core.ids import ALPHABET, LENGTH, RANDOM_BITS, message_id
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MILLISECOND = timedelta(milliseconds=1)
-times = st.datetimes(datetime(1970, 1, 1), datetime(9999, 12, 31), timezones=st.just(UTC))
+times = st.timedeltas(timedelta(0), datetime(9999, 12, 31, tzinfo=UTC) - EPOCH).map(lambda span: EPOCH + span)
 randoms = st.integers(0, (1 << RANDOM_BITS) - 1)
 
 

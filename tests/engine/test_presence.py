@@ -1,0 +1,179 @@
+"""Who is alive: what a dead process held is taken over, a living one's is left alone."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine
+
+import migrations
+from engine.presence import GATEWAY_KEY, AlreadyRunning, Presence, arrive, gateway_runs
+from store import agenda
+from store.agenda import Claim
+from store.database import open_store, reading, writing
+
+NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
+ROOT = Path(__file__).parents[2]
+LIVING = """
+import sys
+from engine.presence import arrive
+from store.database import open_store
+present = arrive(open_store(sys.argv[1]))
+print(present.holder, flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def engine(database_url: str) -> Iterator[Engine]:
+    opened = open_store(database_url, checkpoints=True)
+    migrations.upgrade(opened)
+    yield opened
+    opened.dispose()
+
+
+@pytest.fixture
+def sqlite(sqlite_url: str) -> Iterator[Engine]:
+    opened = open_store(sqlite_url, checkpoints=True)
+    migrations.upgrade(opened)
+    yield opened
+    opened.dispose()
+
+
+@pytest.fixture
+def postgres_store(postgres_url: str) -> Iterator[Engine]:
+    opened = open_store(postgres_url)
+    migrations.upgrade(opened)
+    yield opened
+    opened.dispose()
+
+
+def hold(engine: Engine, holder: str, *names: str) -> None:
+    """Somebody claims streams."""
+    with writing(engine) as connection:
+        for name in names:
+            claim = Claim(holder, NOON + agenda.LEASE_TERM)
+            assert agenda.claim_stream(connection, name, agenda.FRESH, claim, NOON) is not None
+
+
+def holders(engine: Engine) -> list[str]:
+    with reading(engine) as connection:
+        return sorted(agenda.holders(connection))
+
+
+def process(engine: Engine) -> tuple[subprocess.Popen[str], str]:
+    """Another process that gave its sign of life, and its name as a holder."""
+    url = engine.url.render_as_string(hide_password=False)
+    child = subprocess.Popen(
+        [sys.executable, "-c", LIVING, url],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert child.stdout is not None
+    return child, child.stdout.readline().strip()
+
+
+def end(child: subprocess.Popen[str]) -> None:
+    child.kill()
+    child.communicate()
+
+
+def test_a_gateway_that_arrived_runs_until_it_leaves(engine: Engine) -> None:
+    assert not gateway_runs(engine)
+    present = arrive(engine)
+    assert gateway_runs(engine)
+    present.leave()
+    assert not gateway_runs(engine)
+
+
+def test_asking_whether_a_gateway_runs_neither_stops_one_nor_makes_one(engine: Engine) -> None:
+    present = arrive(engine)
+    assert [gateway_runs(engine) for _ in range(3)] == [True] * 3
+    present.leave()
+    assert [gateway_runs(engine) for _ in range(3)] == [False] * 3
+    arrive(engine).leave()
+
+
+def test_each_life_has_a_name_of_its_own(engine: Engine) -> None:
+    first = arrive(engine)
+    first.leave()
+    second = arrive(engine)
+    assert first.holder != second.holder
+    second.leave()
+
+
+def test_what_the_dead_held_is_taken_over_and_what_we_hold_stays(engine: Engine) -> None:
+    hold(engine, "host:1:dead", "one", "two")
+    present = arrive(engine)
+    hold(engine, present.holder, "three")
+    assert present.take_over() == 2
+    assert holders(engine) == [present.holder]
+    assert present.take_over() == 0
+    present.leave()
+
+
+def test_a_process_that_is_killed_leaves_at_once(engine: Engine) -> None:
+    child, holder = process(engine)
+    try:
+        hold(engine, holder, "one")
+        assert gateway_runs(engine)
+    finally:
+        end(child)
+    present = after(engine)
+    try:
+        assert present.take_over() == 1
+    finally:
+        present.leave()
+
+
+def after(engine: Engine) -> Presence:
+    """A gateway that starts when the server has noticed the end of the one before."""
+    if engine.dialect.name == "postgresql":
+        with engine.connect() as connection:
+            # Waits in the server until the dead one's session is gone.
+            connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({GATEWAY_KEY})")
+    return arrive(engine)
+
+
+def test_on_sqlite_a_second_gateway_is_refused_and_told_which_one_runs(sqlite: Engine) -> None:
+    child, _ = process(sqlite)
+    try:
+        with pytest.raises(
+            AlreadyRunning, match=rf"process {child.pid}.* runs on this store already: stop it"
+        ):
+            arrive(sqlite)
+        assert gateway_runs(sqlite)
+    finally:
+        end(child)
+    arrive(sqlite).leave()
+
+
+def test_on_sqlite_the_lock_of_one_store_says_nothing_of_another(sqlite: Engine, tmp_path: Path) -> None:
+    other = open_store(f"sqlite:///{tmp_path / 'other.db'}")
+    present = arrive(sqlite)
+    assert not gateway_runs(other)
+    arrive(other).leave()
+    present.leave()
+    other.dispose()
+
+
+def test_on_postgres_several_gateways_run_and_respect_each_other(postgres_store: Engine) -> None:
+    first, second = arrive(postgres_store), arrive(postgres_store)
+    hold(postgres_store, first.holder, "one")
+    hold(postgres_store, second.holder, "two")
+    hold(postgres_store, "host:1:dead", "three")
+    assert first.take_over() == 1
+    assert holders(postgres_store) == sorted([first.holder, second.holder])
+    first.leave()
+    assert gateway_runs(postgres_store)
+    assert second.take_over() == 1
+    assert holders(postgres_store) == [second.holder]
+    second.leave()
+    assert not gateway_runs(postgres_store)
