@@ -325,7 +325,11 @@ class Worker:
             seams.reached("before-dot")
 
         transaction = Transaction(
-            life.message.reverse_path, step.recipients, self._trace(life.message), octets
+            reverse_path=life.message.reverse_path,
+            recipients=step.recipients,
+            prefix=self._trace(life.message),
+            content=octets,
+            clean=not life.message.bare_newlines,
         )
         try:
             outcome = await hop.adapter.hand_over(transaction, before_dot)

@@ -90,17 +90,14 @@ _Head = tuple[int, bytes]  # revision and hash of the last event
 def append(connection: Connection, units: Sequence[Unit]) -> list[Refusal | None]:
     """Append units in order, in one transaction; returns for each None, or why it was refused.
 
-    A refused unit changes nothing, but for one thing: with a Conflict its lease is given back. What its holder
-    decided is void, and whoever claims the stream next decides anew.
+    A refused unit changes nothing. Its lease stays with its holder, who may have an answer in hand that must go on
+    record before anybody else looks at the stream.
     """
     heads = _heads(connection, units)
     fences = agenda.fences(connection, [unit.lease for unit in units if unit.lease])
     answers = [_check(unit, heads, fences) for unit in units]
     taken = [unit for unit, answer in zip(units, answers, strict=True) if answer is None]
     _write(connection, taken, heads)
-    for unit, answer in zip(units, answers, strict=True):
-        if unit.lease is not None and isinstance(answer, Conflict):
-            agenda.give_back(connection, unit.lease)
     return answers
 
 

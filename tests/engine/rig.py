@@ -125,6 +125,7 @@ class Rig:
         self.pop3_port = 0
         self.smtp_ports: dict[str, int] = {}
         self._lives = 0
+        self._reads: set[asyncio.Future[Any]] = set()  # a thread goes on after its waiter was cancelled
 
     @property
     def home(self) -> HomePeer:
@@ -153,6 +154,7 @@ class Rig:
                 home.heal()
             for peer in (self.provider, *self.homes.values()):
                 await peer.stop()
+            await asyncio.gather(*self._reads, return_exceptions=True)
             problems = list(self.read_now(lambda c: list(conserve.check(c, Count()))))
             self.engine.dispose()
         if kind is None and self.adds_up:
@@ -243,7 +245,10 @@ class Rig:
     # -- what a test looks at
 
     async def read(self, function: Callable[[Connection], Any]) -> Any:
-        return await asyncio.to_thread(self.read_now, function)
+        reading = asyncio.ensure_future(asyncio.to_thread(self.read_now, function))
+        self._reads.add(reading)
+        reading.add_done_callback(self._reads.discard)
+        return await asyncio.shield(reading)
 
     def read_now(self, function: Callable[[Connection], Any]) -> Any:
         with reachable(self.engine), reading(self.engine) as connection:

@@ -28,7 +28,7 @@ SEAMS = (
     ("answered", 1),
     ("before-commit delivered", 1),
     ("after-commit delivered", 1),
-    ("after-commit delivered", 3),
+    ("after-commit delivered", 2),
     ("before-commit poll-finished", 1),
     ("before-dele", 1),
     ("before-quit", 1),
