@@ -314,8 +314,9 @@ class Poll:
         )
         message = append.after
         assert isinstance(message, Message)
-        notices = [self._notice(message, r.address, limit, now) for r in message.recipients]
-        if not self.mailbox.notify_oversize or not notices:
+        people = [r.address for r in message.recipients] or [self._policy.postmaster]
+        notices = [self._notice(message, address, limit, now) for address in people]
+        if not self.mailbox.notify_oversize:
             appends: tuple[Append, ...] = (append,)
         else:
             told = tuple(reported for _, reported in notices)

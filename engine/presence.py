@@ -10,11 +10,13 @@ import fcntl
 import os
 import socket
 import time
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 from typing import IO, Protocol
 
 from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import SQLAlchemyError
 
 from store import agenda
 from store.database import sqlite_file, writing
@@ -118,7 +120,9 @@ class _OnPostgres:
             return sum(agenda.take_from(connection, holder) for holder in others)
 
     def leave(self) -> None:
-        self._session.invalidate()  # ends the session, and so the lock
+        with suppress(SQLAlchemyError):  # gone already, and its locks with it
+            self._session.exec_driver_sql("SELECT pg_advisory_unlock_all()")
+        self._session.invalidate()
         self._session.close()
 
 

@@ -19,7 +19,7 @@ from store.events import Downloaded, PollFailed, PollRecovered, mailbox_stream
 from tests.engine.rig import PATIENCE_SECONDS, Rig, mail
 
 MINUTE = timedelta(minutes=1)
-MANY = {f"box{n}": {} for n in range(5)}
+MANY: dict[str, dict[str, Any]] = {f"box{n}": {} for n in range(5)}
 
 
 def next_poll(rig: Rig, name: str = "info") -> timedelta:

@@ -703,8 +703,7 @@ async def test_mail_that_names_nobody_goes_to_the_fallback_where_there_is_one(da
         assert rig.delivered(POSTMASTER) == [mail(1)]
 
 
-@pytest.mark.xfail(strict=True, reason="nobody is told of an oversize message that names no recipient")
-async def test_somebody_is_told_of_what_is_too_large_even_if_it_names_nobody(database_url: str) -> None:
+async def test_the_postmaster_is_told_of_what_is_too_large_and_names_nobody(database_url: str) -> None:
     provider = Pop3Peer(without={"TOP"})
     boxes = box(rule=MULTIDROP, max_size_octets=2_000)
     async with Rig(database_url, provider=provider, mailboxes=boxes) as rig:
