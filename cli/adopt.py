@@ -57,7 +57,7 @@ def adopt(engine: Engine, mailbox: Mailbox, reason: str, *, yes: bool) -> int:
     with _leased(engine, mailbox.name):
         shown = _look(engine, mailbox)
     with reading(engine) as connection:
-        suspended = log.mailbox(connection, mailbox.name).health == "suspended"
+        suspended = queries.mailbox(connection, mailbox.name).health == "suspended"
     _say(mailbox.name, shown, suspended=suspended)
     if not shown.unknown and not shown.vanished and not suspended:
         return EXIT_DONE
@@ -166,7 +166,7 @@ def _record(connection: Connection, name: str, shown: Shown, reason: str, lease:
         for one in gone
         if one.stream is None
     ]
-    before = log.mailbox(connection, name)
+    before = queries.mailbox(connection, name)
     appends = [Append(mailbox_stream(name), before, (*removed, *events), now)]
     for start in range(0, len(gone), log.READ_BATCH):
         streams = [one.stream for one in gone[start : start + log.READ_BATCH] if one.stream is not None]

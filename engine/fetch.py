@@ -22,7 +22,7 @@ from sqlalchemy import Connection
 from engine.journal import Journal
 from engine.poll import MailboxPlan, Poll, Tally, record
 from engine.ports import SourceSession, SourceTrouble
-from store import agenda, log, queries
+from store import agenda, queries
 from store.agenda import Claim, Lease
 from store.errors import StoreError
 from store.events import PollFailed, PollRecovered, mailbox_stream
@@ -34,7 +34,7 @@ JITTER = 0.1  # of the interval, so that mailboxes of one host drift apart
 TROUBLE_CAP = timedelta(minutes=30)  # a provider that comes back is noticed this soon
 PERMANENT_LEAST = timedelta(minutes=10)  # a wrong password locks accounts when it is tried every minute
 SUSPENDED_LEAST = timedelta(hours=1)
-BREAKING_AT_ONCE = 10  # messages that break a session, passed by in one `--once`; a mailbox has one, if any
+BREAKING_AT_ONCE = 3  # sessions in one `--once`, where a message breaks each: a mailbox has one such, if any
 
 logger = logging.getLogger("mailgate.fetch")
 
@@ -169,7 +169,7 @@ class Fetcher:
             if retrieve:
                 await self._went_well(mailbox, tally)
                 pause = mailbox.every
-            standing: Mailbox = await self._read(lambda c: log.mailbox(c, name))
+            standing: Mailbox = await self._read(lambda c: queries.mailbox(c, name))
             if standing.health == "suspended":
                 pause = max(pause, SUSPENDED_LEAST)
             return standing.health != "suspended"
@@ -200,7 +200,7 @@ class Fetcher:
         name = mailbox.plan.name
         self._failures.pop(name, None)
         self._broke.pop(name, None)
-        standing: Mailbox = await self._read(lambda c: log.mailbox(c, name))
+        standing: Mailbox = await self._read(lambda c: queries.mailbox(c, name))
         if standing.health == "failing" or (standing.health == "suspended" and tally.resumed):
             await record(self._journal, self._read, name, (PollRecovered(mailbox=name),), self._now())
             logger.info("mailbox %s: works again", name)
@@ -211,7 +211,7 @@ class Fetcher:
         self._failures[name] = self._failures.get(name, 0) + 1
         if trouble.offer is not None and trouble.offer.uidl is not None:
             self._broke[name].add(trouble.offer.uidl)
-        standing: Mailbox = await self._read(lambda c: log.mailbox(c, name))
+        standing: Mailbox = await self._read(lambda c: queries.mailbox(c, name))
         if standing.health == "ok" or (standing.health == "failing" and standing.kind != trouble.kind):
             event = PollFailed(
                 mailbox=name, kind=trouble.kind, permanent=trouble.permanent, text=trouble.text

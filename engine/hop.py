@@ -82,7 +82,9 @@ class Hop:
         """
         async with self._greeting:
             await self._greet()
-        said = (self._policy.max_size_octets, self._offered_octets, self.learnt_octets)
+        configured = self._policy.max_size_octets
+        # A limit in the configuration is the operator's word: it also undoes what an old refusal taught.
+        said = (configured, self._offered_octets, None if configured is not None else self.learnt_octets)
         return min((octets for octets in said if octets is not None), default=None)
 
     def configured(self, limit_octets: int) -> bool:

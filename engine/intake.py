@@ -39,6 +39,7 @@ async def downloaded(arrival: Arrival, octets: Octets, policy: Policy, now: date
     content = await digest(octets)
     facts = headers.facts(octets)
     routed = routing.recipients(octets, arrival.rule)
+    reverse_path = envelope.reverse_path(facts)
     opening = Downloaded(
         mailbox=arrival.mailbox,
         uidl=arrival.uidl,
@@ -47,8 +48,9 @@ async def downloaded(arrival: Arrival, octets: Octets, policy: Policy, now: date
         content=content,
         bare_newlines=has_bare_newlines(octets),
         recipient_count=len(routed.addresses),
+        next_hop=_next_hop(reverse_path, routed, policy),
         policy=policy.version,
-        reverse_path=envelope.reverse_path(facts),
+        reverse_path=reverse_path,
         recipients=routed.addresses,
         routed_by=routed.routed_by,
         message_id=facts.message_id,
@@ -131,6 +133,18 @@ def has_bare_newlines(octets: Octets) -> bool:
     whole = octets if isinstance(octets, bytes | bytearray) else bytes(octets)
     pairs = whole.count(b"\r\n")
     return whole.count(b"\n") != pairs or whole.count(b"\r") != pairs
+
+
+def _next_hop(reverse_path: str, routed: Recipients, policy: Policy) -> str | None:
+    """Where it waits for its first attempt: with the mail of the same next hop, so that a slow one holds up only its own.
+
+    None where its recipients have several: none of them must wait for another's.
+    """
+    hops = {
+        routing.next_hop(reverse_path, address, None, policy.routes, policy.domains).next_hop
+        for address in routed.addresses
+    }
+    return hops.pop() if len(hops) == 1 else None
 
 
 def _held(facts: HeaderFacts, octets: Octets, routed: Recipients, policy: Policy) -> Held | None:

@@ -11,6 +11,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
@@ -153,7 +154,7 @@ class Poll:
             raise SourceTrouble("protocol", NO_UIDL, permanent=True)
 
     async def _suspend(self, difference: Difference) -> None:
-        standing: Mailbox = await self._read(lambda c: log.mailbox(c, self.mailbox.name))
+        standing: Mailbox = await self._read(lambda c: queries.mailbox(c, self.mailbox.name))
         if standing.health == "suspended":
             return
         event = UidlResetSuspected(
@@ -185,12 +186,13 @@ class Poll:
         wanted.sort(
             key=lambda offer: (offer.uidl or b"") in self._last
         )  # stable: otherwise in the server's order
-        async for got in session.retrieve(wanted, self._admit):
-            if isinstance(got, Refused):
-                self.tally.refused += 1
-                self._give_back(got.offer)
-            else:
-                await self._take(got, before)
+        async with aclosing(session.retrieve(wanted, self._admit)) as retrieved:
+            async for got in retrieved:
+                if isinstance(got, Refused):
+                    self.tally.refused += 1
+                    self._give_back(got.offer)
+                else:
+                    await self._take(got, before)
         if not self.tally.refused:
             # A server without UIDL: what was not among the octets it gave is no longer there.
             await self._record_removed(before.left(b""), "listing")
@@ -264,7 +266,8 @@ class Poll:
                 self._proven[got.offer.number] = known.stream
             return await self._again(got.offer, known)
         append = await intake.downloaded(arrival, got.octets, self._policy, self._now())
-        claim = self._worker.claim() if self._worker is not None and self._worker.room() else None
+        lane = append.after.lane if isinstance(append.after, Message) else ""
+        claim = self._worker.claim() if self._worker is not None and self._worker.room(lane) else None
         durable = self._journal.append(Unit((append,), claim=claim))
         self._commits.append(durable)
         self.tally.downloaded += 1
@@ -480,7 +483,7 @@ async def record(
 ) -> None:
     """Append to a mailbox's stream, whatever else is appended to it meanwhile."""
     while True:
-        before = await read(lambda c: log.mailbox(c, mailbox))
+        before = await read(lambda c: queries.mailbox(c, mailbox))
         try:
             await journal.append(Unit((Append(mailbox_stream(mailbox), before, events, now),)))
         except Conflict:

@@ -6,7 +6,7 @@ what the far side says about one message: refusals are values. Trouble with a wh
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -80,7 +80,7 @@ class SourceSession(Protocol):
 
     def retrieve(
         self, offers: Sequence[Offer], admit: Callable[[Offer], Awaitable[None]]
-    ) -> AsyncIterator[Retrieved | Refused]:
+    ) -> AsyncGenerator[Retrieved | Refused, None]:
         """RETR each offer, in order; pipelined where the server offers it.
 
         `admit` is awaited before the RETR of an offer is sent: it waits while memory is short.

@@ -13,7 +13,7 @@ import random
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, TypeVar
 
@@ -46,6 +46,10 @@ AHEAD = 4
 AHEAD_WHERE_HELD = 1
 LOOK_EVERY_SECONDS = 1.0  # for what became due, or was put there by another process
 STORE_RETRY_SECONDS = 1.0
+UNREADABLE = timedelta(hours=1)  # until a message is looked at again whose events this program can't read
+LONG_WAIT = timedelta(
+    days=1
+)  # behind a next hop that rests: then the message is looked at, and given up in its time
 
 logger = logging.getLogger("mailgate.worker")
 
@@ -93,12 +97,16 @@ class Worker:
         """Return our claim on a stream, as of now."""
         return Claim(self._holder, self._now() + agenda.LEASE_TERM)
 
-    def room(self) -> bool:
-        """Whether a message that comes in may stay in memory.
+    def room(self, next_hop: str) -> bool:
+        """Whether a message that comes in for a next hop may stay in memory.
 
-        Half of the budget is left to what is being fetched: fetching never waits for a slow next hop.
+        Half of the budget is left to what is being fetched: fetching never waits for a slow next hop. And each next
+        hop has its share of the lives: a slow one fills no more.
         """
         if self._draining or len(self._lives) >= LIVES_LIMIT:
+            return False
+        hop = self._hops.get(next_hop)
+        if hop is None or hop.gate() != "open" or hop.queue.qsize() >= LIVES_LIMIT // (1 + len(self._hops)):
             return False
         return self._budget.used_octets <= self._budget.total_octets // 2
 
@@ -163,18 +171,17 @@ class Worker:
 
     async def _claim_due_now(self) -> bool:
         now = self._now()
-        due = await self._read(
-            lambda c: [x for x in agenda.lanes(c) if x != agenda.POLL and agenda.any_due(c, x, now)]
-        )
-        wanted = {lane: size for lane in due if (size := self._capacity(lane)) > 0}
-        if not wanted:
+        lanes = [lane for lane in await self._read(agenda.lanes) if lane != agenda.POLL]
+        wanted = [(lane, *self._capacity(lane, now)) for lane in lanes]
+        due = await self._read(lambda c: [w for w in wanted if w[1] > 0 and agenda.any_due(c, w[0], w[2])])
+        if not due:
             return False
         claim = self.claim()
         leases: list[Lease] = await self._journal.call(
-            lambda c: [x for lane, size in wanted.items() for x in agenda.claim(c, lane, claim, now, size)]
+            lambda c: [x for lane, size, until in due for x in agenda.claim(c, lane, claim, until, size)]
         )
         try:
-            messages = await self._read(lambda c: log.messages(c, [lease.stream for lease in leases]))
+            messages = await self._messages([lease.stream for lease in leases])
         except StoreError:
             for lease in leases:
                 self._spawn(self._give_back(lease))
@@ -184,10 +191,12 @@ class Worker:
                 life = Life(messages[lease.stream], lease)
                 self._lives[lease.stream] = life
                 self._step(life)
-        return bool(leases)
+            else:
+                self._spawn(self._give_back(lease, now + UNREADABLE))
+        return bool(messages)
 
     async def _messages(self, streams: list[str]) -> dict[str, Message]:
-        """Fold these messages; one that can't be read is left alone, and is looked at again when its lease runs out."""
+        """Fold these messages; one that can't be read is left out, and keeps no other back."""
         with suppress(UnknownEvent, Damaged):
             found: dict[str, Message] = await self._read(lambda c: log.messages(c, streams))
             return found
@@ -199,18 +208,22 @@ class Worker:
                 logger.error("%s: %s", stream, error)
         return readable
 
-    def _capacity(self, lane: str) -> int:
+    def _capacity(self, lane: str, now: datetime) -> tuple[int, datetime]:
+        """How many of a lane may be claimed, and due until when.
+
+        Of a next hop that rests only what waits for long: it may have to be given up.
+        """
         room = min(CLAIM_SIZE, LIVES_LIMIT - len(self._lives))
         hop = self._hops.get(lane)
         if hop is None:
-            return room
+            return room, now
         match hop.gate():
             case "open":
-                return min(room, CLAIM_SIZE - hop.queue.qsize())
+                return min(room, CLAIM_SIZE - hop.queue.qsize()), now
             case "probe":
-                return min(room, 1)
+                return min(room, 1), now
             case "closed":
-                return 0
+                return room, now - LONG_WAIT
 
     async def renew(self) -> None:
         """Keep what we hold, polls included, until cancelled."""
@@ -252,9 +265,11 @@ class Worker:
         await self._give_back(life.lease)
         self._finish(life)
 
-    async def _give_back(self, lease: Lease) -> None:
+    async def _give_back(self, lease: Lease, wake_at: datetime | None = None) -> None:
         """Give a lease back, however long it takes: one that we keep is renewed for ever, and nobody works on it."""
-        await self._surely(lease.stream, lambda: self._journal.call(lambda c: agenda.give_back(c, lease)))
+        await self._surely(
+            lease.stream, lambda: self._journal.call(lambda c: agenda.give_back(c, lease, wake_at))
+        )
 
     async def _surely(self, stream: str, call: Callable[[], Awaitable[T]]) -> T:
         """Do it, and again while the store can't. Raises Conflict and LeaseLost: these are answers."""

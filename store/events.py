@@ -44,6 +44,7 @@ class Downloaded:
     content: str  # sha256 of the octets, hex
     bare_newlines: bool  # a lone CR or LF is in there, and becomes CRLF on the way out
     recipient_count: int
+    next_hop: str | None = None  # where it was to go when it came in; the policy of each attempt decides anew
     policy: str
 
     reverse_path: str = personal("")

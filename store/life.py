@@ -107,6 +107,7 @@ class Message(Struct, frozen=True, kw_only=True):
     held_why: HeldWhy | None = None
     held_until: datetime | None = None
     oversize: bool = False
+    first_hop: str | None = None  # where it was to go when it came in
     about: str | None = None  # a generated message: which one it speaks of
     reported: tuple[str, ...] = ()  # the kinds of report sent about this one
     removed: bool = False  # the mailbox no longer holds it
@@ -136,9 +137,9 @@ class Message(Struct, frozen=True, kw_only=True):
 
     @property
     def lane(self) -> str:
-        """The next hop that the recipient due first was last tried at; "" for not tried yet."""
+        """The next hop that the recipient due first was last tried at, or was to go to when it came in; "" for unknown."""
         due = [(at, r.next_hop) for r in self.recipients if (at := due_at(r, self)) is not None]
-        return min(due, key=lambda pair: pair[0])[1] or "" if due else ""
+        return min(due, key=lambda pair: pair[0])[1] or self.first_hop or "" if due else ""
 
 
 class Mailbox(Struct, frozen=True, kw_only=True):
@@ -248,6 +249,7 @@ def _opened(stream: str, event: MessageEvent, at: datetime) -> Message:
                 listed_octets=event.listed_octets,
                 content=event.content,
                 bare_newlines=event.bare_newlines,
+                first_hop=event.next_hop,
             )
         case RejectedOversize():
             recipients = _recipients(event.recipient_count, event.recipients, event.routed_by)
@@ -376,7 +378,7 @@ def _held(event: Held) -> State:
 
 def due_at(recipient: Recipient, message: Message) -> datetime | None:
     """Return when to look at a recipient again, None for never without a person."""
-    if recipient.held:
+    if recipient.held and recipient.open:
         return message.held_until
     match recipient.state:
         case "received":

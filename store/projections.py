@@ -22,6 +22,7 @@ from sqlalchemy import (
     bindparam,
     insert,
     select,
+    text,
     true,
     update,
 )
@@ -29,6 +30,7 @@ from sqlalchemy import (
 from store.events import (
     MAILBOX_PREFIX,
     Adopted,
+    Attempted,
     Deferred,
     Delivered,
     Downloaded,
@@ -41,6 +43,7 @@ from store.life import Mailbox, Message, Recipient
 from store.schema import (
     Utc,
     from_microseconds,
+    hour,
     mailboxes,
     messages,
     microseconds,
@@ -54,6 +57,9 @@ from store.statement import Lookup, Statement
 INDEXED_OCTETS = 2_000
 UIDL_DIGEST_OCTETS = 16  # enough to tell UIDLs of one mailbox apart; the whole one is compared after
 
+# What nearly every message has, and its own row tells (`queries`): not worth a row of its own.
+TOLD_BY_ROW = frozenset({Downloaded.NAME, Attempted.NAME})
+
 Row = dict[str, Any]
 
 
@@ -64,6 +70,7 @@ class Changes:
         self.opened: dict[str, tuple[int, Message]] = {}
         self.changed: dict[str, tuple[Message, Message]] = {}
         self.mailboxes: dict[str, Mailbox] = {}
+        self.happenings: set[tuple[str, str]] = set()
         self.taken: list[Row] = []
         self.removed: list[Row] = []
         self.forgotten: list[Row] = []
@@ -71,6 +78,8 @@ class Changes:
 
     def happened(self, stream: str, event: Event, position: int, at: datetime) -> None:
         """Take note of one event, in the order of the log."""
+        if event.NAME not in TOLD_BY_ROW and not stream.startswith(MAILBOX_PREFIX):
+            self.happenings.add((event.NAME, stream))
         match event:
             case Downloaded():
                 self.taken.append(_uidl(position, 0, stream, event.mailbox, event.uidl, event.listed_octets))
@@ -121,6 +130,10 @@ class Changes:
         opened = self.opened.values()
         _OPEN.many(connection, [_message(position, message) for position, message in opened])
         _ARRIVE.many(connection, [_recipient(p, m, r) for p, m in opened for r in m.recipients])
+        _HAPPEN.many(
+            connection, [{"name": name, "stream": stream} for name, stream in sorted(self.happenings)]
+        )
+        _STRETCH.many(connection, _hours(self.opened.values()))
         _TAKE.many(connection, self.taken)
         _CHANGE.many(connection, [_changed(after) for _, after in self.changed.values()])
         _MOVE.many(connection, [row for pair in self.changed.values() for row in _moved(*pair)])
@@ -181,6 +194,20 @@ _MOVE = Statement(
         _assigned("state", "next_hop", "reply", "attempts", "unknown_attempts", "retry_at", table=recipients)
     )
 )
+# Both databases read these two as they stand; SQLAlchemy has the conflict clause for each apart.
+_HAPPEN = Statement(
+    text(
+        "INSERT INTO happenings (name, message) SELECT CAST(:name AS TEXT), position FROM messages WHERE id = :stream"
+        " ON CONFLICT DO NOTHING"
+    )
+)
+_STRETCH = Statement(
+    text(
+        "INSERT INTO hours (hour, first, last) VALUES (:hour, :first, :last) ON CONFLICT (hour) DO UPDATE SET"
+        " first = CASE WHEN excluded.first < hours.first THEN excluded.first ELSE hours.first END,"
+        " last = CASE WHEN excluded.last > hours.last THEN excluded.last ELSE hours.last END"
+    )
+)
 _earlier = uidls.c.position < bindparam("before", type_=BigInteger)
 _REMOVE = Statement(
     update(uidls)
@@ -235,6 +262,16 @@ def _message(position: int, message: Message) -> Row:
     }
 
 
+def _hours(opened: Iterable[tuple[int, Message]]) -> list[Row]:
+    found: dict[int, Row] = {}
+    for position, message in opened:
+        row = found.setdefault(
+            hour(message.opened_at), {"hour": hour(message.opened_at), "first": position, "last": position}
+        )
+        row["first"], row["last"] = min(row["first"], position), max(row["last"], position)
+    return list(found.values())
+
+
 def _standing(message: Message) -> Row:
     """Return the columns that change during a message's life."""
     return {
@@ -242,7 +279,7 @@ def _standing(message: Message) -> Row:
         "changed_at": _time(message.changed_at),
         "closed_at": _time(message.closed_at),
         "attempts": message.attempts,
-        "next_hop": next((r.next_hop for r in message.recipients if r.next_hop), None),
+        "next_hop": next((r.next_hop for r in message.recipients if r.next_hop), message.first_hop),
         "due_at": _time(message.due_at),
     }
 

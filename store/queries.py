@@ -7,15 +7,14 @@ costs what the first does. Rows come out as the plain objects that `--json` prin
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, and_, exists, func, select
+from sqlalchemy import Connection, Row, Select, Text, bindparam, func, select
 
-from store.events import Direction
-from store.life import ATTENTION, Known, State
-from store.projections import indexed, key, uidl_digest
+from store import selection
+from store.life import ATTENTION, Known, Mailbox
+from store.projections import uidl_digest
 from store.schema import (
     COMMON_EVENTS,
     agenda,
@@ -27,6 +26,7 @@ from store.schema import (
     recipients,
     uidls,
 )
+from store.selection import Filter as Filter  # what is asked belongs to the questions
 
 PAGE = 50
 PARAMETERS = 500  # of one statement; SQLite's limit is larger
@@ -34,34 +34,11 @@ PARAMETERS = 500  # of one statement; SQLite's limit is larger
 Json = dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Filter:
-    """What `list` was asked for; None asks for anything. Addresses are exact, or patterns with `*`."""
-
-    sender: str | None = None
-    recipient: str | None = None
-    subject: str | None = None  # a fragment
-    message_id: str | None = None
-    mailbox: str | None = None
-    state: State | None = None
-    direction: Direction | None = None
-    next_hop: str | None = None
-    since: datetime | None = None
-    until: datetime | None = None
-    event: str | None = None
-
-
 def page(
     connection: Connection, wanted: Filter, *, before: int | None = None, limit: int = PAGE
 ) -> list[Json]:
     """Return messages, newest first, from below position `before`; each with its recipients and its `position`."""
-    query = _page(wanted, before)
-    if wanted.since is not None or wanted.until is not None:
-        opened = connection.scalars(_opened(wanted, before)).all()
-        if len(opened) < PARAMETERS:
-            query = query.where(messages.c.position.in_(opened))
-    rows = connection.execute(query.limit(limit)).all()
-    return _with_recipients(connection, rows)
+    return _with_recipients(connection, selection.find(connection, wanted, before, limit))
 
 
 def every(connection: Connection, wanted: Filter, limit: int | None = None) -> Iterator[Json]:
@@ -145,6 +122,12 @@ def mailbox_rows(connection: Connection) -> list[Json]:
     return [dict(row) | {"present": counts.get(row["name"], 0)} for row in rows]
 
 
+def mailbox(connection: Connection, name: str) -> Mailbox:
+    """Return what a mailbox's events add up to, from its row: its stream grows with every poll that finds something."""
+    row = connection.execute(select(mailboxes).where(mailboxes.c.name == name)).mappings().first()
+    return Mailbox(**row) if row else Mailbox(name=name)
+
+
 def lease(connection: Connection, message_id: str) -> Json | None:
     """Return a message's place in the agenda, None where it has none."""
     row = connection.execute(select(agenda).where(agenda.c.stream == message_id)).mappings().first()
@@ -193,77 +176,6 @@ def _known(row: Sequence[Any]) -> Known:
     )
 
 
-def _page(wanted: Filter, before: int | None) -> Select[Any]:
-    query = select(messages)
-    place: ColumnElement[int] = messages.c.position
-    if wanted.recipient is not None and "*" not in wanted.recipient:
-        # The recipients' index leads, so that its order is the page's order. No message names an address twice.
-        place = recipients.c.message
-        query = query.join(recipients, place == messages.c.position)
-        query = query.where(_address(recipients.c.address_key, wanted.recipient))
-    elif wanted.recipient is not None:
-        its = recipients.c.message == messages.c.position
-        query = query.where(exists().where(its, _address(recipients.c.address_key, wanted.recipient)))
-    if before is not None:
-        query = query.where(place < before)
-    return query.where(*_conditions(wanted)).order_by(place.desc())
-
-
-def _opened(wanted: Filter, before: int | None) -> Select[Any]:
-    """Select the positions of what was opened in the span of time, if they are few.
-
-    A page is in the order of positions, so that a database walks all of them down to the last for a short span
-    that is long ago, or has fewer messages than the page. Of a long span the walk soon finds enough.
-    """
-    query = select(messages.c.position).where(*_span(wanted)).limit(PARAMETERS)
-    return query if before is None else query.where(messages.c.position < before)
-
-
-def _span(wanted: Filter) -> Iterator[ColumnElement[bool]]:
-    if wanted.since is not None:
-        yield messages.c.opened_at >= wanted.since
-    if wanted.until is not None:
-        yield messages.c.opened_at < wanted.until
-
-
-def _conditions(wanted: Filter) -> Iterator[ColumnElement[bool]]:
-    if wanted.sender is not None:
-        yield _address(messages.c.reverse_path_key, wanted.sender)
-    if wanted.subject is not None:
-        yield messages.c.subject.icontains(wanted.subject, autoescape=True)
-    if wanted.message_id is not None:
-        bare = wanted.message_id.strip("<>")
-        yield messages.c.message_id.in_([indexed(bare), indexed(f"<{bare}>")])
-    if wanted.mailbox is not None:
-        yield messages.c.mailbox == wanted.mailbox
-    if wanted.state is not None:
-        yield messages.c.state == wanted.state
-    if wanted.direction is not None:
-        yield messages.c.direction == wanted.direction
-    if wanted.next_hop is not None:
-        yield messages.c.next_hop == wanted.next_hop
-    yield from _span(wanted)
-    if wanted.event is not None:
-        yield _event(wanted.event)
-
-
-def _event(name: str) -> ColumnElement[bool]:
-    happened = and_(events.c.stream == messages.c.id, events.c.name == name)
-    if name in COMMON_EVENTS:
-        return exists(select(1).where(happened))
-    # The index holds only rare names, and is used only where the query says so too.
-    rare = select(events.c.stream).where(events.c.name == name, events.c.name.not_in(COMMON_EVENTS))
-    return messages.c.id.in_(rare)
-
-
-def _address(column: ColumnElement[str], wanted: str) -> ColumnElement[bool]:
-    bare = key(wanted.strip("<>"))
-    if "*" not in bare:
-        return column == bare
-    escaped = bare.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
-    return column.like(escaped.replace("*", "%"), escape="\\")
-
-
 def _with_recipients(connection: Connection, rows: Sequence[Row[Any]]) -> list[Json]:
     if not rows:
         return []
@@ -304,6 +216,12 @@ def _listed(row: Row[Any], its_recipients: list[Json]) -> Json:
     }
 
 
+# The index holds only rare names. It is used where the query says so too, in letters: a parameter might be anything.
+_rare = events.c.name.not_in(
+    bindparam("common", COMMON_EVENTS, expanding=True, literal_execute=True, type_=Text)
+)
+
+
 def log_rows(
     connection: Connection,
     *,
@@ -322,5 +240,5 @@ def log_rows(
     if name is not None:
         query = query.where(events.c.name == name)
         if name not in COMMON_EVENTS:
-            query = query.where(events.c.name.not_in(COMMON_EVENTS))
+            query = query.where(_rare)
     return list(connection.execute(query).all())

@@ -37,6 +37,7 @@ COMMON_EVENTS = ("attempted", "delivered", "downloaded", "relayed", "removed-fro
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
+HOUR = timedelta(hours=1)
 
 # A plain BIGINT would not be SQLite's rowid.
 Position = BigInteger().with_variant(Integer, "sqlite")
@@ -45,6 +46,11 @@ Position = BigInteger().with_variant(Integer, "sqlite")
 def microseconds(at: datetime) -> int:
     """Return a time as it is stored; it must be aware."""
     return (at - EPOCH) // MICROSECOND
+
+
+def hour(at: datetime) -> int:
+    """Return the hour a time is in, counted from 1970 UTC."""
+    return (at - EPOCH) // HOUR
 
 
 def from_microseconds(value: int) -> datetime:
@@ -138,7 +144,7 @@ Index("messages_message_id", messages.c.message_id, messages.c.position)
 Index("messages_mailbox", messages.c.mailbox, messages.c.position)
 Index("messages_state", messages.c.state, messages.c.position)
 Index("messages_next_hop", messages.c.next_hop, messages.c.position)
-Index("messages_opened_at", messages.c.opened_at)
+Index("messages_direction", messages.c.direction, messages.c.position)
 
 recipients = Table(
     "recipients",
@@ -199,4 +205,23 @@ mailboxes = Table(
     Column("downloaded", BigInteger, nullable=False),
 )
 
-READ_TABLES = (recipients, messages, uidls, next_hops, mailboxes)
+# Which events happened to which message; not of those that the message's own row tells.
+happenings = Table(
+    "happenings",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("message", Position, primary_key=True, autoincrement=False),  # position of the message
+    sqlite_with_rowid=False,
+)
+
+# Between which positions the messages of an hour are. Clocks may disagree and go back, so that times are not in the
+# order of positions; what was opened in a span of time is all between two positions nevertheless.
+hours = Table(
+    "hours",
+    metadata,
+    Column("hour", BigInteger, primary_key=True, autoincrement=False),  # since 1970
+    Column("first", Position, nullable=False),
+    Column("last", Position, nullable=False),
+)
+
+READ_TABLES = (recipients, messages, happenings, hours, uidls, next_hops, mailboxes)

@@ -98,7 +98,7 @@ def _messages() -> None:
     op.create_index("messages_mailbox", "messages", ["mailbox", "position"])
     op.create_index("messages_state", "messages", ["state", "position"])
     op.create_index("messages_next_hop", "messages", ["next_hop", "position"])
-    op.create_index("messages_opened_at", "messages", ["opened_at"])
+    op.create_index("messages_direction", "messages", ["direction", "position"])
     op.create_table(
         "recipients",
         sa.Column("message", POSITION, primary_key=True, autoincrement=False),
@@ -114,6 +114,18 @@ def _messages() -> None:
         sa.Column("retry_at", sa.BigInteger),
     )
     op.create_index("recipients_address", "recipients", ["address_key", "message"])
+    op.create_table(
+        "happenings",
+        sa.Column("name", sa.Text, primary_key=True),
+        sa.Column("message", POSITION, primary_key=True, autoincrement=False),
+        sqlite_with_rowid=False,
+    )
+    op.create_table(
+        "hours",
+        sa.Column("hour", sa.BigInteger, primary_key=True, autoincrement=False),
+        sa.Column("first", POSITION, nullable=False),
+        sa.Column("last", POSITION, nullable=False),
+    )
 
 
 def _sources() -> None:

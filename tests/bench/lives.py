@@ -40,8 +40,19 @@ ACCEPTED = "2.6.0 <{}> [InternalId=47111] Queued mail for delivery"
 BUSY = {"mailbox": "info", "recipient": "info@example.com", "sender": "news@shop.example"}
 RARE = {"mailbox": "attic", "recipient": "attic@example.com", "sender": "hermit@hut.example"}
 MAILBOXES = ("sales", "support", "jobs", "orders", *(f"box{number}" for number in range(15)))
-WORDS = ("invoice order meeting report offer reply question delivery notice update contract draft newsletter"
-         " reminder photos plan budget holiday minutes schedule").split()
+WORDS = (
+    "invoice",
+    "order",
+    "meeting",
+    "report",
+    "offer",
+    "reply",
+    "question",
+    "delivery",
+    "notice",
+    "update",
+    "plan",
+)
 
 # What becomes of a message, in how many of a million.
 FATES = {
@@ -79,7 +90,9 @@ class Life:
     def next(self) -> Append:
         """Return the append of the next step."""
         happened = self.go_on()
-        append = Append(self.stream, self.entity, happened, self.at, self.octets if self.entity is None else None)
+        append = Append(
+            self.stream, self.entity, happened, self.at, self.octets if self.entity is None else None
+        )
         self.entity = append.after
         return append
 
@@ -128,7 +141,9 @@ class _Author:
         random, rare = self.random, number % self.rare_every == self.rare_every // 2
         whose = RARE if rare else BUSY if random.random() < 0.5 else self._usual()
         sender = RARE["sender"] if rare else BUSY["sender"] if random.random() < 0.1 else self._sender()
-        recipients = (whose["recipient"],) if fate != "several" else (whose["recipient"], *_colleagues(number))
+        recipients = (
+            (whose["recipient"],) if fate != "several" else (whose["recipient"], *_colleagues(number))
+        )
         words = " ".join(random.choices(WORDS, k=3))
         return {
             "mailbox": whose["mailbox"],

@@ -12,6 +12,7 @@ import pytest
 from sqlalchemy import func, select, update
 
 from engine import hop, worker
+from engine import worker as worker_module
 from engine.core.listing import Removal
 from engine.core.outcome import Outcome, Transaction
 from engine.core.routing import MailboxRule, RouteRule
@@ -300,7 +301,7 @@ async def test_new_mail_for_a_next_hop_that_is_down_is_not_tried_beside_the_prob
         await rig.poll()
         await rig.settled()
         assert len(rig.events(Attempted)) == tried + 1
-        assert states(rig) == ["deferred"] * 9
+        assert states(rig) == ["deferred"] + ["received"] * 8
 
 
 async def test_a_new_process_knows_that_a_next_hop_is_down(database_url: str) -> None:
@@ -315,7 +316,7 @@ async def test_a_new_process_knows_that_a_next_hop_is_down(database_url: str) ->
         await rig.poll()
         await rig.settled()
         assert len(rig.events(Attempted)) == tried
-        assert states(rig) == ["deferred", "deferred"]
+        assert states(rig) == ["deferred", "received"]
 
 
 async def test_a_silent_next_hop_delays_neither_the_mailboxes_nor_another_next_hop(
@@ -337,6 +338,25 @@ async def test_a_silent_next_hop_delays_neither_the_mailboxes_nor_another_next_h
         silent.release()
         await rig.settled()
         assert len(rig.home.ledger) == 20
+
+
+async def test_a_slow_next_hop_fills_only_its_share_of_what_is_worked_on(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker_module, "LIVES_LIMIT", 30)
+    homes = {"home": HomePeer(), "branch": HomePeer()}
+    boxes = {"info": {}, "desk": {"rule": MailboxRule(recipients=(DESK,))}}
+    async with Rig(database_url, mailboxes=boxes, homes=homes, policy=TWO_HOPS, connections=1) as rig:
+        slow = rig.home.fault("dot", "late", times=None)
+        rig.put(*(mail(n) for n in range(60)))
+        await rig.poll("info")
+        rig.put(mail(99), user="desk")
+        await rig.poll("desk")
+        await homes["branch"].until(lambda: homes["branch"].ledger)
+        slow.times = 0
+        slow.release()
+        await rig.settled()
+        assert len(rig.home.ledger) == 60
 
 
 async def test_a_dead_next_hop_does_not_delay_the_message_s_recipients_of_another(database_url: str) -> None:
@@ -582,16 +602,16 @@ async def test_draining_ends_what_is_under_way_and_gives_back_the_rest(database_
 
 async def test_there_is_room_while_half_of_the_budget_is_free_and_nothing_is_drained(sqlite_url: str) -> None:
     async with Rig(sqlite_url, budget_octets=1_000) as rig:
-        assert rig.worker.room()
+        assert rig.worker.room("home")
         share = await rig.budget.take(500)
-        assert rig.worker.room()
+        assert rig.worker.room("home")
         more = await rig.budget.take(1)
-        assert not rig.worker.room()
+        assert not rig.worker.room("home")
         rig.budget.give_back(more)
-        assert rig.worker.room()
+        assert rig.worker.room("home")
         rig.budget.give_back(share)
         await rig.worker.drain(0)
-        assert not rig.worker.room()
+        assert not rig.worker.room("home")
 
 
 async def test_mail_without_room_in_memory_is_read_back_from_the_store(database_url: str) -> None:

@@ -8,17 +8,21 @@ from contextlib import ExitStack
 from hashlib import sha256
 from pathlib import Path
 
+import pytest
+
 from tests.life.gateway import running
 from tests.life.house import House, house, mail, original
 from tests.life.test_hostile import add_mailbox
 from tests.peers.smtpd import HomePeer
 
-MIB = 1 << 20
-LIMIT_OCTETS = 400 * MIB  # with the default budget of 256 MiB for mail
-SMALL_LIMIT_OCTETS = 150 * MIB  # where there is little mail at once
-LARGE_OCTETS = 35_000_000
+MB = 1_000_000
+LIMIT_OCTETS = 400 * MB  # with the default budget of 256 MiB for mail
+LITTLE_OCTETS = 110 * MB  # where little mail is there at once; the process alone has some 60 MB
+LARGE_OCTETS = 35 * MB
 LARGE = 10
 SMALL = 2_000
+ENDLESS_OCTETS = 10**12
+SECONDS = 120  # only a hang takes so long
 
 
 def large(number: int) -> bytes:
@@ -28,26 +32,63 @@ def large(number: int) -> bytes:
     return head + line * ((LARGE_OCTETS - len(head)) // len(line))
 
 
-def test_ten_large_messages_at_once_stay_within_the_budget(tmp_path: Path, database_url: str) -> None:
-    with house(tmp_path, database_url, home=HomePeer(size_octets=50_000_000)) as opened, ExitStack() as stack:
-        expected = Counter[str]()
+@pytest.fixture
+def opened(tmp_path: Path, database_url: str):
+    with house(tmp_path, database_url, home=HomePeer(size_octets=50 * MB)) as opened:
+        opened.gateway = {"connections_per_host": 100}
+        assert opened.run("db", "upgrade").returncode == 0
+        yield opened
+
+
+@pytest.mark.xfail(strict=True, reason="the database drivers hold large contents several times over")
+def test_ten_large_messages_at_once_stay_within_the_budget(opened: House) -> None:
+    expected = Counter[str]()
+    with ExitStack() as stack:
         for number in range(LARGE):
             peer = add_mailbox(stack, opened, f"box{number}", 0)
             peer.put(f"box{number}", large(number))
             expected[sha256(peer.mailboxes[f"box{number}"].messages[0].octets).hexdigest()] += 1
-        assert opened.run("db", "upgrade").returncode == 0
         with running(opened) as gateway:
-            opened.home.wait_until(lambda: len(opened.home.ledger) == LARGE, 120)
-            for number in range(LARGE):
-                gateway.says(f"mailbox box{number}: 1 downloaded")
-            opened.home.wait_until(lambda: all(c.reply for c in opened.home.said(".")))
+            opened.home.wait_until(lambda: len(opened.home.ledger) == LARGE, SECONDS)
             peak = gateway.peak_octets()
             assert gateway.stop() == 0
-        assert digests(opened) == expected
-        assert opened.problems() == []
-    print(f"{database_url.partition(':')[0]}: {peak / MIB:.0f} MiB")
+    assert Counter(sha256(original(taken.octets)).hexdigest() for taken in opened.home.ledger) == expected
+    assert opened.problems() == []
     assert peak < LIMIT_OCTETS
 
 
-def digests(opened: House) -> Counter[str]:
-    return Counter(sha256(original(taken.octets)).hexdigest() for taken in opened.home.ledger)
+def test_thousands_of_small_messages_need_no_more_than_a_few(opened: House) -> None:
+    for number in range(SMALL):
+        opened.provider.put("info", mail(number))
+    with running(opened) as gateway:
+        opened.home.wait_until(lambda: len(opened.home.ledger) >= SMALL, SECONDS)
+        peak = gateway.peak_octets()
+        assert gateway.stop() == 0
+    assert opened.arrived() == Counter(mail(number) for number in range(SMALL))
+    assert peak < LITTLE_OCTETS
+
+
+def test_data_without_end_is_cut_off(tmp_path: Path, sqlite_url: str) -> None:
+    with house(tmp_path, sqlite_url, home=HomePeer(size_octets=50 * MB)) as opened, ExitStack() as stack:
+        for name, stage, action in (
+            ("message", "retr", "flood"),
+            ("large-message", "retr", "flood"),
+            ("header", "top", "flood"),
+            ("listing", "list", "flood"),
+            ("line", "list", "endless-line"),
+            ("greeting", "greeting", "endless-line"),
+        ):
+            peer = add_mailbox(stack, opened, name, 1)
+            peer.fault(stage, action, times=None, octets=ENDLESS_OCTETS)
+            if name in ("large-message", "header"):
+                peer.fault("list", "lie-size", times=None, octets=LARGE_OCTETS if name != "header" else 60 * MB)
+        opened.provider.put("info", mail(0))
+        with running(opened) as gateway:
+            for name in opened.neighbours:
+                gateway.says(f"mailbox {name}: ")
+            opened.home.wait_until(lambda: opened.home.ledger)
+            peak = gateway.peak_octets()
+            assert gateway.stop() == 0
+        assert opened.arrived() == Counter([mail(0)])
+        assert opened.problems() == []
+    assert peak < LIMIT_OCTETS

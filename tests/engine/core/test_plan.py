@@ -205,9 +205,6 @@ def test_without_octets_the_message_fails_and_says_why() -> None:
     assert not after(message, event).open
 
 
-@pytest.mark.xfail(
-    strict=True, reason="store.life: due_at looks at the hold of a recipient that has its fate by now"
-)
 def test_a_fate_ends_a_hold_with_a_time() -> None:
     message = delivered(held(attempted(downloaded(INFO)), why="operator", until=LATER))
     assert plan(message, policy(), LATER) == Rest(None)
@@ -247,8 +244,7 @@ def lived(recipients: list[str], happened: list[tuple[Any, int, dict[str, Any]]]
     for change, number, options in happened:
         if number >= len(recipients):
             continue
-        if not (change in (delivered, failed) and message.recipients[number].held):
-            message = change(message, number, **options)
+        message = change(message, number, **options)
     return message
 
 

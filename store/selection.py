@@ -1,0 +1,187 @@
+"""Which messages a filter means, as a query that costs what the page holds, not what the store holds.
+
+Messages come newest first, in the order of their positions. Every index ends with the position, so that whichever leads
+gives this order without sorting. One filter leads, by its index; of several, the one that fewest messages fit, which is
+counted, for a database without statistics can't know it and one with them may be wrong. The others are checked row by row, and
+are written so that no index serves them. A span of time becomes a span of positions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from sqlalchemy import ColumnElement, Connection, Row, Select, exists, func, literal, select
+
+from store.events import Attempted, Direction, Downloaded
+from store.life import State
+from store.projections import TOLD_BY_ROW, indexed, key
+from store.schema import happenings, hour, hours, messages, recipients
+
+# Entries of an index counted to find who leads, half a millisecond of work: more would be looked through where all are more.
+COUNTED = 10_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filter:
+    """What `list` was asked for; None asks for anything. Addresses are exact, or patterns with `*`."""
+
+    sender: str | None = None
+    recipient: str | None = None
+    subject: str | None = None  # a fragment
+    message_id: str | None = None
+    mailbox: str | None = None
+    state: State | None = None
+    direction: Direction | None = None
+    next_hop: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    event: str | None = None
+
+
+class Span(NamedTuple):
+    """Between which positions to look, both included."""
+
+    first: int
+    last: int
+
+
+class Lead(NamedTuple):
+    """A filter that has an index: what it asks of which column, and which column beside it is the message's position."""
+
+    column: ColumnElement[str]
+    values: tuple[str, ...]
+    place: ColumnElement[int] = messages.c.position
+
+    @property
+    def apart(self) -> bool:
+        """Whether it is asked of another table than that of messages."""
+        return self.place is not messages.c.position
+
+    def served(self) -> ColumnElement[bool]:
+        """Return the condition so that its index serves it."""
+        return self.column == self.values[0] if len(self.values) == 1 else self.column.in_(self.values)
+
+    def checked(self) -> ColumnElement[bool]:
+        """Return the condition on a message in hand, so that its index does not serve it."""
+        if self.apart:
+            return exists().where(self.place == messages.c.position, self.served())
+        return func.coalesce(self.column, "").in_(self.values)
+
+
+def find(connection: Connection, wanted: Filter, before: int | None, limit: int) -> Sequence[Row[Any]]:
+    """Return rows of messages, newest first, from below position `before`."""
+    span = between(connection, wanted)
+    if span is not None and span.first > span.last:
+        return []
+    leads = fewest_first(connection, list(leads_of(wanted)), span)
+    return connection.execute(chosen(wanted, leads, span, before).limit(limit)).all()
+
+
+def between(connection: Connection, wanted: Filter) -> Span | None:
+    """Return where the messages of a span of time are, and few others; None for any time, an empty span for nowhere."""
+    if wanted.since is None and wanted.until is None:
+        return None
+    query = select(func.min(hours.c.first), func.max(hours.c.last))
+    if wanted.since is not None:
+        query = query.where(hours.c.hour >= hour(wanted.since))
+    if wanted.until is not None:
+        query = query.where(hours.c.hour <= hour(wanted.until))
+    first, last = connection.execute(query).one()
+    return Span(1, 0) if first is None else Span(first, last)
+
+
+def chosen(
+    wanted: Filter, leads: Sequence[Lead], span: Span | None = None, before: int | None = None
+) -> Select[Any]:
+    """Select the messages that fit, newest first; the first of `leads` leads."""
+    place = leads[0].place if leads else messages.c.position
+    query = select(messages)
+    if leads and leads[0].apart:
+        query = query.join(place.table, place == messages.c.position)
+    query = query.where(*(lead.checked() if n else lead.served() for n, lead in enumerate(leads)))
+    query = query.where(*_within(place, span, before), *_unserved(wanted))
+    return query.order_by(place.desc())
+
+
+def leads_of(wanted: Filter) -> Iterator[Lead]:
+    """Yield what an index can lead; no message names an address twice."""
+    if wanted.recipient is not None and "*" not in wanted.recipient:
+        yield Lead(recipients.c.address_key, (_bare(wanted.recipient),), recipients.c.message)
+    if wanted.sender is not None and "*" not in wanted.sender:
+        yield Lead(messages.c.reverse_path_key, (_bare(wanted.sender),))
+    if wanted.message_id is not None:
+        bare = wanted.message_id.strip("<>")
+        yield Lead(messages.c.message_id, (indexed(bare), indexed(f"<{bare}>")))
+    if wanted.event is not None and wanted.event not in TOLD_BY_ROW:
+        yield Lead(happenings.c.name, (wanted.event,), happenings.c.message)
+    if wanted.event == Downloaded.NAME:
+        yield Lead(messages.c.direction, ("inbound",))
+    for column, value in (
+        (messages.c.mailbox, wanted.mailbox),
+        (messages.c.state, wanted.state),
+        (messages.c.direction, wanted.direction),
+        (messages.c.next_hop, wanted.next_hop),
+    ):
+        if value is not None:
+            yield Lead(column, (value,))
+
+
+def fewest_first(connection: Connection, leads: list[Lead], span: Span | None) -> list[Lead]:
+    """Put first what fewest messages fit. Counting is bounded."""
+    if len(leads) < 2:
+        return leads
+    counts = [
+        select(func.count())
+        .select_from(
+            select(literal(1))
+            .select_from(lead.place.table)
+            .where(lead.served(), *_within(lead.place, span))
+            .limit(COUNTED)
+            .subquery()
+        )
+        .scalar_subquery()
+        for lead in leads
+    ]
+    found = connection.execute(select(*counts)).one()
+    return [leads[n] for n in sorted(range(len(leads)), key=found.__getitem__)]
+
+
+def _within(
+    place: ColumnElement[int], span: Span | None, before: int | None = None
+) -> Iterator[ColumnElement[bool]]:
+    if span is not None:
+        yield place >= span.first
+        yield place <= span.last
+    if before is not None:
+        yield place < before
+
+
+def _unserved(wanted: Filter) -> Iterator[ColumnElement[bool]]:
+    """Yield what is looked for row by row, along an index or along all messages."""
+    if wanted.sender is not None and "*" in wanted.sender:
+        yield _like(messages.c.reverse_path_key, wanted.sender)
+    if wanted.recipient is not None and "*" in wanted.recipient:
+        its = recipients.c.message == messages.c.position
+        yield exists().where(its, _like(recipients.c.address_key, wanted.recipient))
+    if wanted.subject is not None:
+        yield messages.c.subject.icontains(wanted.subject, autoescape=True)
+    if wanted.since is not None:
+        yield messages.c.opened_at >= wanted.since
+    if wanted.until is not None:
+        yield messages.c.opened_at < wanted.until
+    if wanted.event == Attempted.NAME:
+        yield messages.c.attempts > 0
+    if wanted.event == Downloaded.NAME:
+        yield messages.c.content.is_not(None)
+
+
+def _bare(address: str) -> str:
+    return key(address.strip("<>"))
+
+
+def _like(column: ColumnElement[str], pattern: str) -> ColumnElement[bool]:
+    escaped = _bare(pattern).replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+    return column.like(escaped.replace("*", "%"), escape="\\")
