@@ -293,6 +293,8 @@ class Poll:
             return
         self._budget.give_back(share)
         if self._worker is not None:
+            if claimed and isinstance(message, Message):
+                self._worker.leave(message.lane)
             self._worker.wake()
 
     async def _again(self, offer: Offer, known: Known) -> None:

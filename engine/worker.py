@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -88,6 +89,7 @@ class Worker:
         self._holder = holder
         self._now = now
         self._lives: dict[str, Life] = {}
+        self._coming: Counter[str] = Counter()  # by next hop: on their way through the journal
         self._wake = asyncio.Event()
         self._claiming = asyncio.Lock()  # who waits for it sees what the other claimed
         self._tasks: set[asyncio.Task[None]] = set()
@@ -98,20 +100,32 @@ class Worker:
         return Claim(self._holder, self._now() + agenda.LEASE_TERM)
 
     def room(self, next_hop: str) -> bool:
-        """Whether a message that comes in for a next hop may stay in memory.
+        """Whether a message that comes in for a next hop may stay in memory; its place is kept until `take` or `leave`.
 
         Half of the budget is left to what is being fetched: fetching never waits for a slow next hop. And each next
         hop has its share of the lives: a slow one fills no more.
         """
-        if self._draining or len(self._lives) >= LIVES_LIMIT:
+        if self._draining or len(self._lives) + self._coming.total() >= LIVES_LIMIT:
             return False
         hop = self._hops.get(next_hop)
-        if hop is None or hop.gate() != "open" or hop.queue.qsize() >= LIVES_LIMIT // (1 + len(self._hops)):
+        if hop is None or hop.gate() != "open" or hop.queue.qsize() + self._coming[next_hop] >= self._share():
             return False
-        return self._budget.used_octets <= self._budget.total_octets // 2
+        if self._budget.used_octets > self._budget.total_octets // 2:
+            return False
+        self._coming[next_hop] += 1
+        return True
+
+    def leave(self, next_hop: str) -> None:
+        """A message for which there was room does not come after all."""
+        self._coming[next_hop] -= 1
+
+    def _share(self) -> int:
+        """How many lives may wait for one next hop; one share is left for what has none yet."""
+        return LIVES_LIMIT // (1 + len(self._hops))
 
     def take(self, message: Message, octets: Octets, share: int) -> None:
         """Go on with a message that was just taken in under our claim, and with its share of the budget."""
+        self.leave(message.lane)
         life = Life(message, Lease(message.id, agenda.first_fence(message)), octets, share)
         self._lives[message.id] = life
         self._step(life)
@@ -219,7 +233,7 @@ class Worker:
             return room, now
         match hop.gate():
             case "open":
-                return min(room, CLAIM_SIZE - hop.queue.qsize()), now
+                return min(room, self._share() - hop.queue.qsize()), now
             case "probe":
                 return min(room, 1), now
             case "closed":

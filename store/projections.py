@@ -71,6 +71,7 @@ class Changes:
         self.changed: dict[str, tuple[Message, Message]] = {}
         self.mailboxes: dict[str, Mailbox] = {}
         self.happenings: set[tuple[str, str]] = set()
+        self.hours: dict[int, tuple[int, int]] = {}
         self.taken: list[Row] = []
         self.removed: list[Row] = []
         self.forgotten: list[Row] = []
@@ -78,6 +79,7 @@ class Changes:
 
     def happened(self, stream: str, event: Event, position: int, at: datetime) -> None:
         """Take note of one event, in the order of the log."""
+        self._stretch(hour(at), position)
         if event.NAME not in TOLD_BY_ROW and not stream.startswith(MAILBOX_PREFIX):
             self.happenings.add((event.NAME, stream))
         match event:
@@ -133,7 +135,7 @@ class Changes:
         _HAPPEN.many(
             connection, [{"name": name, "stream": stream} for name, stream in sorted(self.happenings)]
         )
-        _STRETCH.many(connection, _hours(self.opened.values()))
+        _STRETCH.many(connection, [{"hour": h, "first": f, "last": t} for h, (f, t) in self.hours.items()])
         _TAKE.many(connection, self.taken)
         _CHANGE.many(connection, [_changed(after) for _, after in self.changed.values()])
         _MOVE.many(connection, [row for pair in self.changed.values() for row in _moved(*pair)])
@@ -143,6 +145,10 @@ class Changes:
             _write_hop(connection, name, changes)
         for mailbox in self.mailboxes.values():
             _write_mailbox(connection, mailbox)
+
+    def _stretch(self, its_hour: int, position: int) -> None:
+        first, last = self.hours.get(its_hour, (position, position))
+        self.hours[its_hour] = (min(first, position), max(last, position))
 
 
 def uidl_octets(uidl: str) -> bytes:
@@ -260,16 +266,6 @@ def _message(position: int, message: Message) -> Row:
         "content": message.content,
         **_standing(message),
     }
-
-
-def _hours(opened: Iterable[tuple[int, Message]]) -> list[Row]:
-    found: dict[int, Row] = {}
-    for position, message in opened:
-        row = found.setdefault(
-            hour(message.opened_at), {"hour": hour(message.opened_at), "first": position, "last": position}
-        )
-        row["first"], row["last"] = min(row["first"], position), max(row["last"], position)
-    return list(found.values())
 
 
 def _standing(message: Message) -> Row:

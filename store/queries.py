@@ -233,8 +233,8 @@ def log_rows(
 ) -> list[Row[Any]]:
     """Return stored events from behind a position, oldest first."""
     query = select(events).where(events.c.position > after).order_by(events.c.position).limit(limit)
-    if since is not None:
-        query = query.where(events.c.at >= microseconds(since))
+    if span := selection.between(connection, since, None):
+        query = query.where(events.c.at >= microseconds(since), events.c.position <= span.last)
     if stream is not None:
         query = query.where(events.c.stream == stream)
     if name is not None:

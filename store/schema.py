@@ -91,7 +91,6 @@ events = Table(
 )
 _rare = events.c.name.not_in(COMMON_EVENTS)
 Index("events_rare_name", events.c.name, events.c.position, sqlite_where=_rare)
-Index("events_at", events.c.at)
 
 contents = Table(
     "contents",
@@ -214,8 +213,9 @@ happenings = Table(
     sqlite_with_rowid=False,
 )
 
-# Between which positions the messages of an hour are. Clocks may disagree and go back, so that times are not in the
-# order of positions; what was opened in a span of time is all between two positions nevertheless.
+# Between which positions the events of an hour are. Clocks may disagree and go back, so that times are not in the
+# order of positions; what happened in a span of time is all between two positions nevertheless, and few others with it.
+# It does what indexes on times would do, for a row in an hour.
 hours = Table(
     "hours",
     metadata,

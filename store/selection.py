@@ -73,22 +73,22 @@ class Lead(NamedTuple):
 
 def find(connection: Connection, wanted: Filter, before: int | None, limit: int) -> Sequence[Row[Any]]:
     """Return rows of messages, newest first, from below position `before`."""
-    span = between(connection, wanted)
+    span = between(connection, wanted.since, wanted.until)
     if span is not None and span.first > span.last:
         return []
     leads = fewest_first(connection, list(leads_of(wanted)), span)
     return connection.execute(chosen(wanted, leads, span, before).limit(limit)).all()
 
 
-def between(connection: Connection, wanted: Filter) -> Span | None:
-    """Return where the messages of a span of time are, and few others; None for any time, an empty span for nowhere."""
-    if wanted.since is None and wanted.until is None:
+def between(connection: Connection, since: datetime | None, until: datetime | None) -> Span | None:
+    """Return where the events of a span of time are, and few others; None for any time, an empty span for nowhere."""
+    if since is None and until is None:
         return None
     query = select(func.min(hours.c.first), func.max(hours.c.last))
-    if wanted.since is not None:
-        query = query.where(hours.c.hour >= hour(wanted.since))
-    if wanted.until is not None:
-        query = query.where(hours.c.hour <= hour(wanted.until))
+    if since is not None:
+        query = query.where(hours.c.hour >= hour(since))
+    if until is not None:
+        query = query.where(hours.c.hour <= hour(until))
     first, last = connection.execute(query).one()
     return Span(1, 0) if first is None else Span(first, last)
 
@@ -152,11 +152,13 @@ def fewest_first(connection: Connection, leads: list[Lead], span: Span | None) -
 def _within(
     place: ColumnElement[int], span: Span | None, before: int | None = None
 ) -> Iterator[ColumnElement[bool]]:
+    # One bound above: SQLite begins at the first of two it is told, however far that is from the other.
+    last = None if before is None else before - 1
     if span is not None:
+        last = span.last if last is None else min(last, span.last)
         yield place >= span.first
-        yield place <= span.last
-    if before is not None:
-        yield place < before
+    if last is not None:
+        yield place <= last
 
 
 def _unserved(wanted: Filter) -> Iterator[ColumnElement[bool]]:

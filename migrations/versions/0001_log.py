@@ -47,7 +47,6 @@ def _events() -> None:
     op.create_index(
         "events_rare_name", "events", ["name", "position"], sqlite_where=rare, postgresql_where=rare
     )
-    op.create_index("events_at", "events", ["at"])
     op.create_table(
         "contents",
         sa.Column("position", POSITION, primary_key=True, autoincrement=False),

@@ -603,12 +603,15 @@ async def test_draining_ends_what_is_under_way_and_gives_back_the_rest(database_
 async def test_there_is_room_while_half_of_the_budget_is_free_and_nothing_is_drained(sqlite_url: str) -> None:
     async with Rig(sqlite_url, budget_octets=1_000) as rig:
         assert rig.worker.room("home")
+        rig.worker.leave("home")
         share = await rig.budget.take(500)
         assert rig.worker.room("home")
+        rig.worker.leave("home")
         more = await rig.budget.take(1)
         assert not rig.worker.room("home")
         rig.budget.give_back(more)
         assert rig.worker.room("home")
+        rig.worker.leave("home")
         rig.budget.give_back(share)
         await rig.worker.drain(0)
         assert not rig.worker.room("home")

@@ -12,7 +12,7 @@ from store import queries, selection
 from store.database import reading
 from store.log import Append
 from store.schema import happenings, hours
-from store.selection import Filter
+from store.selection import Filter, Span
 from tests.store.build import (
     after,
     append,
@@ -35,7 +35,7 @@ def at(stream: str, **span: float) -> Append:
 def leading(engine: Engine, wanted: Filter) -> str:
     """The column whose index leads."""
     with reading(engine) as connection:
-        span = selection.between(connection, wanted)
+        span = selection.between(connection, wanted.since, wanted.until)
         leads = selection.fewest_first(connection, list(selection.leads_of(wanted)), span)
     return str(leads[0].column.key)
 
@@ -99,3 +99,12 @@ def test_each_kind_of_event_is_noted_once_of_a_message(store: Engine) -> None:
     append(store, then(third, attempted(attempt=3), delivered(attempt=3), removed()))
     noted = {(row["name"], row["message"]) for row in rows(store, happenings)}
     assert noted == {("deferred", 1), ("delivered", 1), ("removed-from-source", 1)}
+
+
+def test_a_page_in_the_middle_of_a_span_has_one_bound_above() -> None:
+    """SQLite begins at the first of two, and walks from there to the other."""
+    for before, last in ((7, 6), (9, 8), (99, 8)):
+        query = selection.chosen(Filter(), [], Span(3, 8), before)
+        asked = str(query.compile(compile_kwargs={"literal_binds": True}))
+        assert asked.count("messages.position <") == 1
+        assert f"messages.position <= {last}" in asked

@@ -1,0 +1,332 @@
+"""The gateway as a service: started, stopped, killed, doubled, left without its store or its disk, and started again.
+
+Every test runs `mailgate` as a process and looks at what an administrator or a service manager sees: exit codes, one-line
+errors, the log, what arrived, what is on record.
+"""
+
+import os
+import resource
+import signal
+import subprocess
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+
+from engine.presence import gateway_runs
+from store.database import open_store, writing
+from tests.life.gateway import Gateway, check_log, running
+from tests.life.house import PASSWORD, ROOT, House, house, mail
+from tests.life.test_hostile import add_mailbox, letter
+from tests.real.postgres import Postgres
+from tests.real.process import wait_until
+
+MANY = 40
+BOXES = 4
+TINY_DISK = "2m"
+TINY_OCTETS = 2 << 20
+MB = 1_000_000
+
+
+@pytest.fixture
+def opened(tmp_path: Path, database_url: str) -> Iterator[House]:
+    with house(tmp_path, database_url) as opened:
+        assert opened.run("db", "upgrade").returncode == 0
+        yield opened
+
+
+@pytest.fixture
+def on_sqlite(tmp_path: Path, sqlite_url: str) -> Iterator[House]:
+    with house(tmp_path, sqlite_url) as opened:
+        yield opened
+
+
+@pytest.fixture
+def on_postgres(tmp_path: Path, postgres_url: str) -> Iterator[House]:
+    with house(tmp_path, postgres_url) as opened:
+        yield opened
+
+
+def put(opened: House, count: int, size_octets: int = 300) -> Counter[bytes]:
+    """New mail in the mailbox; returns what has to arrive."""
+    for number in range(count):
+        opened.provider.put("info", mail(number, size_octets), uidl=f"uidl-{number}")
+    return Counter(mail(number, size_octets) for number in range(count))
+
+
+def all_there(opened: House, expected: Counter[bytes]) -> None:
+    opened.home.wait_until(lambda: expected.keys() <= opened.arrived().keys())
+
+
+def check_promises(opened: House, expected: Counter[bytes]) -> None:
+    """All arrived; what came twice is named; the store adds up."""
+    arrived, unknown = opened.arrived(), opened.unknown()
+    assert arrived.keys() == expected.keys()
+    twice = {f"uidl-{n}".encode() for n in range(len(expected)) if arrived[list(expected)[n]] > 1}
+    assert twice <= unknown
+    assert opened.problems() == []
+
+
+def complaint(opened: House, *arguments: str, code: int) -> str:
+    """What a command says that can't do its work: one line, and the exit code."""
+    done = opened.run(*arguments)
+    assert done.returncode == code, done.stderr
+    *warnings, line = done.stderr.splitlines()
+    check_log("\n".join(warnings))  # of the configuration, ahead of the one line
+    assert all(" WARNING " in warning for warning in warnings)
+    assert line.startswith("mailgate: ")
+    assert done.stdout == ""
+    return line
+
+
+# -- stopped and killed
+
+
+def test_sigterm_waits_for_the_answer_that_is_under_way(opened: House) -> None:
+    late = opened.home.fault("dot", "late")
+    expected = put(opened, 1)
+    with ExitStack() as stack:
+        silent = add_mailbox(stack, opened, "silent")
+        silent.fault("retr", "stall")
+        with running(opened) as gateway:
+            opened.home.wait_until(lambda: opened.home.ledger)
+            silent.wait_until(lambda: silent.said("RETR"))
+            gateway.process.send_signal(signal.SIGTERM)
+            silent.wait_until(lambda: silent.sessions[0].ended == "broken")  # it heard, and fetches no more
+            late.release()
+            assert gateway.ended() == 0
+    assert "stopped" in gateway.lines[-1]
+    assert opened.arrived() == expected
+    (row,) = opened.json("list")
+    assert row["state"] == "delivered"
+    assert row["attempts"] == 1
+    assert opened.problems() == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_with_nothing_to_do_a_signal_ends_it_at_once(on_sqlite: House, number: signal.Signals) -> None:
+    with running(on_sqlite) as gateway:
+        gateway.process.send_signal(number)
+        assert gateway.ended() == 0
+
+
+def test_what_a_killed_gateway_held_is_taken_over_at_once(opened: House) -> None:
+    late = opened.home.fault("dot", "late")
+    expected = put(opened, 5)
+    opened.next_hop = {"connections": 1}
+    with running(opened) as killed:
+        opened.home.wait_until(lambda: opened.home.ledger)
+        killed.kill()
+    late.release()
+    with running(opened) as gateway:
+        # A lease runs for a minute: who waited for it would be too late for this.
+        all_there(opened, expected)
+        opened.home.wait_until(lambda: sum(opened.arrived().values()) == 6)  # the one under way is tried again
+        assert "took over" in gateway.log
+        assert gateway.stop() == 0
+    check_promises(opened, expected)
+
+
+# -- two of them
+
+
+def test_a_second_gateway_on_an_sqlite_store_is_refused_in_one_line(on_sqlite: House) -> None:
+    with running(on_sqlite) as first:
+        for arguments in (("run",), ("run", "--once")):
+            said = complaint(on_sqlite, *arguments, code=4)
+            assert f"process {first.process.pid}" in said
+            assert "runs on this store already: stop it first" in said
+
+
+def test_two_gateways_on_one_postgres_share_the_work(on_postgres: House) -> None:
+    opened = on_postgres
+    assert opened.run("db", "upgrade").returncode == 0
+    expected: Counter[bytes] = Counter()
+    with ExitStack() as stack:
+        boxes = {f"box{n}": add_mailbox(stack, opened, f"box{n}", 0) for n in range(BOXES)}
+
+        def new_mail(first: int) -> None:
+            for name, peer in boxes.items():
+                for number in range(first, first + MANY):
+                    peer.put(name, letter(name, number))
+                    expected[letter(name, number)] += 1
+            assert opened.run("mailbox", "poll", "--all").returncode == 0
+
+        with running(opened) as one, running(opened) as other:
+            for round_, absent in enumerate((one, other)):  # each alone, so that each has its part
+                absent.process.send_signal(signal.SIGSTOP)
+                new_mail(round_ * MANY)
+                all_there(opened, expected)
+                absent.process.send_signal(signal.SIGCONT)
+            new_mail(2 * MANY)
+            all_there(opened, expected)
+            assert all(" downloaded" in gateway.log for gateway in (one, other))
+            assert (one.stop(), other.stop()) == (0, 0)
+    assert opened.arrived() == expected
+    assert opened.unknown() == set()
+    assert opened.problems() == []
+
+
+def test_fetching_and_working_may_be_two_processes(on_postgres: House) -> None:
+    opened = on_postgres
+    assert opened.run("db", "upgrade").returncode == 0
+    with running(opened, "--only", "fetch") as fetching, running(opened, "--only", "work") as working:
+        expected = put(opened, MANY)
+        assert opened.run("mailbox", "poll", "info").returncode == 0
+        all_there(opened, expected)
+        wait_until(lambda: poll_and_see_whether_empty(opened), "an empty mailbox")
+        assert (fetching.stop(), working.stop()) == (0, 0)
+        assert "downloaded" in fetching.log
+        assert "downloaded" not in working.log
+    assert opened.arrived() == expected
+    assert opened.problems() == []
+
+
+def poll_and_see_whether_empty(opened: House) -> bool:
+    assert opened.run("mailbox", "poll", "info").returncode == 0
+    return not opened.provider.mailboxes["info"].messages
+
+
+# -- what it can't start with
+
+
+def test_a_postgres_store_is_upgraded_only_when_asked(on_postgres: House) -> None:
+    assert "'mailgate db upgrade'" in complaint(on_postgres, "run", code=4)
+    assert on_postgres.run("db", "upgrade").returncode == 0
+    at_revision(on_postgres.store_url, "0000")
+    assert "'mailgate db upgrade'" in complaint(on_postgres, "run", "--once", code=4)
+    at_revision(on_postgres.store_url, "9999")
+    assert "newer mailgate" in complaint(on_postgres, "run", code=4)
+
+
+def at_revision(url: str, revision: str) -> None:
+    engine = open_store(url)
+    try:
+        with writing(engine) as connection:
+            connection.execute(text("UPDATE alembic_version SET version_num = :revision"), {"revision": revision})
+    finally:
+        engine.dispose()
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["postgresql+psycopg://gate:top-secret@127.0.0.1:1/mail", "postgresql://gate:top-secret@nowhere.invalid/mail"],
+)
+def test_a_store_that_cannot_be_reached_is_one_line_without_the_password(tmp_path: Path, url: str) -> None:
+    with house(tmp_path, url) as opened:
+        for arguments in (("run",), ("run", "--once"), ("list",)):
+            said = complaint(opened, *arguments, code=4)
+            assert "store" in said
+            assert "top-secret" not in said
+
+
+def test_a_configuration_that_is_wrong_is_one_line(on_sqlite: House) -> None:
+    on_sqlite.mailbox = {"passwrd": "x"}
+    said = complaint(on_sqlite, "run", code=3)
+    assert "passwrd" in said
+    assert "did you mean" in said
+    assert not (on_sqlite.folder / "mailgate.db").exists()  # nothing was begun
+
+
+# -- what it must live through
+
+
+@pytest.mark.parametrize(("peer", "stage", "count"), [("home", "dot", 5), ("provider", "retr", 20)])
+def test_a_killed_postgres_that_comes_back_costs_nothing_but_time(
+    tmp_path: Path, start_postgres: Callable[..., Postgres], peer: str, stage: str, count: int
+) -> None:
+    server = start_postgres()
+    with house(tmp_path, server.create_database()) as opened:
+        assert opened.run("db", "upgrade").returncode == 0
+        passed = 0
+
+        def kill(_occasion: object) -> None:
+            nonlocal passed
+            passed += 1
+            if passed == count:
+                server.kill()
+
+        (opened.home if peer == "home" else opened.provider).on(stage, kill)
+        with running(opened) as gateway:
+            expected = put(opened, MANY)
+            assert opened.run("mailbox", "poll", "info").returncode == 0
+            gateway.says("the store can't be used")
+            server.restart()
+            wait_until(lambda: opened.run("mailbox", "poll", "info").returncode == 0, "the store")
+            all_there(opened, expected)
+            wait_until(lambda: poll_and_see_whether_empty(opened), "an empty mailbox")
+            wait_until(lambda: is_seen_running(opened), "its sign of life")
+            assert gateway.stop() == 0
+        check_promises(opened, expected)
+
+
+def is_seen_running(opened: House) -> bool:
+    engine = open_store(opened.store_url)
+    try:
+        return gateway_runs(engine)
+    finally:
+        engine.dispose()
+
+
+@contextmanager
+def tiny_disk(folder: Path) -> Iterator[Callable[[], None]]:
+    """A file system with little room at `folder`; yields what makes more."""
+    folder.mkdir()
+    mounted = ["mount", "-t", "tmpfs", "-o", f"size={TINY_DISK}", "tmpfs", str(folder)]
+    if os.geteuid() != 0 or subprocess.run(mounted, capture_output=True, check=False).returncode != 0:
+        pytest.skip("a file system can't be mounted here")
+    try:
+        yield lambda: subprocess.run(["mount", "-o", "remount,size=200m", str(folder)], check=True) and None
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def test_a_full_disk_loses_nothing_and_it_goes_on_when_there_is_room(tmp_path: Path) -> None:
+    with tiny_disk(tmp_path / "disk") as make_room, house(tmp_path, f"sqlite:///{tmp_path}/disk/m.db") as opened:
+        expected = put(opened, MANY, MB // 5)
+        with running(opened) as gateway:
+            gateway.says("full")
+            make_room()
+            go_on(opened, gateway, expected)
+        check_promises(opened, expected)
+
+
+def test_a_file_size_limit_loses_nothing_and_it_goes_on_when_it_is_lifted(on_sqlite: House) -> None:
+    expected = put(on_sqlite, MANY, MB // 5)
+    with running(on_sqlite) as gateway:
+        pass
+    unlimited = resource.RLIM_INFINITY
+    on_sqlite.provider.fault("list", "stall", times=1)
+    with running(on_sqlite) as gateway:
+        resource.prlimit(gateway.process.pid, resource.RLIMIT_FSIZE, (TINY_OCTETS, unlimited))
+        on_sqlite.provider.heal()
+        gateway.says("the store can't be used")
+        resource.prlimit(gateway.process.pid, resource.RLIMIT_FSIZE, (unlimited, unlimited))
+        go_on(on_sqlite, gateway, expected)
+    check_promises(on_sqlite, expected)
+
+
+def go_on(opened: House, gateway: Gateway, expected: Counter[bytes]) -> None:
+    """There is room again: everything arrives without a restart, and is removed."""
+    left = {message.uidl for message in opened.provider.mailboxes["info"].messages}
+    assert {f"uidl-{n}" for n in range(MANY)} - left <= opened.durable()
+    assert opened.run("mailbox", "poll", "info").returncode == 0
+    all_there(opened, expected)
+    wait_until(lambda: poll_and_see_whether_empty(opened), "an empty mailbox")
+    assert gateway.stop() == 0
+
+
+def test_it_runs_without_uvloop(on_sqlite: House) -> None:
+    stub = on_sqlite.folder / "stub"
+    stub.mkdir()
+    (stub / "uvloop.py").write_text("raise ImportError('no uvloop here')\n")
+    on_sqlite.environment = {"PYTHONPATH": f"{stub}{os.pathsep}{ROOT}"}
+    expected = put(on_sqlite, 5)
+    done = on_sqlite.run("run", "--once")
+    assert (done.returncode, on_sqlite.arrived()) == (0, expected), done.stderr
+    assert on_sqlite.provider.mailboxes["info"].messages == []
+    with running(on_sqlite) as gateway:
+        assert gateway.stop() == 0
