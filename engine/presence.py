@@ -39,6 +39,10 @@ class Presence(Protocol):
         """Free the leases of holders that are gone; returns how many."""
         ...
 
+    def renew(self) -> None:
+        """See that the sign of life still stands, and give it anew where the database lost it."""
+        ...
+
     def leave(self) -> None:
         """Give up the sign of life."""
         ...
@@ -100,6 +104,9 @@ class _OnSqlite:
             others = [holder for holder in agenda.holders(connection) if holder != self.holder]
             return sum(agenda.take_from(connection, holder) for holder in others)
 
+    def renew(self) -> None:
+        pass  # the lock is ours as long as we live
+
     def leave(self) -> None:
         self._lock.close()
 
@@ -108,9 +115,21 @@ class _OnPostgres:
     def __init__(self, engine: Engine) -> None:
         self.holder = _holder()
         self._engine = engine
-        self._session = engine.connect().execution_options(isolation_level="AUTOCOMMIT")
-        self._session.exec_driver_sql(f"SELECT pg_advisory_lock({_key(self.holder)})")
-        self._session.exec_driver_sql(f"SELECT pg_advisory_lock_shared({GATEWAY_KEY})")
+        self._session = self._sign()
+
+    def _sign(self) -> Connection:
+        session = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+        session.exec_driver_sql(f"SELECT pg_advisory_lock({_key(self.holder)})")
+        session.exec_driver_sql(f"SELECT pg_advisory_lock_shared({GATEWAY_KEY})")
+        return session
+
+    def renew(self) -> None:
+        try:
+            self._session.exec_driver_sql("SELECT 1")
+        except SQLAlchemyError:  # the server was restarted, and the locks went with the session
+            self._session.invalidate()
+            self._session.close()
+            self._session = self._sign()
 
     def take_over(self) -> int:
         with writing(self._engine) as connection:

@@ -17,6 +17,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import SQLAlchemyError
 
 from engine import clock, presence
 from engine.adapters.pop3_source import MailboxAccess, open_session
@@ -38,6 +39,8 @@ from store import queries
 from store.database import reachable, reading
 
 T = TypeVar("T")
+
+PRESENCE_SECONDS = 10.0  # well within a lease's term: whoever finds our locks gone takes our leases over
 
 DRAIN_SECONDS = (
     30.0  # what is being handed over may end; a longer wait invites SIGKILL from the service manager
@@ -271,9 +274,22 @@ async def gateway(
         taken = await asyncio.to_thread(present.take_over)
         if taken:
             logger.info("took over %d messages from a gateway that is gone", taken)
-        yield Gateway(settings, engine, present.holder, only)
+        staying = asyncio.create_task(_stay(present), name="presence")
+        try:
+            yield Gateway(settings, engine, present.holder, only)
+        finally:
+            staying.cancel()
+            await asyncio.gather(staying, return_exceptions=True)
     finally:
         await asyncio.to_thread(present.leave)
+
+
+async def _stay(present: presence.Presence) -> None:
+    """Keep our sign of life up, through restarts of the database."""
+    while True:
+        await asyncio.sleep(PRESENCE_SECONDS)
+        with suppress(SQLAlchemyError):  # still down: the next time will do
+            await asyncio.to_thread(present.renew)
 
 
 async def serve(settings: Settings, engine: Engine, roles: Roles) -> None:

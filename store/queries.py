@@ -232,9 +232,13 @@ def log_rows(
     limit: int = 500,
 ) -> list[Row[Any]]:
     """Return stored events from behind a position, oldest first."""
-    query = select(events).where(events.c.position > after).order_by(events.c.position).limit(limit)
-    if span := selection.between(connection, since, None):
-        query = query.where(events.c.at >= microseconds(since), events.c.position <= span.last)
+    span = selection.between(connection, since, None) or selection.Span(1, 0)
+    if since is not None and span.first > span.last:
+        return []
+    query = select(events).where(events.c.position > max(after, span.first - 1))
+    query = query.order_by(events.c.position).limit(limit)
+    if since is not None:
+        query = query.where(events.c.at >= microseconds(since))
     if stream is not None:
         query = query.where(events.c.stream == stream)
     if name is not None:

@@ -57,11 +57,16 @@ def oversize(
     notice_id: str,
     now: datetime,
 ) -> Notice:
-    """Tell a recipient that a message is larger than the mail server takes, and still in the mailbox."""
-    place = f"It is still in the mailbox '{message.mailbox}' at the provider." if message.mailbox else ""
+    """Tell a recipient that a message is larger than the mail server takes, and where it is now."""
+    if message.content is not None:
+        place = ["a message is larger than the mail server accepts. It is kept in the store here."]
+    else:
+        place = ["a message to you is larger than your mail server accepts, so it was not fetched."]
+        place += (
+            [f"It is still in the mailbox '{message.mailbox}' at the provider."] if message.mailbox else []
+        )
     lines = [
-        "a message to you is larger than your mail server accepts, so it was not fetched.",
-        *([place] if place else []),
+        *place,
         "",
         *_about(message),
         f"  Largest accepted: {limit_octets:,} octets",

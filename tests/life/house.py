@@ -111,7 +111,12 @@ password = "{PASSWORD}"
     def run(self, *arguments: str, seam: str = "-", count: int = 1) -> subprocess.CompletedProcess[str]:
         """Run the command line to its end."""
         process = self.start(*arguments, seam=seam, count=count)
-        out, err = process.communicate(timeout=RUN_SECONDS)
+        try:
+            out, err = process.communicate(timeout=RUN_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
+            raise
         return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
     def json(self, *arguments: str) -> list[dict[str, Any]]:

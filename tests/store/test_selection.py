@@ -82,12 +82,22 @@ def test_a_span_of_time_is_found_though_clocks_go_back(store: Engine) -> None:
             assert found == expected
 
 
-def test_hours_span_the_positions_of_what_was_opened_in_them(store: Engine) -> None:
+def test_hours_span_the_positions_of_what_happened_in_them(store: Engine) -> None:
     append(store, at("m0"), at("m1", hours=1))
     append(store, at("m2"), at("m3", hours=-1))
-    append(store, at("m4", hours=1))
+    last = at("m4", hours=1)
+    append(store, last, then(last, attempted(), at=after(hours=2)))
     found = {(row["first"], row["last"]) for row in rows(store, hours)}
-    assert found == {(1, 3), (2, 5), (4, 4)}
+    assert found == {(1, 3), (2, 5), (4, 4), (6, 6)}
+
+
+def test_events_are_found_by_time_though_clocks_go_back(store: Engine) -> None:
+    spans = (0, 5, -5, 90, 30, -90, 300, 61)
+    append(store, *(at(f"m{number}", minutes=span) for number, span in enumerate(spans)))
+    for since in (-200, -90, -5, 0, 31, 90, 299, 301, 2000):
+        with reading(store) as connection:
+            found = [row.stream for row in queries.log_rows(connection, since=after(minutes=since))]
+        assert found == [f"m{number}" for number, span in enumerate(spans) if span >= since]
 
 
 def test_each_kind_of_event_is_noted_once_of_a_message(store: Engine) -> None:

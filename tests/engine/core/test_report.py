@@ -68,11 +68,17 @@ def test_a_failure_notice_does_not_say_that_the_recipients_who_got_it_failed() -
 
 
 def test_an_oversize_notice_says_how_large_it_is_how_large_it_may_be_and_where_it_is() -> None:
-    said = text(oversize(downloaded(INFO, size_octets=48_300_000)))
+    said = text(oversize(replace(downloaded(INFO, size_octets=48_300_000), content=None)))
     assert "48,300,000 octets" in said
     assert "10,000,000 octets" in said
     assert "still in the mailbox 'info'" in said
     assert POSTMASTER in said
+
+
+def test_a_notice_about_a_message_that_is_here_says_that_it_is_kept() -> None:
+    said = text(oversize(downloaded(INFO)))
+    assert "kept in the store" in said
+    assert "not fetched" not in said
 
 
 def test_facts_that_are_not_known_leave_no_empty_lines_behind() -> None:
