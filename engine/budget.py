@@ -11,6 +11,10 @@ from collections import deque
 from contextlib import suppress
 
 
+LARGE_OCTETS = 1 << 20
+COPIES = 3  # of a large message while a database driver has it in hand; small ones come and go too fast to matter
+
+
 class OctetBudget:
     """A budget of octets, shared by all that holds mail in memory. For one event loop."""
 
@@ -21,7 +25,7 @@ class OctetBudget:
 
     async def take(self, octets: int) -> int:
         """Wait until there is room; returns what to `give_back`."""
-        share = min(octets, self.total_octets)
+        share = min(octets * COPIES if octets > LARGE_OCTETS else octets, self.total_octets)
         if not self._waiting and self.used_octets + share <= self.total_octets:
             self.used_octets += share
             return share
