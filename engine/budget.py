@@ -10,9 +10,8 @@ import asyncio
 from collections import deque
 from contextlib import suppress
 
-
 LARGE_OCTETS = 1 << 20
-COPIES = 3  # of a large message while a database driver has it in hand; small ones come and go too fast to matter
+COPIES = 3  # of a large message while a database driver has it in hand; small ones come and go too fast
 
 
 class OctetBudget:

@@ -12,7 +12,6 @@ import logging
 import random
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -78,16 +77,24 @@ class Fetcher:
 
     async def run(self) -> None:
         """Poll until cancelled; every mailbox is polled at once at first."""
-        await self._journal.call(self._put_all)
+        put = down = False
         renewed_at = self._now()
         try:
             while True:
-                with suppress(StoreError):
+                try:
+                    if not put:
+                        await self._journal.call(self._put_all)
+                        put = True
                     await self._start_due()
                     if self._now() - renewed_at >= agenda.RENEW_EVERY:
                         # A worker does this too, but there may be none here.
                         renewed_at = self._now()
                         await self._journal.call(lambda c: agenda.renew(c, self._claim()))
+                    down = False
+                except StoreError as error:
+                    if not down:
+                        logger.error("%s; trying again", error)
+                    down = True
                 await asyncio.sleep(LOOK_EVERY_SECONDS)
         finally:
             await self.stop()

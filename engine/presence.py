@@ -127,8 +127,7 @@ class _OnPostgres:
         try:
             self._session.exec_driver_sql("SELECT 1")
         except SQLAlchemyError:  # the server was restarted, and the locks went with the session
-            self._session.invalidate()
-            self._session.close()
+            _end(self._session)
             self._session = self._sign()
 
     def take_over(self) -> int:
@@ -141,8 +140,14 @@ class _OnPostgres:
     def leave(self) -> None:
         with suppress(SQLAlchemyError):  # gone already, and its locks with it
             self._session.exec_driver_sql("SELECT pg_advisory_unlock_all()")
-        self._session.invalidate()
-        self._session.close()
+        _end(self._session)
+
+
+def _end(session: Connection) -> None:
+    """End a session and with it its locks; one that broke may have ended already."""
+    with suppress(SQLAlchemyError):
+        session.invalidate()
+        session.close()
 
 
 def _free(connection: Connection, key: int) -> bool:

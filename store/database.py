@@ -47,8 +47,9 @@ def open_store(url: str, *, checkpoints: bool = False) -> Engine:
             pool_pre_ping=True,
             connect_args={
                 "connect_timeout": CONNECT_TIMEOUT_SECONDS,
+                # Nobody may sit on the append lock: who stops in the middle of a transaction loses it.
                 # Whatever the server's defaults are. Appending needs to see what was committed before it got the lock.
-                "options": "-c synchronous_commit=on -c timezone=UTC"
+                "options": "-c synchronous_commit=on -c timezone=UTC -c idle_in_transaction_session_timeout=30000"
                 r" -c default_transaction_isolation=read\ committed",
             },
         )

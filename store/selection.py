@@ -48,6 +48,26 @@ class Span(NamedTuple):
     last: int
 
 
+class Bounds(NamedTuple):
+    """Where a page may be: of any time or in a span, from below a position or from the newest."""
+
+    span: Span | None = None
+    before: int | None = None
+
+    def on(self, place: ColumnElement[int]) -> Iterator[ColumnElement[bool]]:
+        """Yield the conditions on a column that is the message's position.
+
+        Every table asked gets them, for Postgres concludes no bound of one from that of another, and may merge them
+        from the newest message down. One bound above: SQLite begins at the first of two, however far from the other.
+        """
+        last = None if self.before is None else self.before - 1
+        if self.span is not None:
+            last = self.span.last if last is None else min(last, self.span.last)
+            yield place >= self.span.first
+        if last is not None:
+            yield place <= last
+
+
 class Lead(NamedTuple):
     """A filter that has an index: what it asks of which column, and which column beside it is the message's position."""
 
@@ -64,10 +84,10 @@ class Lead(NamedTuple):
         """Return the condition so that its index serves it."""
         return self.column == self.values[0] if len(self.values) == 1 else self.column.in_(self.values)
 
-    def checked(self) -> ColumnElement[bool]:
+    def checked(self, bounds: Bounds) -> ColumnElement[bool]:
         """Return the condition on a message in hand, so that its index does not serve it."""
         if self.apart:
-            return exists().where(self.place == messages.c.position, self.served())
+            return exists().where(self.place == messages.c.position, self.served(), *bounds.on(self.place))
         return func.coalesce(self.column, "").in_(self.values)
 
 
@@ -77,7 +97,7 @@ def find(connection: Connection, wanted: Filter, before: int | None, limit: int)
     if span is not None and span.first > span.last:
         return []
     leads = fewest_first(connection, list(leads_of(wanted)), span)
-    return connection.execute(chosen(wanted, leads, span, before).limit(limit)).all()
+    return connection.execute(chosen(wanted, leads, Bounds(span, before)).limit(limit)).all()
 
 
 def between(connection: Connection, since: datetime | None, until: datetime | None) -> Span | None:
@@ -93,17 +113,14 @@ def between(connection: Connection, since: datetime | None, until: datetime | No
     return Span(1, 0) if first is None else Span(first, last)
 
 
-def chosen(
-    wanted: Filter, leads: Sequence[Lead], span: Span | None = None, before: int | None = None
-) -> Select[Any]:
+def chosen(wanted: Filter, leads: Sequence[Lead], bounds: Bounds = Bounds()) -> Select[Any]:  # noqa: B008 - immutable
     """Select the messages that fit, newest first; the first of `leads` leads."""
     place = leads[0].place if leads else messages.c.position
-    query = select(messages)
+    query = select(messages).where(*bounds.on(place))
     if leads and leads[0].apart:
-        query = query.join(place.table, place == messages.c.position)
-    query = query.where(*(lead.checked() if n else lead.served() for n, lead in enumerate(leads)))
-    query = query.where(*_within(place, span, before), *_unserved(wanted))
-    return query.order_by(place.desc())
+        query = query.join(place.table, place == messages.c.position).where(*bounds.on(messages.c.position))
+    query = query.where(*(lead.checked(bounds) if n else lead.served() for n, lead in enumerate(leads)))
+    return query.where(*_unserved(wanted, bounds)).order_by(place.desc())
 
 
 def leads_of(wanted: Filter) -> Iterator[Lead]:
@@ -138,7 +155,7 @@ def fewest_first(connection: Connection, leads: list[Lead], span: Span | None) -
         .select_from(
             select(literal(1))
             .select_from(lead.place.table)
-            .where(lead.served(), *_within(lead.place, span))
+            .where(lead.served(), *Bounds(span).on(lead.place))
             .limit(COUNTED)
             .subquery()
         )
@@ -149,25 +166,13 @@ def fewest_first(connection: Connection, leads: list[Lead], span: Span | None) -
     return [leads[n] for n in sorted(range(len(leads)), key=found.__getitem__)]
 
 
-def _within(
-    place: ColumnElement[int], span: Span | None, before: int | None = None
-) -> Iterator[ColumnElement[bool]]:
-    # One bound above: SQLite begins at the first of two it is told, however far that is from the other.
-    last = None if before is None else before - 1
-    if span is not None:
-        last = span.last if last is None else min(last, span.last)
-        yield place >= span.first
-    if last is not None:
-        yield place <= last
-
-
-def _unserved(wanted: Filter) -> Iterator[ColumnElement[bool]]:
+def _unserved(wanted: Filter, bounds: Bounds) -> Iterator[ColumnElement[bool]]:
     """Yield what is looked for row by row, along an index or along all messages."""
     if wanted.sender is not None and "*" in wanted.sender:
         yield _like(messages.c.reverse_path_key, wanted.sender)
     if wanted.recipient is not None and "*" in wanted.recipient:
-        its = recipients.c.message == messages.c.position
-        yield exists().where(its, _like(recipients.c.address_key, wanted.recipient))
+        its, like = recipients.c.message, _like(recipients.c.address_key, wanted.recipient)
+        yield exists().where(its == messages.c.position, like, *bounds.on(its))
     if wanted.subject is not None:
         yield messages.c.subject.icontains(wanted.subject, autoescape=True)
     if wanted.since is not None:

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -52,7 +52,9 @@ class House:
     retry: dict[str, Any] = field(default_factory=lambda: {"first": "1s"})
     gateway: dict[str, Any] = field(default_factory=dict)
     store: dict[str, Any] = field(default_factory=dict)
-    neighbours: dict[str, int] = field(default_factory=dict)  # further mailboxes, and the port of their provider
+    neighbours: dict[str, int] = field(
+        default_factory=dict
+    )  # further mailboxes, and the port of their provider
     keys: dict[str, dict[str, Any]] = field(default_factory=dict)  # to add to the table of one mailbox
     environment: dict[str, str] = field(default_factory=dict)  # of the commands
     more: str = ""
@@ -86,7 +88,12 @@ tls = "none"
         self.config.write_text(text + self.more)
 
     def _table(self, name: str, port: int) -> str:
-        keys = {"recipients": [f"{name}@example.com"], "poll_every": "10s", **self.mailbox, **self.keys.get(name, {})}
+        keys = {
+            "recipients": [f"{name}@example.com"],
+            "poll_every": "10s",
+            **self.mailbox,
+            **self.keys.get(name, {}),
+        }
         return f"""
 [[mailbox]]
 name = "{name}"
@@ -155,7 +162,9 @@ password = "{PASSWORD}"
         engine = open_store(self.store_url)
         try:
             with reading(engine) as connection:
-                streams = [stream for stream, _ in log.streams(connection) if not stream.startswith("mailbox-")]
+                streams = [
+                    stream for stream, _ in log.streams(connection) if not stream.startswith("mailbox-")
+                ]
                 found = (log.message(connection, stream) for stream in streams)
                 return [m for m in found if m and any(r.unknown_attempts for r in m.recipients)]
         finally:
@@ -173,12 +182,29 @@ password = "{PASSWORD}"
 
 
 @contextmanager
-def house(folder: Path, store_url: str, provider: Pop3Peer | None = None, home: HomePeer | None = None) -> Iterator[House]:
+def house(
+    folder: Path, store_url: str, provider: Pop3Peer | None = None, home: HomePeer | None = None
+) -> Iterator[House]:
     """Open a house with an empty mailbox."""
     provider, home = provider or Pop3Peer(), home or HomePeer()
     provider.add_user("info", PASSWORD)
     with PeerThread(provider) as provider_port, PeerThread(home) as home_port:
         yield House(folder, store_url, provider, home, provider_port, home_port)
+
+
+def add_mailbox(stack: ExitStack, opened: House, name: str, messages: int = 0) -> Pop3Peer:
+    """Open a further mailbox, on a server of its own, with so many of its letters."""
+    peer = Pop3Peer()
+    peer.add_user(name, PASSWORD)
+    for number in range(messages):
+        peer.put(name, letter(name, number))
+    opened.neighbours[name] = stack.enter_context(PeerThread(peer))
+    return peer
+
+
+def letter(name: str, number: int) -> bytes:
+    """One small message of a mailbox; no two mailboxes have the same."""
+    return mail(number).replace(b"number", name.encode())
 
 
 def original(taken: bytes) -> bytes:

@@ -1,6 +1,6 @@
 """Run many commands one after the other in one process, through the same door as a person's.
 
-    python -m tests.life.many --config mailgate.toml    # a JSON list of arguments a line, answers a line each
+python -m tests.life.many --config mailgate.toml    # a JSON list of arguments a line, answers a line each
 """
 
 import contextlib

@@ -104,7 +104,9 @@ def test_a_message_that_cannot_be_told_apart_from_replies_holds_up_no_other(
 ) -> None:
     dovecot = start_dovecot({"info": PASSWORD})
     for number in range(9):
-        dovecot.put("info", f"m{number}", UNFETCHABLE if number == 4 else b"Subject: %d\r\n\r\nx\r\n" % number)
+        dovecot.put(
+            "info", f"m{number}", UNFETCHABLE if number == 4 else b"Subject: %d\r\n\r\nx\r\n" % number
+        )
     with house(tmp_path, sqlite_url) as opened:
         opened.provider_port = dovecot.port
         for _ in range(3):
@@ -130,7 +132,11 @@ def check_shown(opened: House, mails: dict[str, bytes]) -> None:
         for happened in ("downloaded", "attempted", "delivered", "removed-from-source", RECIPIENT):
             assert happened in page["out"], (row["uidl"], page["out"])
     openings = [e["data"] for e in opened.json("events", "--event", "downloaded", "--limit", "0")]
-    marked = {row["uidl"] for row, opening in zip(reversed(listed), openings, strict=True) if opening.get("bare_newlines")}
+    marked = {
+        row["uidl"]
+        for row, opening in zip(reversed(listed), openings, strict=True)
+        if opening.get("bare_newlines")
+    }
     assert marked == {uidl for uidl, octets in mails.items() if has_lone_line_endings(octets)}
 
 
@@ -191,5 +197,3 @@ def longest_word(octets: bytes) -> bytes:
     _, _, text = octets.replace(b"\r\n", b"\n").partition(b"\n\n")
     words = re.findall(rb"[0-9A-Za-z]{1,60}", text) or [b""]
     return max(words, key=len)
-
-

@@ -14,12 +14,13 @@ from typing import Any
 import pytest
 
 from tests.life.gateway import running
-from tests.life.house import PASSWORD, House, house, mail, original
+from tests.life.house import House, add_mailbox, house, letter, mail, original
 from tests.peers.pop3d import Pop3Peer
 from tests.peers.smtpd import HomePeer
 from tests.peers.thread import PeerThread
 
 EACH = 3  # messages in every mailbox
+PATIENCE_SECONDS = 10  # the server's silence is borne for two minutes
 ROUNDS = 30  # of polls; three or four are enough
 
 
@@ -74,11 +75,6 @@ MAILBOXES = (
 )
 
 
-def letter(name: str, number: int) -> bytes:
-    """One message of a mailbox, of a size of its own."""
-    return mail(number).replace(b"number", name.encode())
-
-
 @pytest.fixture
 def opened(tmp_path: Path, sqlite_url: str) -> Iterator[House]:
     with house(tmp_path, sqlite_url) as opened:
@@ -86,23 +82,13 @@ def opened(tmp_path: Path, sqlite_url: str) -> Iterator[House]:
         yield opened
 
 
-def add_mailbox(stack: ExitStack, opened: House, name: str, messages: int = EACH) -> Pop3Peer:
-    """A further mailbox on a server of its own."""
-    peer = Pop3Peer()
-    peer.add_user(name, PASSWORD)
-    for number in range(messages):
-        peer.put(name, letter(name, number))
-    opened.neighbours[name] = stack.enter_context(PeerThread(peer))
-    return peer
-
-
 def test_hostile_mailboxes_hold_up_nobody_and_lose_nothing(opened: House) -> None:
     peers: dict[str, Pop3Peer] = {}
     with ExitStack() as stack:
         for bad in MAILBOXES:
-            peers[bad.name] = add_mailbox(stack, opened, bad.name)
+            peers[bad.name] = add_mailbox(stack, opened, bad.name, EACH)
             peers[bad.name].fault(bad.stage, bad.action, **dict(bad.options))
-        silent = add_mailbox(stack, opened, "silent")
+        silent = add_mailbox(stack, opened, "silent", EACH)
         stall = silent.fault("retr", "stall", number=2)
         opened.provider.put("info", mail(0))
         expected = {mail(0)} | {letter(bad.name, n) for bad in MAILBOXES for n in bad.arriving}
@@ -139,6 +125,23 @@ def poll_until_told(opened: House) -> None:
         row = told[bad.name]
         assert row["health"] == ("failing" if bad.kind else "ok")
         assert bool(row["text"]) == bool(bad.kind), row
+
+
+@pytest.mark.xfail(
+    strict=True, reason="what a server only claims takes all of the memory budget, and all others wait"
+)
+def test_a_server_that_claims_a_monstrous_message_and_goes_silent_holds_up_nobody(opened: House) -> None:
+    opened.home.size_octets = None  # nobody tells what is too large
+    with ExitStack() as stack:
+        silent = add_mailbox(stack, opened, "silent", 1)
+        silent.fault("list", "lie-size", octets=10**12)
+        stall = silent.fault("retr", "stall")
+        with running(opened) as gateway:
+            silent.wait_until(lambda: stall.fired)
+            opened.provider.put("info", mail(0))
+            assert opened.run("mailbox", "poll", "info").returncode == 0
+            opened.home.wait_until(lambda: mail(0) in opened.arrived(), PATIENCE_SECONDS)
+            assert gateway.stop() == 0
 
 
 # -- home servers
@@ -200,9 +203,10 @@ def test_hostile_home_servers_hold_up_nobody_and_lose_nothing(opened: House) -> 
             opened.home.wait_until(lambda: len(opened.notices()) == sum(bad.notices for bad in HOMES))
             opened.home.wait_until(lambda: mail(0) in opened.arrived())
             for bad in HOMES:
-                tried, wanted = homes[bad.name], bad.copies or None
-                tried.wait_until(lambda: tried.sessions and (wanted is None or copies(tried) == wanted))
-            assert {row["state"] for row in opened.json("list", "--to", "slow@example.com")} == {"outcome-unknown"}
+                await_attempts(homes[bad.name], bad.copies)
+            assert {row["state"] for row in opened.json("list", "--to", "slow@example.com")} == {
+                "outcome-unknown"
+            }
             late.release()
             slow.wait_until(lambda: slow.said(".")[0].reply)
             assert gateway.stop() == 0
@@ -223,6 +227,10 @@ def add_home(stack: ExitStack, opened: House, name: str, messages: int) -> HomeP
         f'[[route]]\nrecipients = ["{name}@example.com", "*@{name}.example.com"]\nnext_hop = "{name}"\n'
     )
     return home
+
+
+def await_attempts(home: HomePeer, wanted: tuple[int, ...]) -> None:
+    home.wait_until(lambda: home.sessions and copies(home) == wanted)
 
 
 def copies(home: HomePeer) -> tuple[int, ...]:

@@ -11,16 +11,17 @@ import subprocess
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from sqlalchemy import text
 
 from engine.presence import gateway_runs
-from store.database import open_store, writing
+from store import agenda, conserve
+from store.database import open_store, reading, writing
 from tests.life.gateway import Gateway, check_log, running
-from tests.life.house import PASSWORD, ROOT, House, house, mail
-from tests.life.test_hostile import add_mailbox, letter
+from tests.life.house import ROOT, House, add_mailbox, house, letter, mail
 from tests.real.postgres import Postgres
 from tests.real.process import wait_until
 
@@ -89,7 +90,7 @@ def test_sigterm_waits_for_the_answer_that_is_under_way(opened: House) -> None:
     late = opened.home.fault("dot", "late")
     expected = put(opened, 1)
     with ExitStack() as stack:
-        silent = add_mailbox(stack, opened, "silent")
+        silent = add_mailbox(stack, opened, "silent", 1)
         silent.fault("retr", "stall")
         with running(opened) as gateway:
             opened.home.wait_until(lambda: opened.home.ledger)
@@ -124,7 +125,9 @@ def test_what_a_killed_gateway_held_is_taken_over_at_once(opened: House) -> None
     with running(opened) as gateway:
         # A lease runs for a minute: who waited for it would be too late for this.
         all_there(opened, expected)
-        opened.home.wait_until(lambda: sum(opened.arrived().values()) == 6)  # the one under way is tried again
+        opened.home.wait_until(
+            lambda: sum(opened.arrived().values()) == 6
+        )  # the one under way is tried again
         assert "took over" in gateway.log
         assert gateway.stop() == 0
     check_promises(opened, expected)
@@ -157,8 +160,8 @@ def test_two_gateways_on_one_postgres_share_the_work(on_postgres: House) -> None
 
         opened.mailbox = {"poll_every": "1h"}  # a gateway that is stopped must not be writing just then
         with running(opened) as one, running(opened) as other:
-            wait_until(lambda: all_polled(opened), "the polls at the start")
             for round_, absent in enumerate((one, other)):  # each alone, so that each has its part
+                await_rest(opened, round_ * MANY * BOXES)
                 absent.process.send_signal(signal.SIGSTOP)
                 new_mail(round_ * MANY)
                 all_there(opened, expected)
@@ -172,9 +175,23 @@ def test_two_gateways_on_one_postgres_share_the_work(on_postgres: House) -> None
     assert opened.problems() == []
 
 
-def all_polled(opened: House) -> bool:
-    rows = opened.json("mailbox", "list")
-    return all(row["next_poll_at"] and not row["polling"] and row["health"] == "ok" for row in rows)
+def await_rest(opened: House, messages: int) -> None:
+    wait_until(lambda: at_rest(opened, messages), "nothing under way")
+
+
+def at_rest(opened: House, messages: int) -> bool:
+    """Whether all mailboxes were polled, so many messages delivered, and nobody holds anything."""
+    engine = open_store(opened.store_url)
+    try:
+        with reading(engine) as connection:
+            polled = agenda.due(connection, agenda.POLL, datetime.max.replace(tzinfo=UTC))
+            if agenda.holders(connection) or len(polled) <= BOXES:
+                return False
+            count = conserve.Count()
+            assert list(conserve.check(connection, count)) == []
+            return count.messages == messages and count.open == 0
+    finally:
+        engine.dispose()
 
 
 def test_fetching_and_working_may_be_two_processes(on_postgres: House) -> None:
@@ -213,14 +230,19 @@ def at_revision(url: str, revision: str) -> None:
     engine = open_store(url)
     try:
         with writing(engine) as connection:
-            connection.execute(text("UPDATE alembic_version SET version_num = :revision"), {"revision": revision})
+            connection.execute(
+                text("UPDATE alembic_version SET version_num = :revision"), {"revision": revision}
+            )
     finally:
         engine.dispose()
 
 
 @pytest.mark.parametrize(
     "url",
-    ["postgresql+psycopg://gate:top-secret@127.0.0.1:1/mail", "postgresql://gate:top-secret@nowhere.invalid/mail"],
+    [
+        "postgresql+psycopg://gate:top-secret@127.0.0.1:1/mail",
+        "postgresql://gate:top-secret@nowhere.invalid/mail",
+    ],
 )
 def test_a_store_that_cannot_be_reached_is_one_line_without_the_password(tmp_path: Path, url: str) -> None:
     with house(tmp_path, url) as opened:
@@ -264,9 +286,22 @@ def test_a_killed_postgres_that_comes_back_costs_nothing_but_time(
             wait_until(lambda: opened.run("mailbox", "poll", "info").returncode == 0, "the store")
             all_there(opened, expected)
             wait_until(lambda: poll_and_see_whether_empty(opened), "an empty mailbox")
-            wait_until(lambda: is_seen_running(opened), "its sign of life")
             assert gateway.stop() == 0
         check_promises(opened, expected)
+
+
+def test_a_gateway_is_known_to_be_alive_again_after_postgres_was_restarted(
+    tmp_path: Path, start_postgres: Callable[..., Postgres]
+) -> None:
+    server = start_postgres()
+    with house(tmp_path, server.create_database()) as opened:
+        assert opened.run("db", "upgrade").returncode == 0
+        with running(opened) as gateway:
+            opened.provider.wait_until(lambda: opened.provider.sessions)  # it has begun
+            server.restart()
+            # Unknown, it would be taken for dead, and what it holds would be given to another.
+            wait_until(lambda: is_seen_running(opened), "its sign of life")
+            assert gateway.stop() == 0
 
 
 def is_seen_running(opened: House) -> bool:
@@ -291,7 +326,10 @@ def tiny_disk(folder: Path) -> Iterator[Callable[[], None]]:
 
 
 def test_a_full_disk_loses_nothing_and_it_goes_on_when_there_is_room(tmp_path: Path) -> None:
-    with tiny_disk(tmp_path / "disk") as make_room, house(tmp_path, f"sqlite:///{tmp_path}/disk/m.db") as opened:
+    with (
+        tiny_disk(tmp_path / "disk") as make_room,
+        house(tmp_path, f"sqlite:///{tmp_path}/disk/m.db") as opened,
+    ):
         expected = put(opened, MANY, MB // 5)
         with running(opened) as gateway:
             gateway.says("full")

@@ -17,7 +17,7 @@ from store.database import reading, writing
 from store.life import ATTENTION, Message
 from store.queries import Filter
 from store.schema import COMMON_EVENTS, next_hops
-from store.selection import Span
+from store.selection import Bounds, Span
 from tests.store.build import NOW, after, append, attempted, deferred, opening, rows, then
 from tests.store.conftest import KINDS, Fresh
 from tests.store.history import History, write
@@ -344,7 +344,7 @@ def test_rare_events_are_found_by_their_index(archive: Archive) -> None:
 
 def newest(wanted: Filter, span: Span | None = None, before: int | None = None) -> Any:
     """What a page asks where one filter is given."""
-    return selection.chosen(wanted, list(selection.leads_of(wanted)), span, before).limit(50)
+    return selection.chosen(wanted, list(selection.leads_of(wanted)), Bounds(span, before)).limit(50)
 
 
 def explained(engine: Engine, query: Any) -> str:

@@ -12,7 +12,7 @@ from store import queries, selection
 from store.database import reading
 from store.log import Append
 from store.schema import happenings, hours
-from store.selection import Filter, Span
+from store.selection import Bounds, Filter, Span
 from tests.store.build import (
     after,
     append,
@@ -114,7 +114,7 @@ def test_each_kind_of_event_is_noted_once_of_a_message(store: Engine) -> None:
 def test_a_page_in_the_middle_of_a_span_has_one_bound_above() -> None:
     """SQLite begins at the first of two, and walks from there to the other."""
     for before, last in ((7, 6), (9, 8), (99, 8)):
-        query = selection.chosen(Filter(), [], Span(3, 8), before)
+        query = selection.chosen(Filter(), [], Bounds(Span(3, 8), before))
         asked = str(query.compile(compile_kwargs={"literal_binds": True}))
         assert asked.count("messages.position <") == 1
         assert f"messages.position <= {last}" in asked
