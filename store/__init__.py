@@ -13,6 +13,7 @@ database's, and knows no asyncio.
 - contents: the octets of messages
 - agenda: when to look at a stream again, and who holds its lease
 - projections: the read tables, written with each append; rebuild
+- selection: which messages a filter means, and which index leads
 - queries: questions about messages, mailboxes and next hops
 - backup: a copy while the gateway runs, and back
 - errors: what can go wrong, as a person should read it

@@ -1,8 +1,8 @@
 """The tables.
 
-`events` is the log and the only truth. `contents` holds octets. The read tables (`messages`, `recipients`, `uidls`,
-`next_hops`, `mailboxes`) and the due times in `agenda` are derived from the log alone, written in the same transaction, and
-can be made anew by `mailgate db rebuild`.
+`events` is the log and the only truth. `contents` holds octets. The read tables (`messages`, `recipients`,
+`happenings`, `hours`, `uidls`, `next_hops`, `mailboxes`) and the due times in `agenda` are derived from the log alone,
+written in the same transaction, and can be made anew by `mailgate db rebuild`.
 
 Times are microseconds since 1970 UTC in a BIGINT on both databases: SQLite forgets zones. Positions are given out
 by the appender under the append lock, without gaps; so a reader that follows `position > checkpoint` misses nothing,

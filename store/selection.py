@@ -20,7 +20,7 @@ from store.life import State
 from store.projections import TOLD_BY_ROW, indexed, key
 from store.schema import happenings, hour, hours, messages, recipients
 
-# Entries of an index counted to find who leads, half a millisecond of work: more would be looked through where all are more.
+# Index entries counted to find who leads: half a millisecond of work. Where every filter fits more, each finds a page soon.
 COUNTED = 10_000
 
 

@@ -19,7 +19,7 @@ def main() -> None:
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
             code = mailgate()
         out.flush()
-        said = out.buffer.getvalue().decode("utf-8", "replace")  # type: ignore[attr-defined]
+        said = out.buffer.getvalue().decode("utf-8", "replace")
         print(json.dumps({"code": code, "out": said, "err": err.getvalue()}), flush=True)
 
 

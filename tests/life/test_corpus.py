@@ -12,6 +12,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -140,7 +141,7 @@ def check_shown(opened: House, mails: dict[str, bytes]) -> None:
     assert marked == {uidl for uidl, octets in mails.items() if has_lone_line_endings(octets)}
 
 
-def many(opened: House, commands: list[list[str]]) -> list[dict[str, str]]:
+def many(opened: House, commands: list[list[str]]) -> list[dict[str, Any]]:
     """Run many commands in one process: each takes a second to start."""
     done = subprocess.run(
         [sys.executable, "-m", "tests.life.many", "--config", str(opened.config)],
@@ -195,5 +196,5 @@ def trace_id(octets: bytes) -> str:
 def longest_word(octets: bytes) -> bytes:
     """A part of a message by which it is known again, whatever a server does to its lines."""
     _, _, text = octets.replace(b"\r\n", b"\n").partition(b"\n\n")
-    words = re.findall(rb"[0-9A-Za-z]{1,60}", text) or [b""]
+    words: list[bytes] = re.findall(rb"[0-9A-Za-z]{1,60}", text) or [b""]
     return max(words, key=len)

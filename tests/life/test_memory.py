@@ -4,6 +4,7 @@ What counts is the most that the gateway's process ever had resident (VmHWM), re
 """
 
 from collections import Counter
+from collections.abc import Iterator
 from contextlib import ExitStack
 from hashlib import sha256
 from pathlib import Path
@@ -32,7 +33,7 @@ def large(number: int) -> bytes:
 
 
 @pytest.fixture
-def opened(tmp_path: Path, database_url: str):
+def opened(tmp_path: Path, database_url: str) -> Iterator[House]:
     with house(tmp_path, database_url, home=HomePeer(size_octets=50 * MB)) as opened:
         opened.gateway = {"connections_per_host": 100}
         assert opened.run("db", "upgrade").returncode == 0

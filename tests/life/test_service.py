@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -313,14 +314,14 @@ def is_seen_running(opened: House) -> bool:
 
 
 @contextmanager
-def tiny_disk(folder: Path) -> Iterator[Callable[[], None]]:
+def tiny_disk(folder: Path) -> Iterator[Callable[[], object]]:
     """A file system with little room at `folder`; yields what makes more."""
     folder.mkdir()
     mounted = ["mount", "-t", "tmpfs", "-o", f"size={TINY_DISK}", "tmpfs", str(folder)]
     if os.geteuid() != 0 or subprocess.run(mounted, capture_output=True, check=False).returncode != 0:
         pytest.skip("a file system can't be mounted here")
     try:
-        yield lambda: subprocess.run(["mount", "-o", "remount,size=200m", str(folder)], check=True) and None
+        yield partial(subprocess.run, ["mount", "-o", "remount,size=200m", str(folder)], check=True)
     finally:
         subprocess.run(["umount", "-l", str(folder)], check=True)
 
