@@ -19,7 +19,8 @@ from typing import Any
 from sqlalchemy import Connection
 
 from engine.journal import Journal
-from engine.poll import MailboxPlan, Poll, Tally, record
+from engine.mailbox_record import record
+from engine.poll import MailboxPlan, Poll, Tally
 from engine.ports import SourceSession, SourceTrouble
 from store import agenda, queries
 from store.agenda import Claim, Lease

@@ -28,13 +28,13 @@ from engine.core.listing import Removal
 from engine.core.policy import HopPolicy, Policy
 from engine.core.routing import MailboxRule, RouteRule
 from engine.fetch import Fetcher, Pollable
-from engine.hop import Hop
+from engine.hop import Hop, remember
 from engine.journal import Journal
 from engine.poll import MailboxPlan, Poll
 from engine.ports import SourceSession, SourceTrouble
 from engine.secrets import Secret, SecretError
 from engine.settings import Mailbox, NextHopSettings, Settings
-from engine.worker import Worker, remember
+from engine.worker import Worker
 from store import queries
 from store.database import reachable, reading
 

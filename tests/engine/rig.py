@@ -28,11 +28,11 @@ from engine.core.listing import Removal
 from engine.core.policy import HopPolicy, Policy
 from engine.core.routing import MailboxRule, RouteRule
 from engine.fetch import Fetcher, Pollable
-from engine.hop import Hop
+from engine.hop import Hop, remember
 from engine.journal import Journal
 from engine.poll import MailboxPlan, Poll
 from engine.ports import SourceSession
-from engine.worker import Worker, remember
+from engine.worker import Worker
 from store import agenda, conserve, log, queries
 from store.conserve import Count
 from store.database import open_store, reachable, reading, writing

@@ -1,0 +1,205 @@
+"""One attempt after the other: hand a message over, with `attempted` on record first and the outcome behind it.
+
+For each connection of a next hop one task serves its queue. What an answer shows of the next hop counts at once, for the
+next message; what it means for this one goes into the log beside the next attempt.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection
+
+from engine import seams
+from engine.budget import OctetBudget
+from engine.core import trace
+from engine.core.decide import decide, untried
+from engine.core.outcome import NoAnswer, Octets, Outcome, Reply, Transaction
+from engine.core.plan import NO_OCTETS, HandOver
+from engine.core.policy import Policy
+from engine.hop import Hop
+from engine.journal import Journal
+from engine.lives import Life, Lives
+from engine.settler import STORE_RETRY_SECONDS, Settler
+from store import contents
+from store.errors import Conflict, Damaged, LeaseLost, StoreError
+from store.events import Attempted, RejectedOversize
+from store.life import Message
+from store.log import Append, Unit
+
+logger = logging.getLogger("mailgate.worker")
+
+
+class Attempts:
+    """Works off the queues of the next hops. `wake` is called when the agenda may have something new."""
+
+    def __init__(
+        self,
+        *,
+        journal: Journal,
+        read: Callable[[Callable[[Connection], Any]], Awaitable[Any]],
+        policy: Policy,
+        hosts: Mapping[str, str],
+        budget: OctetBudget,
+        lives: Lives,
+        settler: Settler,
+        wake: Callable[[], None],
+        now: Callable[[], datetime],
+    ) -> None:
+        self._journal = journal
+        self._read = read
+        self._policy = policy
+        self._hosts = hosts  # of mailboxes, for the trace
+        self._budget = budget
+        self._lives = lives
+        self._settler = settler
+        self._wake = wake
+        self._now = now
+
+    async def serve(self, hop: Hop) -> None:
+        """One connection's worth of work, one message after the other."""
+        while True:
+            life, step = await hop.queue.get()
+            gate = hop.gate()
+            if gate == "closed":
+                await self.postpone(life, step, hop)
+                continue
+            hop.probing = gate == "probe"
+            try:
+                await self._attempt(hop, life, step)
+            except StoreError as error:
+                logger.error("%s: %s", life.message.id, error)
+                self._lives.spawn(self._later(life, error))
+            finally:
+                if gate == "probe":
+                    hop.probing = False
+                    self._wake()
+
+    async def postpone(self, life: Life, step: HandOver, hop: Hop) -> None:
+        """The next hop is known to be down: wait with it, untried."""
+        retry_at = hop.probe_at or self._now()
+        event = untried(
+            life.message, step, self._policy, retry_at, f"{hop.name} is down: {hop.reply}", self._now()
+        )
+        await self._settler.settle(life.lease, life.message, (event,))
+        self._lives.end(life)
+
+    async def _later(self, life: Life, error: StoreError) -> None:
+        """The store refused what must stand before the dot: begin again, from what is on record then."""
+        if not isinstance(error, Conflict | LeaseLost):
+            await asyncio.sleep(STORE_RETRY_SECONDS)
+        await self._settler.give_back(life.lease)
+        self._lives.end(life)
+        self._wake()
+
+    async def _attempt(self, hop: Hop, life: Life, step: HandOver) -> None:
+        """Hand over, with `attempted` on record before the final dot."""
+        octets = await self._octets(life)
+        if octets is None:
+            return await self._without_octets(life, step)
+        attempted = Attempted(
+            numbers=step.numbers,
+            next_hop=step.next_hop,
+            attempt=step.attempt,
+            rule=step.rule,
+            policy=self._policy.version,
+            recipients=step.recipients,
+        )
+        append = Append(life.message.id, life.message, (attempted,), self._now())
+        durable = self._journal.append(Unit((append,), lease=life.lease, keep=True))
+
+        async def before_dot() -> None:
+            await asyncio.shield(durable)
+            seams.reached("before-dot")
+
+        transaction = Transaction(
+            reverse_path=life.message.reverse_path,
+            recipients=step.recipients,
+            prefix=self._trace(life.message),
+            content=octets,
+            clean=not life.message.bare_newlines,
+        )
+        try:
+            outcome = await hop.adapter.hand_over(transaction, before_dot)
+        except StoreError:
+            raise
+        except Exception as error:  # a fault of ours, in one message, must not end the work on the others
+            logger.exception("%s: handing over broke", life.message.id)
+            unknown = NoAnswer(f"handing over broke: {type(error).__name__}: {error}")
+            outcome = Outcome((unknown,) * len(step.numbers), "", "none", 0)
+        finally:
+            if not durable.done():
+                await asyncio.wait([durable])
+        durable.result()
+        seams.reached("answered")
+        # At once: the next message must know what this one has shown of the next hop.
+        retry_at = self._standing(hop, outcome)
+        self._lives.spawn(self._conclude(hop, life, append.after, step, outcome, retry_at))
+        return None
+
+    async def _conclude(
+        self, hop: Hop, life: Life, before: Any, step: HandOver, outcome: Outcome, retry_at: datetime
+    ) -> None:
+        events = decide(
+            before,
+            step,
+            outcome,
+            self._policy,
+            self._now(),
+            jitter=random.random(),
+            hop_retry_at=retry_at,
+        )
+        for event in events:
+            if isinstance(event, RejectedOversize):
+                hop.learn(event.limit_octets)
+        after = await self._settler.settle(life.lease, before, events)
+        self._lives.end(life)
+        if after is not None and after.due_at is not None and after.due_at <= self._now():
+            self._wake()
+
+    def _standing(self, hop: Hop, outcome: Outcome) -> datetime:
+        """Take note of how the next hop as a whole did; returns when it may be tried again."""
+        blame = [a for a in outcome.answers if isinstance(a, Reply) and a.scope == "next-hop"]
+        if blame:
+            return hop.failed(self._policy, blame[0].said, random.random())
+        if outcome.address:  # else nobody was asked
+            hop.worked()
+        return self._now()
+
+    async def _octets(self, life: Life) -> Octets | None:
+        """Return the octets, read back where they aren't in memory; None where they aren't what arrived, or gone."""
+        if life.octets is None:
+            life.share = await self._budget.take(life.message.size_octets)
+            message = life.message
+            try:
+                life.octets = await self._read(lambda c: contents.get(c, message))
+            except Damaged as error:
+                logger.error("%s", error)
+        return life.octets
+
+    async def _without_octets(self, life: Life, step: HandOver) -> None:
+        """Nothing to hand over: say so on the message, and look again, for a backup may be restored."""
+        logger.error("%s: %s", life.message.id, NO_OCTETS)
+        now = self._now()
+        event = untried(life.message, step, self._policy, now + self._policy.cap, NO_OCTETS, now)
+        await self._settler.settle(life.lease, life.message, (event,))
+        self._lives.end(life)
+
+    def _trace(self, message: Message) -> bytes:
+        """Return the header lines to put in front."""
+        if message.mailbox is None:
+            return b""
+        host = self._hosts.get(message.mailbox)
+        return trace.received(
+            hostname=self._policy.hostname,
+            source=f"mailbox {message.mailbox}" + (f" at {host}" if host else ""),
+            protocol="POP3",
+            id=message.id,
+            recipient=message.recipients[0].address if len(message.recipients) == 1 else None,
+            now=message.opened_at,
+        )

@@ -1,0 +1,105 @@
+"""What is due and may be tried, claimed from the agenda lane by lane, so that a dead or slow next hop delays nobody else."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Any
+
+from sqlalchemy import Connection
+
+from engine.hop import Hop
+from engine.journal import Journal
+from engine.lives import Life, Lives
+from engine.settler import Settler
+from store import agenda, log
+from store.agenda import Claim, Lease
+from store.errors import Damaged, StoreError, UnknownEvent
+from store.life import Message
+
+CLAIM_SIZE = 200  # at once from one lane: a few commits' worth
+UNREADABLE = timedelta(hours=1)  # until a message is looked at again whose events this program can't read
+LONG_WAIT = timedelta(
+    days=1
+)  # behind a next hop that rests: then the message is looked at, and given up in its time
+
+logger = logging.getLogger("mailgate.worker")
+
+
+class Due:
+    """The way from the agenda into our hands. Not to be used by two tasks at once: each would see the same due."""
+
+    def __init__(
+        self,
+        *,
+        journal: Journal,
+        read: Callable[[Callable[[Connection], Any]], Awaitable[Any]],
+        hops: Mapping[str, Hop],
+        lives: Lives,
+        settler: Settler,
+        claim: Callable[[], Claim],
+        now: Callable[[], datetime],
+    ) -> None:
+        self._journal = journal
+        self._read = read
+        self._hops = hops
+        self._lives = lives
+        self._settler = settler
+        self._claim = claim
+        self._now = now
+
+    async def claimed(self) -> list[Life]:
+        """Claim what is due and may be tried, as far as there is room. Raises StoreError; nothing is kept then."""
+        now = self._now()
+        lanes = [lane for lane in await self._read(agenda.lanes) if lane != agenda.POLL]
+        wanted = [(lane, *self._capacity(lane, now)) for lane in lanes]
+        due = await self._read(lambda c: [w for w in wanted if w[1] > 0 and agenda.any_due(c, w[0], w[2])])
+        if not due:
+            return []
+        claim = self._claim()
+        leases: list[Lease] = await self._journal.call(
+            lambda c: [x for lane, size, until in due for x in agenda.claim(c, lane, claim, until, size)]
+        )
+        try:
+            messages = await self._messages([lease.stream for lease in leases])
+        except StoreError:
+            for lease in leases:
+                self._lives.spawn(self._settler.give_back(lease))
+            raise
+        for lease in leases:
+            if lease.stream not in messages:
+                self._lives.spawn(self._settler.give_back(lease, now + UNREADABLE))
+        return [Life(messages[lease.stream], lease) for lease in leases if lease.stream in messages]
+
+    async def _messages(self, streams: list[str]) -> dict[str, Message]:
+        """Fold these messages; one that can't be read is left out, and keeps no other back."""
+        with suppress(UnknownEvent, Damaged):
+            found: dict[str, Message] = await self._read(lambda c: log.messages(c, streams))
+            return found
+        readable: dict[str, Message] = {}
+        for stream in streams:
+            try:
+                readable |= await self._read(partial(log.messages, streams=[stream]))
+            except (UnknownEvent, Damaged) as error:
+                logger.error("%s: %s", stream, error)
+        return readable
+
+    def _capacity(self, lane: str, now: datetime) -> tuple[int, datetime]:
+        """How many of a lane may be claimed, and due until when.
+
+        Of a next hop that rests only what waits for long: it may have to be given up.
+        """
+        room = min(CLAIM_SIZE, self._lives.left)
+        hop = self._hops.get(lane)
+        if hop is None:
+            return room, now
+        match hop.gate():
+            case "open":
+                return min(room, self._lives.share() - hop.queue.qsize()), now
+            case "probe":
+                return min(room, 1), now
+            case "closed":
+                return room, now - LONG_WAIT

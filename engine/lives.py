@@ -1,0 +1,104 @@
+"""The messages in our hands: how many there may be, and what memory each may take.
+
+Half of the memory is left to what is being fetched, and each next hop has its share of the lives: a slow one fills
+no more, and delays neither the mailboxes nor another.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Coroutine, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from engine.budget import OctetBudget
+from engine.hop import Hop
+from engine.ports import Octets
+from store.agenda import Lease
+from store.life import Message
+
+LIVES_LIMIT = 4_096  # messages worked on at once; each is some kilobytes without its octets
+
+logger = logging.getLogger("mailgate.worker")
+
+
+@dataclass(slots=True)
+class Life:
+    """A message in our hands."""
+
+    message: Message
+    lease: Lease
+    octets: Octets | None = None
+    share: int = 0  # of the budget
+
+
+class Lives:
+    """Messages from their claim to their end here, and the steps under way with them. For one event loop."""
+
+    def __init__(self, hops: Mapping[str, Hop], budget: OctetBudget) -> None:
+        self._hops = hops
+        self._budget = budget
+        self._lives: dict[str, Life] = {}
+        self._coming: Counter[str] = Counter()  # by next hop: on their way through the journal
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.draining = False  # then there is no room for more
+
+    @property
+    def busy(self) -> bool:
+        """Whether anything is in our hands or under way."""
+        return bool(self._lives or self._tasks)
+
+    @property
+    def left(self) -> int:
+        """How many more there may be."""
+        return LIVES_LIMIT - len(self._lives)
+
+    def share(self) -> int:
+        """How many lives may wait for one next hop; one share is left for what has none yet."""
+        return LIVES_LIMIT // (1 + len(self._hops))
+
+    def room(self, next_hop: str) -> bool:
+        """Whether a message that comes in for a next hop may stay in memory; its place is kept until `leave`.
+
+        Half of the budget is left to what is being fetched: fetching never waits for a slow next hop. And each next
+        hop has its share of the lives: a slow one fills no more.
+        """
+        if self.draining or len(self._lives) + self._coming.total() >= LIVES_LIMIT:
+            return False
+        hop = self._hops.get(next_hop)
+        if hop is None or hop.gate() != "open" or hop.queue.qsize() + self._coming[next_hop] >= self.share():
+            return False
+        if self._budget.used_octets > self._budget.total_octets // 2:
+            return False
+        self._coming[next_hop] += 1
+        return True
+
+    def leave(self, next_hop: str) -> None:
+        """A message for which there was room is in our hands now, or does not come after all."""
+        self._coming[next_hop] -= 1
+
+    def begin(self, life: Life) -> None:
+        """Take a message into our hands."""
+        self._lives[life.message.id] = life
+
+    def end(self, life: Life) -> None:
+        """Let go of a message's octets and of the message."""
+        if self._lives.get(life.message.id) is life:
+            del self._lives[life.message.id]
+        if life.share:
+            self._budget.give_back(life.share)
+            life.share = 0
+        life.octets = None
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Let a step go on by itself; a fault in it is logged."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.error("a step broke: %s", error, exc_info=error)

@@ -1,0 +1,37 @@
+"""What is on record of a mailbox: its own stream, and what its UIDLs look like there."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection
+
+from engine.journal import Journal
+from store import queries
+from store.errors import Conflict
+from store.events import MailboxEvent, mailbox_stream
+from store.log import Append, Unit
+
+
+async def record(
+    journal: Journal,
+    read: Callable[[Callable[[Connection], Any]], Awaitable[Any]],
+    mailbox: str,
+    events: tuple[MailboxEvent, ...],
+    now: datetime,
+) -> None:
+    """Append to a mailbox's stream, whatever else is appended to it meanwhile."""
+    while True:
+        before = await read(lambda c: queries.mailbox(c, mailbox))
+        try:
+            await journal.append(Unit((Append(mailbox_stream(mailbox), before, events, now),)))
+        except Conflict:
+            continue
+        return
+
+
+def uidl_text(uidl: bytes) -> str:
+    """Return a UIDL as events have it: each octet as one character."""
+    return uidl.decode("latin-1")

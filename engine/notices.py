@@ -1,0 +1,67 @@
+"""Notices: which of them an event calls for, and the appends that send them.
+
+A notice is a message of its own, taken in like any other; the message it is about says that it was sent. Both go
+into the log together, so that nobody is told twice and nobody is forgotten.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+
+from engine import intake
+from engine.core import report
+from engine.core.policy import Policy
+from store.events import Event, Failed, MessageEvent, RejectedOversize, Reported
+from store.life import Message
+from store.log import Append
+
+Notice = tuple[Append, Reported]  # what opens the notice's stream, and what goes on the message it is about
+
+
+def called_for(after: Message, events: Iterable[MessageEvent], policy: Policy, now: datetime) -> list[Notice]:
+    """Return the notices that these events on a message call for; `after` is the message with them."""
+    kinds = {
+        type(event): event for event in reversed(tuple(events))
+    }  # one notice tells all that failed alike
+    notices = (_called_for(after, event, policy, now) for event in kinds.values())
+    return [notice for notice in notices if notice is not None]
+
+
+def oversize(message: Message, limit_octets: int, *, recipient: str, policy: Policy, now: datetime) -> Notice:
+    """Tell somebody of a message that is too large."""
+    written = report.oversize(
+        message,
+        limit_octets,
+        recipient=recipient,
+        hostname=policy.hostname,
+        postmaster=policy.postmaster,
+        notice_id=intake.new_id(now),
+        now=now,
+    )
+    return intake.notice("oversize", message, written, now)
+
+
+def together(append: Append, notices: Sequence[Notice]) -> tuple[Append, ...]:
+    """Return a message's append with those of its notices, to go into one unit."""
+    if not notices:
+        return (append,)
+    told: tuple[Event, ...] = tuple(reported for _, reported in notices)
+    with_told = Append(append.stream, append.before, append.events + told, append.at, append.octets)
+    return (with_told, *(opened for opened, _ in notices))
+
+
+def _called_for(after: Message, event: MessageEvent, policy: Policy, now: datetime) -> Notice | None:
+    """Tell the postmaster of what failed for good; never about a notice."""
+    if not isinstance(event, Failed | RejectedOversize) or after.direction != "inbound":
+        return None
+    if isinstance(event, RejectedOversize):
+        return oversize(after, event.limit_octets, recipient=policy.postmaster, policy=policy, now=now)
+    written = report.failure(
+        after,
+        hostname=policy.hostname,
+        postmaster=policy.postmaster,
+        notice_id=intake.new_id(now),
+        now=now,
+    )
+    return intake.notice("failure", after, written, now)

@@ -1,0 +1,79 @@
+"""Tell by its octets, or by its size, that what a mailbox lists is on record already, whatever its UIDL says.
+
+UIDLs change, return and are shared by two messages; some servers have none. The same octets in the same mailbox are the same
+message.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from sqlalchemy import Connection
+
+from engine.core.listing import Difference, Offer
+from store import queries
+from store.life import Known
+
+
+class Recognised:
+    """Messages on record, by what a retrieved one is recognised by: its octets. Each is recognised once."""
+
+    def __init__(self) -> None:
+        self._records: dict[str, list[Known]] = {}
+
+    @property
+    def any(self) -> bool:
+        """Whether there is anything to be recognised."""
+        return bool(self._records)
+
+    def add(self, one: Known) -> None:
+        """Add one on record; one whose octets were never here can't be recognised."""
+        if one.content is not None:
+            self._records.setdefault(one.content, []).append(one)
+
+    def left(self, uidl: bytes) -> list[Known]:
+        """Return what was not recognised under a UIDL."""
+        return [
+            one for records in self._records.values() for one in records if one.uidl == uidl and not one.gone
+        ]
+
+    def match(self, uidl: bytes, content: str) -> Known | None:
+        """Return the record these octets are, and forget it; one under the same UIDL first."""
+        records = self._records.get(content)
+        if not records:
+            return None
+        one = next((record for record in records if record.uidl == uidl), records[0])
+        records.remove(one)
+        if not records:
+            del self._records[content]
+        return one
+
+
+def recognisable(
+    connection: Connection, mailbox: str, difference: Difference, wanted: Sequence[Offer]
+) -> Recognised:
+    """Gather the octets on record that a retrieved message may turn out to be."""
+    doubtful = {offer.uidl or b"" for offer in difference.doubtful}
+    found = Recognised()
+    # Known under this UIDL, or known under another that has just vanished: the same octets are the same message.
+    for one in (*queries.present(connection, mailbox),) if doubtful else ():
+        if one.uidl in doubtful:
+            found.add(one)
+    for one in difference.vanished:
+        found.add(one)
+    for one in queries.gone(connection, mailbox, [offer.uidl for offer in wanted if offer.uidl]):
+        found.add(one)
+    return found
+
+
+def untold(large: Sequence[Offer], present: Sequence[Known]) -> list[Offer]:
+    """Leave out what is on record as too large, where a server without UIDL lists it again: its size tells."""
+    told = Counter(one.size_octets for one in present if not one.uidl and one.state == "rejected-oversize")
+    left: list[Offer] = []
+    for offer in large:
+        if not offer.uidl and told[offer.size_octets]:
+            told[offer.size_octets] -= 1
+        else:
+            left.append(offer)
+    return left

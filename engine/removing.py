@@ -1,0 +1,105 @@
+"""Remove from a mailbox what the log says may go, and record what is no longer there."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import datetime
+from functools import partial
+from typing import Any, Literal
+
+from sqlalchemy import Connection
+
+from engine import seams
+from engine.core import listing
+from engine.core.listing import Offer, Removal
+from engine.journal import Journal
+from engine.mailbox_record import record, uidl_text
+from engine.ports import SourceSession, SourceTrouble
+from store import log, queries
+from store.errors import Conflict
+from store.events import RemovedFromSource
+from store.life import Known, Message
+from store.log import Append, Unit
+
+ConfirmedBy = Literal["quit", "listing"]
+
+
+class Remover:
+    """Removes messages from one mailbox, and keeps the record of what has left it."""
+
+    def __init__(
+        self,
+        mailbox: str,
+        removal: Removal,
+        *,
+        journal: Journal,
+        read: Callable[[Callable[[Connection], Any]], Awaitable[Any]],
+        now: Callable[[], datetime],
+    ) -> None:
+        self._mailbox = mailbox
+        self._removal = removal
+        self._journal = journal
+        self._read = read
+        self._now = now
+
+    async def remove(self, session: SourceSession, offers: Sequence[Offer], proven: Mapping[int, str]) -> int:
+        """Mark what may go, and QUIT; the deletions are a fact only with its +OK. Returns how many.
+
+        `proven` has, by message number, the streams whose very octets were retrieved in this session.
+        """
+        pairs: tuple[tuple[Offer, Known], ...] = ()
+        if self._removal.ever:
+            present: list[Known] = await self._read(lambda c: queries.present(c, self._mailbox))
+            difference = listing.compare(offers, present)
+            again = _proven_among(difference.doubtful, present, proven)
+            pairs = listing.removable((*difference.known, *again), self._removal, self._now())
+        if not pairs:
+            await session.quit()
+            return 0
+        records = {offer.number: one for offer, one in pairs}
+        seams.reached("before-dele")
+        marked = await session.delete([offer for offer, _ in pairs])
+        seams.reached("before-quit")
+        if not await session.quit():
+            raise SourceTrouble("connect", "the answer to QUIT did not come: nothing is taken as deleted")
+        seams.reached("after-quit")
+        gone = [records[offer.number] for offer in marked]
+        await self._removed_all([one for one in gone if one.stream], "quit")
+        return len(gone)
+
+    async def vanished(self, vanished: Sequence[Known]) -> None:
+        """Somebody else removed them, or the provider did: the record follows, so that a reused UIDL is new."""
+        await self._removed_all([one for one in vanished if one.stream], "listing")
+        adopted = [one for one in vanished if not one.stream]
+        for one in adopted:
+            event = RemovedFromSource(mailbox=self._mailbox, uidl=uidl_text(one.uidl), confirmed_by="listing")
+            await record(self._journal, self._read, self._mailbox, (event,), self._now())
+
+    async def _removed_all(self, gone: Sequence[Known], confirmed_by: ConfirmedBy) -> None:
+        for start in range(0, len(gone), log.READ_BATCH):
+            some = gone[start : start + log.READ_BATCH]
+            names = [one.stream for one in some if one.stream]
+            messages: dict[str, Message] = await self._read(partial(log.messages, streams=names))
+            await asyncio.gather(
+                *(self._removed(messages.get(one.stream or ""), one, confirmed_by) for one in some)
+            )
+
+    async def _removed(self, message: Message | None, one: Known, confirmed_by: ConfirmedBy) -> None:
+        event = RemovedFromSource(mailbox=self._mailbox, uidl=uidl_text(one.uidl), confirmed_by=confirmed_by)
+        while message is not None:
+            try:
+                await self._journal.append(Unit((Append(message.id, message, (event,), self._now()),)))
+            except Conflict:  # the worker appended meanwhile
+                message = await self._read(partial(log.message, stream=message.id))
+            else:
+                return
+
+
+def _proven_among(
+    offers: Sequence[Offer], present: Sequence[Known], proven: Mapping[int, str]
+) -> list[tuple[Offer, Known]]:
+    """Pair the offers that a UIDL doesn't tell with the records that their octets in this session did."""
+    records = {one.stream: one for one in present}
+    streams = ((offer, proven.get(offer.number)) for offer in offers)
+    return [(offer, records[stream]) for offer, stream in streams if stream in records]

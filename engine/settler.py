@@ -1,0 +1,129 @@
+"""Settle what became of a message: append it, with the notices it calls for, until the store takes it.
+
+What we know must not be lost: a store that is down is waited for, and a positive answer goes on record even where
+the message is no longer ours.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from datetime import datetime
+from functools import partial
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection
+
+from engine import notices
+from engine.core.policy import Policy
+from engine.journal import Journal
+from store import agenda, log
+from store.agenda import Lease
+from store.errors import Conflict, LeaseLost, StoreError
+from store.events import Delivered, MessageEvent, Relayed
+from store.life import Message
+from store.log import Append, Unit
+
+T = TypeVar("T")
+
+STORE_RETRY_SECONDS = 1.0
+
+logger = logging.getLogger("mailgate.worker")
+
+
+class Settler:
+    """Appends what a step came to. `told` is called when a notice went into the log with it."""
+
+    def __init__(
+        self,
+        *,
+        journal: Journal,
+        read: Callable[[Callable[[Connection], Any]], Awaitable[Any]],
+        policy: Policy,
+        now: Callable[[], datetime],
+        told: Callable[[], None],
+    ) -> None:
+        self._journal = journal
+        self._read = read
+        self._policy = policy
+        self._now = now
+        self._told = told
+
+    async def settle(
+        self, lease: Lease, before: Message, events: tuple[MessageEvent, ...], *, keep: bool = False
+    ) -> Message | None:
+        """Append events, with the notices they call for; returns the message after, None where it isn't ours.
+
+        While the store is down this waits. Gives the lease back, unless `keep`.
+        """
+        while True:
+            appends = self._appends(before, events)
+            unit = Unit(appends, lease=lease, keep=keep)
+            try:
+                await self.surely(before.id, partial(self._journal.append, unit))
+            except (Conflict, LeaseLost) as error:
+                moved = await self._message(before.id)
+                if isinstance(error, Conflict) and moved is not None and _still_news(before, moved, events):
+                    before = moved  # something else happened to it, such as its removal from the mailbox
+                    continue
+                await self._insist(before.id, events, error)
+                await self.give_back(lease)
+                return None
+            if len(appends) > 1:
+                self._told()
+            return appends[0].after if isinstance(appends[0].after, Message) else None
+
+    async def give_back(self, lease: Lease, wake_at: datetime | None = None) -> None:
+        """Give a lease back, however long it takes: one that we keep is renewed for ever, and nobody works on it."""
+        await self.surely(
+            lease.stream, lambda: self._journal.call(lambda c: agenda.give_back(c, lease, wake_at))
+        )
+
+    async def surely(self, stream: str, call: Callable[[], Awaitable[T]]) -> T:
+        """Do it, and again while the store can't. Raises Conflict and LeaseLost: these are answers."""
+        while True:
+            try:
+                return await call()
+            except (Conflict, LeaseLost):
+                raise
+            except StoreError as error:
+                logger.error("%s: %s; trying again", stream, error)
+                await asyncio.sleep(STORE_RETRY_SECONDS)
+
+    async def _insist(self, stream: str, events: tuple[MessageEvent, ...], error: StoreError) -> None:
+        """The stream moved on without us. A positive answer is a fact all the same: append it where it is news."""
+        logger.warning("%s", error)
+        for event in events:
+            while isinstance(event, Delivered | Relayed):
+                message = await self._message(stream)
+                open_numbers = {r.number for r in message.recipients if r.open} if message else set()
+                if not open_numbers.intersection(event.numbers):
+                    break
+                unit = Unit((Append(stream, message, (event,), self._now()),))
+                with suppress(Conflict):
+                    await self.surely(stream, partial(self._journal.append, unit))
+                    break
+
+    async def _message(self, stream: str) -> Message | None:
+        found: Message | None = await self.surely(
+            stream, lambda: self._read(lambda c: log.message(c, stream))
+        )
+        return found
+
+    def _appends(self, before: Message, events: tuple[MessageEvent, ...]) -> tuple[Append, ...]:
+        now = self._now()
+        append = Append(before.id, before, events, now)
+        assert isinstance(append.after, Message)
+        return notices.together(append, notices.called_for(append.after, events, self._policy, now))
+
+
+def _still_news(before: Message, moved: Message, events: tuple[MessageEvent, ...]) -> bool:
+    """Whether nobody touched the recipients these events are about."""
+    numbers = {number for event in events for number in getattr(event, "numbers", ())}
+    return all(
+        old == new
+        for old, new in zip(before.recipients, moved.recipients, strict=True)
+        if old.number in numbers or not numbers
+    )

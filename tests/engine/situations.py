@@ -1,0 +1,83 @@
+"""What several tests of the engine start from or look for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from engine.core.routing import MailboxRule, RouteRule
+from store import agenda
+from store.agenda import Claim, Lease
+from store.database import writing
+from store.events import Adopted, Adoption, mailbox_stream
+from store.log import Append, Unit
+from tests.engine.rig import INFO, Rig
+from tests.peers.pop3d import Pop3Peer
+
+SALES = "sales@example.com"
+DESK = "desk@branch.example"
+TWO = {"info": {"rule": MailboxRule(recipients=(INFO, SALES))}}
+TWO_HOPS = {
+    "routes": (
+        RouteRule(recipients=("*@example.com",), next_hop="home"),
+        RouteRule(recipients=("*@branch.example",), next_hop="branch"),
+    )
+}
+MULTIDROP = MailboxRule(headers=("Delivered-To",), domains=("example.com",))
+
+
+def states(rig: Rig) -> list[str]:
+    return [message.state for message in rig.messages() if message.direction == "inbound"]
+
+
+@contextmanager
+def refusing(rig: Rig, event: str) -> Iterator[None]:
+    """The store takes no event of this name."""
+    with writing(rig.engine) as connection:
+        if connection.dialect.name == "sqlite":
+            connection.exec_driver_sql(
+                f"CREATE TRIGGER refusing BEFORE INSERT ON events WHEN NEW.name = '{event}'"
+                " BEGIN SELECT RAISE(ABORT, 'refused for a test'); END"
+            )
+        else:
+            connection.exec_driver_sql(
+                f"ALTER TABLE events ADD CONSTRAINT refusing CHECK (name <> '{event}') NOT VALID"
+            )
+    yield
+    with writing(rig.engine) as connection:
+        drop = "DROP TRIGGER refusing"
+        if connection.dialect.name != "sqlite":
+            drop = "ALTER TABLE events DROP CONSTRAINT refusing"
+        connection.exec_driver_sql(drop)
+
+
+async def claimed(rig: Rig, holder: str | None = None) -> Lease:
+    """A lease on the only message, in the name of the worker or of somebody else."""
+    claim = Claim(holder or rig.holder, rig.clock() + agenda.LEASE_TERM)
+    name, now = rig.message().id, rig.clock()
+    lease = await rig.journal.call(lambda c: agenda.claim_stream(c, name, agenda.FRESH, claim, now))
+    assert lease is not None
+    return lease
+
+
+def box(**changes: Any) -> dict[str, dict[str, Any]]:
+    return {"info": changes}
+
+
+def nameless() -> Pop3Peer:
+    """A server without UIDL."""
+    return Pop3Peer(without={"UIDL"})
+
+
+async def adopt(rig: Rig, name: str = "info") -> None:
+    """As the command does: everything listed is taken as seen."""
+    listed = [(one.uidl, len(one.octets)) for one in rig.provider.mailboxes[name].messages]
+    event = Adopted(
+        mailbox=name,
+        uidls=tuple(Adoption(uidl=uidl, size_octets=size) for uidl, size in listed),
+        operator="anna",
+        reason="moved to another server",
+    )
+    before = rig.mailbox(name)
+    await rig.journal.append(Unit((Append(mailbox_stream(name), before, (event,), rig.clock()),)))

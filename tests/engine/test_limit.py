@@ -1,0 +1,127 @@
+"""What is too large to be retrieved, who says so, and who is told."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from engine.core.listing import Removal
+from engine.core.routing import MailboxRule
+from store.events import RejectedOversize, Reported
+from tests.engine.rig import INFO, POSTMASTER, Rig, mail
+from tests.engine.situations import MULTIDROP, SALES, box, nameless
+from tests.peers.pop3d import Pop3Peer
+from tests.peers.smtpd import HomePeer
+
+
+async def test_what_is_too_large_is_not_retrieved_and_each_recipient_is_told_once(database_url: str) -> None:
+    boxes = box(rule=MailboxRule(recipients=(INFO, SALES)), max_size_octets=2_000)
+    async with Rig(database_url, mailboxes=boxes) as rig:
+        (uidl, _) = rig.put(mail(1, 5_000), mail(2))
+        for _ in range(3):
+            await rig.poll()
+            await rig.settled()
+        assert uidl not in rig.provider.retrievals()
+        assert len(rig.provider.said("TOP")) == 1
+        (event,) = rig.events(RejectedOversize)
+        assert (event.size_octets, event.limit_octets, event.limit_from) == (
+            len(mail(1, 5_000)),
+            2_000,
+            "config",
+        )
+        assert (event.subject, event.recipients) == ("number 1", (INFO, SALES))
+        assert event.reverse_path == "sender1@elsewhere.example"
+        notices = [taken for taken in rig.home.ledger if taken.reverse_path == ""]
+        assert sorted(taken.recipients for taken in notices) == [(INFO,), (SALES,)]
+        assert all(b"too large" in taken.octets for taken in notices)
+        assert rig.provider.uidls("info") == [uidl]
+        assert [event.kind for event in rig.events(Reported)] == ["oversize", "oversize"]
+
+
+async def test_oversize_keep_says_nothing_and_removes_nothing(database_url: str) -> None:
+    boxes = box(notify_oversize=False, max_size_octets=2_000)
+    async with Rig(database_url, mailboxes=boxes) as rig:
+        (uidl,) = rig.put(mail(1, 5_000))
+        await rig.through()
+        assert rig.home.ledger == []
+        assert rig.provider.uidls("info") == [uidl]
+        assert len(rig.events(RejectedOversize)) == 1
+
+
+async def test_oversize_remove_deletes_it_once_its_recipient_is_told(database_url: str) -> None:
+    boxes = box(removal=Removal(when="delivered", oversize=True), max_size_octets=2_000)
+    async with Rig(database_url, mailboxes=boxes) as rig:
+        rig.put(mail(1, 5_000))
+        await rig.through()
+        assert rig.provider.uidls("info") == []
+        assert len(rig.home.taken_for(INFO)) == 1
+        assert rig.provider.said("RETR") == []
+
+
+async def test_the_limit_is_what_the_next_hop_says_where_that_is_lower(database_url: str) -> None:
+    boxes = box(max_size_octets=50_000)
+    async with Rig(database_url, homes={"home": HomePeer(size_octets=3_000)}, mailboxes=boxes) as rig:
+        rig.put(mail(1, 5_000))
+        await rig.poll()
+        await rig.settled()
+        (event,) = rig.events(RejectedOversize)
+        assert (event.limit_octets, event.limit_from, event.next_hop) == (3_000, "next-hop", "home")
+
+
+async def test_the_next_hops_configured_limit_lowers_what_it_says(database_url: str) -> None:
+    async with Rig(database_url, max_size_octets=2_500) as rig:
+        rig.put(mail(1, 5_000))
+        await rig.poll()
+        await rig.settled()
+        (event,) = rig.events(RejectedOversize)
+        assert (event.limit_octets, event.limit_from) == (2_500, "config")
+
+
+@pytest.mark.parametrize("size_octets", [None, 0, "bare"])
+async def test_a_next_hop_that_names_no_limit_gets_everything(database_url: str, size_octets: Any) -> None:
+    async with Rig(database_url, homes={"home": HomePeer(size_octets=size_octets)}) as rig:
+        rig.put(mail(1, 200_000))
+        await rig.poll()
+        await rig.settled()
+        assert rig.delivered() == [mail(1, 200_000)]
+
+
+async def test_a_message_of_exactly_the_limit_is_retrieved(database_url: str) -> None:
+    async with Rig(database_url, mailboxes=box(max_size_octets=3_000)) as rig:
+        rig.put(mail(1, 3_000), mail(2, 3_001))
+        await rig.poll()
+        await rig.settled()
+        assert [len(octets) for octets in rig.delivered() if len(octets) == 3_000] == [3_000]
+        assert len(rig.provider.said("RETR")) == 1
+
+
+async def test_without_top_what_is_too_large_is_told_of_all_the_same(database_url: str) -> None:
+    provider = Pop3Peer(without={"TOP"})
+    async with Rig(database_url, provider=provider, mailboxes=box(max_size_octets=2_000)) as rig:
+        rig.put(mail(1, 5_000))
+        await rig.poll()
+        await rig.settled()
+        assert len(rig.home.taken_for(INFO)) == 1
+
+
+async def test_without_uidl_what_is_too_large_stays_and_is_told_of_once(database_url: str) -> None:
+    boxes = box(removal=Removal(when="downloaded"), max_size_octets=2_000)
+    async with Rig(database_url, provider=nameless(), mailboxes=boxes) as rig:
+        large, _ = rig.put(mail(1, 5_000), mail(2))
+        for _ in range(3):
+            await rig.poll()
+        await rig.settled()
+        assert rig.provider.uidls("info") == [large]
+        assert len(rig.events(RejectedOversize)) == 1
+        assert len(rig.home.ledger) == 2
+
+
+async def test_the_postmaster_is_told_of_what_is_too_large_and_names_nobody(database_url: str) -> None:
+    provider = Pop3Peer(without={"TOP"})
+    boxes = box(rule=MULTIDROP, max_size_octets=2_000)
+    async with Rig(database_url, provider=provider, mailboxes=boxes) as rig:
+        rig.put(mail(1, 5_000, header=f"Delivered-To: {INFO}\r\n"))
+        await rig.poll()
+        await rig.settled()
+        assert len(rig.home.taken_for(POSTMASTER)) == 1

@@ -1,0 +1,56 @@
+"""How many messages are worked on at once, and what of the memory they take."""
+
+from __future__ import annotations
+
+import pytest
+
+from engine import lives
+from engine.core.routing import MailboxRule
+from tests.engine.rig import Rig, mail
+from tests.engine.situations import DESK, TWO_HOPS
+from tests.peers.smtpd import HomePeer
+
+
+async def test_a_slow_next_hop_fills_only_its_share_of_what_is_worked_on(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lives, "LIVES_LIMIT", 30)
+    homes = {"home": HomePeer(), "branch": HomePeer()}
+    boxes = {"info": {}, "desk": {"rule": MailboxRule(recipients=(DESK,))}}
+    async with Rig(database_url, mailboxes=boxes, homes=homes, policy=TWO_HOPS, connections=1) as rig:
+        slow = rig.home.fault("dot", "late", times=None)
+        rig.put(*(mail(n) for n in range(60)))
+        await rig.poll("info")
+        rig.put(mail(99), user="desk")
+        await rig.poll("desk")
+        await homes["branch"].until(lambda: homes["branch"].ledger)
+        slow.times = 0
+        slow.release()
+        await rig.settled()
+        assert len(rig.home.ledger) == 60
+
+
+async def test_there_is_room_while_half_of_the_budget_is_free_and_nothing_is_drained(sqlite_url: str) -> None:
+    async with Rig(sqlite_url, budget_octets=1_000) as rig:
+        assert rig.worker.lives.room("home")
+        rig.worker.lives.leave("home")
+        share = await rig.budget.take(500)
+        assert rig.worker.lives.room("home")
+        rig.worker.lives.leave("home")
+        more = await rig.budget.take(1)
+        assert not rig.worker.lives.room("home")
+        rig.budget.give_back(more)
+        assert rig.worker.lives.room("home")
+        rig.worker.lives.leave("home")
+        rig.budget.give_back(share)
+        await rig.worker.drain(0)
+        assert not rig.worker.lives.room("home")
+
+
+async def test_mail_without_room_in_memory_is_read_back_from_the_store(database_url: str) -> None:
+    octets = [mail(n, 2_000) for n in range(8)]
+    async with Rig(database_url, budget_octets=5_000) as rig:
+        rig.put(*octets)
+        await rig.poll()
+        await rig.settled()
+        assert sorted(rig.delivered()) == sorted(octets)

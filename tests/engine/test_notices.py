@@ -1,0 +1,55 @@
+"""Who is told of what, and that nobody is told twice."""
+
+from __future__ import annotations
+
+from store.events import Generated, RejectedOversize, Reported
+from tests.engine.rig import INFO, POSTMASTER, Rig, mail
+from tests.engine.situations import SALES, TWO, states
+from tests.peers.smtpd import HomePeer
+
+
+async def test_the_postmaster_is_told_once_of_what_failed(database_url: str) -> None:
+    async with Rig(database_url, mailboxes=TWO) as rig:
+        rig.home.fault("rcpt", "reply", matching=INFO, code=550, text="5.1.1 no such user", times=None)
+        rig.home.fault("rcpt", "reply", matching=SALES, code=550, text="5.2.1 disabled", times=None)
+        rig.put(mail(1))
+        await rig.poll()
+        await rig.settled()
+        (notice,) = rig.home.taken_for(POSTMASTER)
+        assert notice.reverse_path == ""
+        assert b"5.1.1 no such user" in notice.octets
+        assert b"5.2.1 disabled" in notice.octets
+        (told,) = rig.events(Reported)
+        (about,) = [m for m in rig.messages() if m.direction == "internal"]
+        assert told.report == about.id
+        assert about.about == rig.message().id
+
+
+async def test_a_notice_that_fails_makes_no_notice(database_url: str) -> None:
+    async with Rig(database_url) as rig:
+        rig.home.fault("rcpt", "reply", code=550, text="5.1.1 nobody is here", times=None)
+        rig.put(mail(1))
+        await rig.poll()
+        await rig.settled()
+        assert [message.state for message in rig.messages()] == ["failed", "failed"]
+        assert len(rig.events(Generated)) == 1
+
+
+async def test_a_message_the_next_hop_calls_too_large_is_rejected_oversize_and_teaches_its_limit(
+    database_url: str,
+) -> None:
+    async with Rig(database_url, homes={"home": HomePeer(hidden_limit_octets=5_000)}) as rig:
+        rig.put(mail(1, 20_000), mail(2))
+        await rig.poll()
+        await rig.settled()
+        assert states(rig) == ["rejected-oversize", "delivered"]
+        (event,) = rig.events(RejectedOversize)
+        assert event.limit_octets == len(mail(1, 20_000)) - 1
+        assert len(rig.home.taken_for(POSTMASTER)) == 1
+        rig.put(mail(3, 20_000))
+        await rig.poll()
+        await rig.settled()
+        assert len(rig.provider.retrievals()) == 2
+        assert states(rig) == ["rejected-oversize", "delivered", "rejected-oversize"]
+        await rig.restart()
+        assert await rig.hops["home"].limit_octets() == event.limit_octets

@@ -1,0 +1,167 @@
+"""What is removed from a mailbox, when, and when a removal counts."""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import timedelta
+
+from engine.core.listing import Removal
+from store.events import Downloaded, RemovedFromSource
+from tests.engine.rig import INFO, Rig, mail
+from tests.engine.situations import adopt, box, nameless
+from tests.peers.pop3d import Pop3Peer
+
+
+async def test_nothing_is_removed_before_the_home_server_has_it(database_url: str) -> None:
+    async with Rig(database_url) as rig:
+        rig.home.fault("dot", "reply", code=451, times=None)
+        rig.put(mail(1))
+        await rig.through()
+        assert rig.provider.said("DELE") == []
+        rig.home.heal()
+        rig.clock.later(minutes=6)
+        await rig.settled()
+        await rig.poll()
+        assert rig.provider.uidls("info") == []
+
+
+async def test_what_failed_stays_in_the_mailbox(database_url: str) -> None:
+    async with Rig(database_url) as rig:
+        rig.home.fault("rcpt", "reply", matching=INFO, code=550, times=None)
+        rig.put(mail(1))
+        await rig.through()
+        assert rig.provider.said("DELE") == []
+
+
+async def test_remove_downloaded_removes_in_the_same_session(database_url: str) -> None:
+    async with Rig(database_url, mailboxes=box(removal=Removal(when="downloaded")), works=False) as rig:
+        rig.put(mail(1), mail(2))
+        await rig.poll()
+        assert rig.provider.uidls("info") == []
+        assert len(rig.provider.sessions) == 1
+
+
+async def test_remove_never_removes_nothing_and_retrieves_nothing_twice(database_url: str) -> None:
+    async with Rig(database_url, mailboxes=box(removal=Removal(when="never"))) as rig:
+        rig.put(mail(1), mail(2))
+        await rig.through()
+        await rig.poll()
+        assert rig.provider.said("DELE") == []
+        assert len(rig.provider.said("RETR")) == 2
+
+
+async def test_remove_after_two_weeks_waits_two_weeks(database_url: str) -> None:
+    removal = Removal(when="after", after=timedelta(days=14))
+    async with Rig(database_url, mailboxes=box(removal=removal)) as rig:
+        rig.put(mail(1))
+        await rig.through()
+        rig.clock.later(days=13, hours=23)
+        await rig.poll()
+        assert rig.provider.said("DELE") == []
+        rig.clock.later(hours=1)
+        await rig.poll()
+        assert rig.provider.uidls("info") == []
+
+
+async def test_a_removal_that_the_server_refuses_is_not_taken_for_done(database_url: str) -> None:
+    async with Rig(database_url) as rig:
+        first, second = rig.put(mail(1), mail(2))
+        rig.provider.fault("dele", "err", number=1)
+        await rig.through()
+        assert rig.provider.uidls("info") == [first]
+        assert [message.removed for message in rig.messages()] == [False, True]
+        await rig.poll()
+        assert rig.provider.uidls("info") == []
+        assert second not in rig.provider.uidls("info")
+
+
+async def test_to_remove_only_retrieves_nothing(database_url: str) -> None:
+    async with Rig(database_url) as rig:
+        rig.put(mail(1))
+        await rig.poll()
+        await rig.settled()
+        (later,) = rig.put(mail(2))
+        await rig.poll(retrieve=False)
+        assert rig.provider.uidls("info") == [later]
+        assert len(rig.provider.said("RETR")) == 1
+
+
+async def test_a_quit_undone_removes_later_and_retrieves_nothing_again(database_url: str) -> None:
+    async with Rig(database_url) as rig:
+        rig.put(mail(1), mail(2))
+        await rig.poll()
+        await rig.settled()
+        rig.provider.fault("quit", "drop-undone")
+        assert not await rig.poll()
+        assert [message.removed for message in rig.messages()] == [False, False]
+        assert await rig.poll()
+        assert rig.provider.uidls("info") == []
+        assert len(rig.provider.retrievals()) == 2
+        assert len(rig.home.ledger) == 2
+
+
+async def test_a_quit_committed_without_an_answer_is_learnt_from_the_next_listing(database_url: str) -> None:
+    async with Rig(database_url) as rig:
+        rig.put(mail(1))
+        await rig.poll()
+        await rig.settled()
+        rig.provider.fault("quit", "drop-committed")
+        assert not await rig.poll()
+        assert not rig.message().removed
+        await rig.poll()
+        assert rig.message().removed
+        assert [event.confirmed_by for event in rig.events(RemovedFromSource)] == ["listing"]
+        assert len(rig.home.ledger) == 1
+
+
+async def test_a_message_that_always_breaks_the_session_does_not_keep_the_others_from_being_removed(
+    database_url: str,
+) -> None:
+    async with Rig(database_url) as rig:
+        bad, *_ = rig.put(*(mail(n) for n in range(5)))
+        rig.provider.fault("retr", "drop-mid", matching=bad, times=None)
+        for _ in range(4):
+            await rig.poll()
+            await rig.settled()
+        assert rig.provider.uidls("info") == [bad]
+
+
+async def test_a_message_already_marked_by_somebody_else_is_not_a_reason_to_stop(database_url: str) -> None:
+    async with Rig(database_url, provider=Pop3Peer(without={"PIPELINING"})) as rig:
+        rig.put(*(mail(n) for n in range(4)))
+        rig.provider.fault("retr", "err", number=1, text="message has vanished", times=None)
+        assert await rig.poll()
+        assert len(rig.events(Downloaded)) == 3
+
+
+async def test_without_uidl_a_message_not_retrieved_is_never_removed(database_url: str) -> None:
+    boxes = box(removal=Removal(when="downloaded"))
+    async with Rig(database_url, provider=nameless(), mailboxes=boxes) as rig:
+        rig.put(mail(1), mail(2))
+        rig.provider.fault("quit", "drop-committed")
+        await rig.poll()
+        late = rig.put(mail(3), mail(4))
+        await rig.poll(retrieve=False)
+        assert rig.provider.uidls("info") == late
+
+
+async def test_without_uidl_a_refused_message_stays_and_the_others_leave(database_url: str) -> None:
+    boxes = box(removal=Removal(when="downloaded"))
+    async with Rig(database_url, provider=nameless(), mailboxes=boxes) as rig:
+        _, refused, _ = rig.put(mail(1), mail(2), mail(3))
+        rig.provider.fault("retr", "err", number=2)
+        await rig.poll()
+        assert rig.provider.uidls("info") == [refused]
+        await rig.poll()
+        await rig.settled()
+        assert Counter(rig.delivered()) == Counter([mail(1), mail(2), mail(3)])
+
+
+async def test_what_was_adopted_is_never_removed(database_url: str) -> None:
+    async with Rig(database_url, mailboxes=box(removal=Removal(when="downloaded", oversize=True))) as rig:
+        (kept,) = rig.put(mail(1))
+        await adopt(rig)
+        rig.put(mail(2))
+        await rig.through()
+        assert rig.provider.uidls("info") == [kept]
+        assert len(rig.home.ledger) == 1

@@ -1,0 +1,91 @@
+"""What came of a step goes on record, whoever else appends to the message and whatever the store says."""
+
+from __future__ import annotations
+
+import pytest
+
+from engine import settler
+from engine.core.listing import Removal
+from store.events import Deferred, Delivered, RemovedFromSource
+from tests.engine.rig import Rig, mail
+from tests.engine.situations import claimed, refusing, states
+
+
+async def test_removal_from_the_mailbox_beside_an_attempt_makes_no_second_copy(database_url: str) -> None:
+    boxes = {"info": {"removal": Removal(when="downloaded")}}
+    async with Rig(database_url, mailboxes=boxes) as rig:
+        late = rig.home.fault("dot", "late")
+        rig.put(mail(1))
+        await rig.poll()
+        await rig.home.until(lambda: rig.home.ledger)
+        assert rig.provider.uidls("info") == []
+        assert len(rig.events(RemovedFromSource)) == 1
+        assert await rig.worker._claim_due() is False
+        late.release()
+        await rig.settled()
+        assert len(rig.home.ledger) == 1
+        assert states(rig) == ["delivered"]
+
+
+async def test_removal_from_the_mailbox_beside_an_attempt_loses_no_deferral(database_url: str) -> None:
+    boxes = {"info": {"removal": Removal(when="downloaded")}}
+    async with Rig(database_url, mailboxes=boxes) as rig:
+        silent = rig.home.fault("data", "stall")
+        rig.home.fault("dot", "reply", code=451, text="4.3.0 later")
+        rig.put(mail(1))
+        await rig.poll()
+        await rig.home.until(lambda: silent.fired)
+        assert len(rig.events(RemovedFromSource)) == 1
+        silent.release()
+        await rig.settled()
+        (event,) = rig.events(Deferred)
+        assert (event.code, event.unknown) == (451, False)
+        rig.clock.at = event.retry_at
+        await rig.settled()
+        assert states(rig) == ["delivered"]
+        assert len(rig.home.ledger) == 1
+
+
+async def test_a_positive_answer_is_kept_though_the_lease_is_lost(database_url: str) -> None:
+    async with Rig(database_url) as rig:
+        late = rig.home.fault("dot", "late")
+        rig.put(mail(1))
+        await rig.poll()
+        await rig.home.until(lambda: rig.home.ledger)
+        rig.clock.later(seconds=61)
+        await claimed(rig, "somebody else")
+        late.release()
+        await rig.settled()
+        assert states(rig) == ["delivered"]
+        assert len(rig.events(Delivered)) == 1
+
+
+async def test_a_refusal_is_left_to_whoever_took_the_lease(database_url: str) -> None:
+    async with Rig(database_url) as rig:
+        silent = rig.home.fault("data", "stall")
+        rig.home.fault("dot", "reply", code=550, text="5.7.1 no")
+        rig.put(mail(1))
+        await rig.poll()
+        await rig.home.until(lambda: silent.fired)
+        rig.clock.later(seconds=61)
+        await claimed(rig, "somebody else")
+        silent.release()
+        await rig.settled()
+        assert states(rig) == ["outcome-unknown"]
+        assert rig.agenda(rig.message().id)["holder"] == "somebody else"
+
+
+async def test_a_positive_answer_waits_until_the_store_takes_it(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(settler, "STORE_RETRY_SECONDS", 0.01)
+    async with Rig(database_url) as rig:
+        with refusing(rig, "delivered"):
+            rig.put(mail(1))
+            await rig.poll()
+            await rig.until(lambda: rig.journal_refused > 2)
+            assert len(rig.home.ledger) == 1
+            assert states(rig) == ["outcome-unknown"]
+        await rig.settled()
+        assert states(rig) == ["delivered"]
+        assert len(rig.home.ledger) == 1
