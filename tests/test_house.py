@@ -35,7 +35,11 @@ def modules(*folders: str) -> Iterator[Path]:
 
 def texts() -> Iterator[Path]:
     ignored = made_here()
-    yield from (file for file in sorted(ROOT.iterdir()) if file.is_file() and file.suffix in TEXTS)
+    yield from (
+        file
+        for file in sorted(ROOT.iterdir())
+        if file.is_file() and file.suffix in TEXTS and file.name not in ignored
+    )
     for folder in sorted(FOLDERS - {".ci"}):  # .ci wires the project to the place it is checked in
         for file in sorted((ROOT / folder).rglob("*")):
             if (
