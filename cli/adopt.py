@@ -23,7 +23,7 @@ from sqlalchemy import Connection, Engine
 
 from cli import render, times
 from cli.context import EXIT_BAD_NEWS, EXIT_DONE, Failure, Misuse
-from engine import service
+from engine import service, wiring
 from engine.core import listing
 from engine.core.listing import Offer
 from engine.poll import ADOPTED_AT_ONCE, OURSELVES
@@ -32,9 +32,10 @@ from engine.settings import Mailbox
 from store import agenda, log, queries
 from store.agenda import Claim, Lease
 from store.database import reading, writing
-from store.events import Adopted, Adoption, Event, RemovedFromSource, mailbox_stream
-from store.life import Known
+from store.events import Event, RemovedFromSource
 from store.log import Append, Unit
+from store.mailbox_events import Adopted, Adoption, mailbox_stream
+from store.mailbox_life import Known
 
 LEASE_TERM = timedelta(minutes=10)  # listing a mailbox of a hundred thousand messages takes minutes
 WAIT_SECONDS = 120.0  # for somebody else's poll to end
@@ -99,7 +100,7 @@ def _look(engine: Engine, mailbox: Mailbox) -> Shown:
 async def _listing(mailbox: Mailbox) -> tuple[tuple[Offer, ...], bool]:
     """Return what is offered, and whether that is all of the listing."""
     try:
-        session = await service.open_mailbox(mailbox)
+        session = await wiring.open_mailbox(mailbox)
         try:
             offers = await session.listing()
             await session.quit()

@@ -31,7 +31,8 @@ from store.events import (
     RejectedOversize,
     Relayed,
 )
-from store.life import Message, Recipient, fold
+from store.life import Message, fold
+from store.recipient import Recipient
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -61,7 +62,7 @@ class Case:
 
 def explain(message: MessageId) -> None:
     """Say why a message is where it is, by which rule and policy, what comes next, and what a person can do."""
-    from engine.service import policy_of
+    from engine.wiring import policy_of
 
     settings = context.settings()
     policy = policy_of(settings)

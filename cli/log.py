@@ -22,7 +22,7 @@ from cli.message import AsJson
 from cli.show import as_stored, entry_of
 from store import log, queries
 from store.database import reading, unreachable
-from store.events import MAILBOX_PREFIX
+from store.mailbox_events import MAILBOX_PREFIX
 
 DEFAULT_LIMIT = 50
 FOLLOW_LIMIT = 10  # to begin with

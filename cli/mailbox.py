@@ -117,7 +117,7 @@ def _rows(settings: Settings, engine: Engine) -> list[dict[str, Any]]:
     """Return what `--json` prints: the configured mailboxes in the file's order, then those on record only."""
     from store import queries
     from store.database import reading
-    from store.events import mailbox_stream
+    from store.mailbox_events import mailbox_stream
 
     configured = {one.name: one for one in settings.mailboxes}
     with reading(engine) as connection:
@@ -205,7 +205,7 @@ def _ask_gateway(engine: Engine, names: Sequence[str]) -> int:
     """Make the mailboxes due; the gateway looks at what is due every second."""
     from store import agenda
     from store.database import writing
-    from store.events import mailbox_stream
+    from store.mailbox_events import mailbox_stream
 
     current = times.now()
     with writing(engine) as connection:
@@ -220,7 +220,7 @@ def _ask_gateway(engine: Engine, names: Sequence[str]) -> int:
 
 def _held(connection: Connection, name: str, current: datetime) -> bool:
     from store import queries
-    from store.events import mailbox_stream
+    from store.mailbox_events import mailbox_stream
 
     planned = queries.lease(connection, mailbox_stream(name))
     return planned is not None and planned["lease_until"] is not None and planned["lease_until"] > current

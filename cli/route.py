@@ -53,7 +53,7 @@ def route(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, one object a mailbox.")] = False,
 ) -> int:
     """Say who would get a message, by which rule, sent where. Nothing is sent. Exit code 1 where it would be held."""
-    from engine.service import policy_of
+    from engine.wiring import policy_of
 
     settings = context.settings()
     policy = policy_of(settings)
@@ -94,7 +94,7 @@ def _mailboxes(settings: Settings, name: str | None) -> list[Mailbox]:
 
 
 def _verdict(mailbox: Mailbox, octets: bytes, policy: Policy) -> Verdict:
-    from engine.service import mailbox_rule
+    from engine.wiring import mailbox_rule
 
     named = routing.recipients(octets, mailbox_rule(mailbox))
     reverse_path = envelope.reverse_path(headers.facts(octets))

@@ -22,7 +22,8 @@ from store import queries
 from store.codec import decode
 from store.database import reading
 from store.events import Event, MessageEvent
-from store.life import ACCEPTED, Message, fold
+from store.life import Message, fold
+from store.recipient import ACCEPTED
 from store.schema import from_microseconds
 
 EVENTS_LIMIT = 1_000_000  # of one message: more than any life has

@@ -11,7 +11,6 @@ from typing import assert_never
 
 from cli import times
 from store.events import (
-    Adopted,
     Attempted,
     Deferred,
     Delivered,
@@ -20,15 +19,12 @@ from store.events import (
     Failed,
     Generated,
     Held,
-    PollFailed,
-    PollFinished,
-    PollRecovered,
     RejectedOversize,
     Relayed,
     RemovedFromSource,
     Reported,
-    UidlResetSuspected,
 )
+from store.mailbox_events import Adopted, PollFailed, PollFinished, PollRecovered, UidlResetSuspected
 
 NAMED_RECIPIENTS = 3  # more are counted
 

@@ -16,8 +16,8 @@ from engine.adapters.pop3_source import Pop3Session, open_session
 from engine.adapters.tls_probe import Opening, certificate_of, greeting_of
 from engine.ports import Offer, SourceTrouble
 from engine.secrets import SecretError
-from engine.service import mailbox_access
 from engine.settings import Mailbox
+from engine.wiring import mailbox_access
 
 ASKED = ("UIDL", "TOP", "PIPELINING")
 

@@ -14,8 +14,8 @@ from cli import times
 from cli.trial import REPLY_SECONDS, Trial, distrusted, offered
 from engine.adapters.tls_probe import Opening, certificate_of, greeting_of
 from engine.ports import Greeting, NextHopTrouble
-from engine.service import next_hop
 from engine.settings import NextHopSettings
+from engine.wiring import next_hop
 
 ASKED = ("SIZE", "PIPELINING", "8BITMIME", "SMTPUTF8", "AUTH")
 JSON_NAMES = {"8BITMIME": "eightbitmime"}  # a name that programs can use as an attribute

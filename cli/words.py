@@ -13,7 +13,7 @@ from cli.context import Failure, Misuse, nearest
 from store import queries
 from store.codec import CLASSES
 from store.events import Direction, MessageEvent
-from store.life import State
+from store.recipient import State
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection

@@ -9,8 +9,15 @@ Fetches, decides, hands over. What has happened is the store's; what a person as
 - settings: the configuration as frozen values; secrets: where passwords come from
 - intake: the one door in
 - journal: group commit
+- hop: a next hop's standing
+- notices: who is told of what
+- settler: what a step came to, appended until the store takes it
+- lives: the messages in our hands; due: what is claimed from the agenda
+- attempts: one attempt after the other; worker: a message's way from step to step
+- limit, recognition, removing: what a poll need not retrieve, has already, may delete
+- mailbox_record: a mailbox's own stream
 - poll, fetch: one mailbox's session; all mailboxes in their time
-- hop, worker: a next hop's standing; a message's way from step to step
 - presence: who is alive
+- wiring: settings become policy, next hops, mailboxes
 - service: all of it put together, signals, draining
 """

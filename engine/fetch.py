@@ -25,8 +25,8 @@ from engine.ports import SourceSession, SourceTrouble
 from store import agenda, queries
 from store.agenda import Claim, Lease
 from store.errors import StoreError
-from store.events import PollFailed, PollRecovered, mailbox_stream
-from store.life import Mailbox
+from store.mailbox_events import PollFailed, PollRecovered, mailbox_stream
+from store.mailbox_life import Mailbox
 
 STORE_RETRY_SECONDS = 1.0
 LOOK_EVERY_SECONDS = 1.0  # how soon `mailbox poll` is heard

@@ -11,8 +11,9 @@ from sqlalchemy import Connection
 from engine.journal import Journal
 from store import queries
 from store.errors import Conflict
-from store.events import MailboxEvent, mailbox_stream
+from store.events import MailboxEvent
 from store.log import Append, Unit
+from store.mailbox_events import mailbox_stream
 
 
 async def record(

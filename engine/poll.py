@@ -33,9 +33,10 @@ from engine.recognition import Recognised, recognisable, untold
 from engine.removing import Remover
 from engine.worker import Worker
 from store import queries
-from store.events import Adopted, Adoption, PollFinished, UidlResetSuspected
-from store.life import Known, Mailbox, Message
+from store.life import Message
 from store.log import Append, Unit
+from store.mailbox_events import Adopted, Adoption, PollFinished, UidlResetSuspected
+from store.mailbox_life import Known, Mailbox
 
 ADOPTED_AT_ONCE = 1_000  # UIDLs in one event: some ten kilobytes
 OURSELVES = "mailgate"

@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 
 from engine.core.listing import Difference, Offer
 from store import queries
-from store.life import Known
+from store.mailbox_life import Known
 
 
 class Recognised:

@@ -19,8 +19,9 @@ from engine.ports import SourceSession, SourceTrouble
 from store import log, queries
 from store.errors import Conflict
 from store.events import RemovedFromSource
-from store.life import Known, Message
+from store.life import Message
 from store.log import Append, Unit
+from store.mailbox_life import Known
 
 ConfirmedBy = Literal["quit", "listing"]
 

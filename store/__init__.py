@@ -3,16 +3,18 @@
 Synchronous SQLAlchemy Core over SQLite or Postgres. The store remembers; it takes no decisions, opens no sockets but the
 database's, and knows no asyncio.
 
-- events: every event, its facts and its personal facts
+- events, mailbox_events: every event, its facts and its personal facts
 - codec: event to octets and back; upcasters
 - chain: the hash over a stream
-- life: what the events of one stream add up to
+- life, recipient, mailbox_life: what the events of one stream add up to
 - schema: the tables
 - database: how a database is opened
 - log: append and read
 - contents: the octets of messages
 - agenda: when to look at a stream again, and who holds its lease
-- projections: the read tables, written with each append; rebuild
+- rows: what a message looks like in the read tables
+- projections: the read tables, written with each append
+- rebuild: the read tables made anew
 - selection: which messages a filter means, and which index leads
 - queries: questions about messages, mailboxes and next hops
 - backup: a copy while the gateway runs, and back

@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, select
 
 from store import log
-from store.events import MAILBOX_PREFIX, Failed, MessageEvent
-from store.life import FATES, Message, evolve
+from store.events import Failed, MessageEvent
+from store.life import Message, evolve
 from store.log import Recorded
+from store.mailbox_events import MAILBOX_PREFIX
+from store.recipient import FATES
 from store.schema import agenda, contents, messages
 
 

@@ -1,4 +1,4 @@
-"""The vocabulary of the log: every event that can happen to a message or to a mailbox.
+"""The vocabulary of the log: every event that can happen to a message; those of a mailbox are in `mailbox_events`.
 
 Names are kebab-case, past tense and never change. Adding an optional fact makes a new VERSION and an upcaster in
 `codec`; changing a meaning makes a new name. Sizes end in `_octets`, durations in `_ms`, times in `_at` (aware UTC).
@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, ClassVar, Literal
 
+from store.mailbox_events import Adopted, PollFailed, PollFinished, PollRecovered, UidlResetSuspected
+
 PERSONAL = "personal"
 
 Direction = Literal["inbound", "outbound", "internal"]
@@ -22,7 +24,6 @@ LimitFrom = Literal["config", "next-hop", "listener"]
 HeldWhy = Literal["unroutable", "outcome-unknown", "operator", "loop"]
 FailedWhy = Literal["rejected", "expired", "bounced-later", "operator"]
 ReportKind = Literal["failure", "delay", "oversize", "infected"]
-PollTrouble = Literal["connect", "tls", "auth", "in-use", "login-delay", "protocol"]
 
 
 def personal(default: Any = None) -> Any:
@@ -242,80 +243,6 @@ class RemovedFromSource:
     confirmed_by: Literal["quit", "listing"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PollFailed:
-    """Mailbox: polls fail since now. Recorded once, not for each poll."""
-
-    NAME: ClassVar[str] = "poll-failed"
-    VERSION: ClassVar[int] = 1
-
-    mailbox: str
-    kind: PollTrouble
-    permanent: bool  # waiting won't help, a person must act
-    text: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PollRecovered:
-    """Mailbox: a poll went through again."""
-
-    NAME: ClassVar[str] = "poll-recovered"
-    VERSION: ClassVar[int] = 1
-
-    mailbox: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PollFinished:
-    """Mailbox: a poll that found something new. Idle polls leave no event."""
-
-    NAME: ClassVar[str] = "poll-finished"
-    VERSION: ClassVar[int] = 1
-
-    mailbox: str
-    listed: int
-    downloaded: int
-    oversize: int
-    refused: int  # -ERR to RETR; tried again next time
-    downloaded_octets: int
-    duration_ms: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Adoption:
-    """One UIDL taken as seen. `message` is the stream it is known as, if it is."""
-
-    uidl: str
-    size_octets: int
-    message: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Adopted:
-    """Mailbox: these UIDLs are taken as seen without a download."""
-
-    NAME: ClassVar[str] = "adopted"
-    VERSION: ClassVar[int] = 1
-
-    mailbox: str
-    uidls: tuple[Adoption, ...]
-    operator: str  # who asked; "mailgate" where it recognised the octets itself
-    reason: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UidlResetSuspected:
-    """Mailbox: known messages came back under other UIDLs. Nothing is fetched until a person adopts the listing."""
-
-    NAME: ClassVar[str] = "uidl-reset-suspected"
-    VERSION: ClassVar[int] = 1
-
-    mailbox: str
-    listed: int
-    vanished: int  # known UIDLs that are gone
-    alike: int  # unknown ones of the same size as a vanished one
-
-
 MessageEvent = (
     Downloaded
     | RejectedOversize
@@ -331,10 +258,3 @@ MessageEvent = (
 )
 MailboxEvent = PollFailed | PollRecovered | PollFinished | Adopted | UidlResetSuspected | RemovedFromSource
 Event = MessageEvent | MailboxEvent
-
-MAILBOX_PREFIX = "mailbox-"
-
-
-def mailbox_stream(name: str) -> str:
-    """Return the stream of a mailbox."""
-    return MAILBOX_PREFIX + name

@@ -11,13 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from datetime import datetime
-from typing import Literal, assert_never
+from typing import assert_never
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from store.events import (
-    Adopted,
     Attempted,
     Deferred,
     Delivered,
@@ -28,59 +27,13 @@ from store.events import (
     Generated,
     Held,
     HeldWhy,
-    MailboxEvent,
     MessageEvent,
-    PollFailed,
-    PollFinished,
-    PollRecovered,
-    PollTrouble,
     RejectedOversize,
     Relayed,
     RemovedFromSource,
     Reported,
-    UidlResetSuspected,
 )
-
-State = Literal[
-    "received",
-    "deferred",
-    "held",
-    "quarantined",
-    "outcome-unknown",
-    "delivered",
-    "relayed",
-    "failed",
-    "rejected-oversize",
-    "discarded",
-]
-
-# The open states, the one that needs a person's attention most first.
-ATTENTION: tuple[State, ...] = ("outcome-unknown", "quarantined", "held", "deferred", "received")
-# The fates, the one that a message with several takes as its own first.
-FATES: tuple[State, ...] = ("failed", "rejected-oversize", "delivered", "relayed", "discarded")
-ACCEPTED: frozenset[State] = frozenset({"delivered", "relayed"})
-
-
-# Structs, not dataclasses: they are copied at every event, and a Struct is copied ten times faster.
-class Recipient(Struct, frozen=True, kw_only=True):
-    """One forward-path of a message and what became of it so far."""
-
-    number: int
-    address: str  # "" once erased
-    routed_by: str = ""
-    state: State = "received"
-    next_hop: str | None = None
-    reply: str | None = None
-    attempts: int = 0
-    unknown_attempts: int = 0  # how many got no answer to the final dot: possible duplicates
-    first_tried_at: datetime | None = None
-    retry_at: datetime | None = None
-    held: bool = False  # until a person, or the message's `held_until`, lets it go on
-
-    @property
-    def open(self) -> bool:
-        """Whether there is no fate yet."""
-        return self.state in ATTENTION
+from store.recipient import ATTENTION, FATES, Recipient, State, attempted, deferred, held_state, recipients_of
 
 
 class Message(Struct, frozen=True, kw_only=True):
@@ -142,32 +95,6 @@ class Message(Struct, frozen=True, kw_only=True):
         return min(due, key=lambda pair: pair[0])[1] or self.first_hop or "" if due else ""
 
 
-class Mailbox(Struct, frozen=True, kw_only=True):
-    """A mailbox as its events tell it."""
-
-    name: str
-    revision: int = -1
-    health: Literal["ok", "failing", "suspended"] = "ok"
-    since: datetime | None = None
-    kind: PollTrouble | None = None
-    permanent: bool = False
-    text: str | None = None
-    last_new_at: datetime | None = None
-    downloaded: int = 0  # messages so far
-
-
-class Known(Struct, frozen=True, kw_only=True):
-    """A UIDL a mailbox was seen to hold, and the message it is; `state` is that message's."""
-
-    uidl: bytes
-    size_octets: int  # as listed
-    stream: str | None  # None: adopted without a download
-    state: State | None
-    content: str | None
-    opened_at: datetime | None
-    gone: bool
-
-
 def evolve(message: Message | None, stream: str, event: MessageEvent, at: datetime) -> Message:
     """Add one event to a message; None is a stream not opened yet."""
     if message is None:
@@ -175,38 +102,6 @@ def evolve(message: Message | None, stream: str, event: MessageEvent, at: dateti
     after = _changed(message, event, at)
     closed_at = None if after.open else (message.closed_at or at)
     return replace(after, revision=message.revision + 1, changed_at=at, closed_at=closed_at)
-
-
-def evolve_mailbox(mailbox: Mailbox, event: MailboxEvent, at: datetime) -> Mailbox:
-    """Add one event to a mailbox."""
-    mailbox = replace(mailbox, revision=mailbox.revision + 1)
-    match event:
-        case PollFailed():
-            return replace(
-                mailbox,
-                health="suspended" if mailbox.health == "suspended" else "failing",
-                since=at,
-                kind=event.kind,
-                permanent=event.permanent,
-                text=event.text,
-            )
-        case PollRecovered():
-            return replace(mailbox, health="ok", since=at, kind=None, permanent=False, text=None)
-        case PollFinished():
-            return replace(mailbox, last_new_at=at, downloaded=mailbox.downloaded + event.downloaded)
-        case Adopted():
-            if event.operator == "mailgate":
-                return mailbox
-            return replace(mailbox, health="ok", since=at, kind=None, permanent=False, text=None)
-        case RemovedFromSource():
-            return mailbox
-        case UidlResetSuspected():
-            text = (
-                f"{event.alike} of {event.vanished} known messages seem to have come back under other UIDLs"
-            )
-            return replace(mailbox, health="suspended", since=at, kind=None, permanent=True, text=text)
-        case _:
-            assert_never(event)
 
 
 def fold(stream: str, events: Iterable[tuple[Event, datetime]]) -> Message | None:
@@ -217,16 +112,6 @@ def fold(stream: str, events: Iterable[tuple[Event, datetime]]) -> Message | Non
             raise TypeError(f"{event.NAME} is no message's event")
         message = evolve(message, stream, event, at)
     return message
-
-
-def fold_mailbox(name: str, events: Iterable[tuple[Event, datetime]]) -> Mailbox:
-    """Add up a mailbox's events, oldest first."""
-    mailbox = Mailbox(name=name)
-    for event, at in events:
-        if not isinstance(event, MailboxEvent):
-            raise TypeError(f"{event.NAME} is no mailbox's event")
-        mailbox = evolve_mailbox(mailbox, event, at)
-    return mailbox
 
 
 def _opened(stream: str, event: MessageEvent, at: datetime) -> Message:
@@ -241,7 +126,7 @@ def _opened(stream: str, event: MessageEvent, at: datetime) -> Message:
                 mailbox=event.mailbox,
                 uidl=event.uidl,
                 reverse_path=event.reverse_path,
-                recipients=_recipients(event.recipient_count, event.recipients, event.routed_by),
+                recipients=recipients_of(event.recipient_count, event.recipients, event.routed_by),
                 message_id=event.message_id,
                 subject=event.subject,
                 sender=event.from_,
@@ -252,7 +137,7 @@ def _opened(stream: str, event: MessageEvent, at: datetime) -> Message:
                 first_hop=event.next_hop,
             )
         case RejectedOversize():
-            recipients = _recipients(event.recipient_count, event.recipients, event.routed_by)
+            recipients = recipients_of(event.recipient_count, event.recipients, event.routed_by)
             return Message(
                 id=stream,
                 revision=0,
@@ -279,7 +164,7 @@ def _opened(stream: str, event: MessageEvent, at: datetime) -> Message:
                 opened_at=at,
                 changed_at=at,
                 reverse_path=event.reverse_path,
-                recipients=_recipients(event.recipient_count, event.recipients, ()),
+                recipients=recipients_of(event.recipient_count, event.recipients, ()),
                 message_id=event.message_id,
                 subject=event.subject,
                 sender=event.from_,
@@ -294,7 +179,7 @@ def _opened(stream: str, event: MessageEvent, at: datetime) -> Message:
 def _changed(message: Message, event: MessageEvent, at: datetime) -> Message:
     match event:
         case Attempted():
-            touched = _each(message, event.numbers, lambda r: _attempted(r, event, at))
+            touched = _each(message, event.numbers, lambda r: attempted(r, event, at))
             return replace(touched, attempts=event.attempt)
         case Delivered() | Relayed():
             fate: State = "delivered" if isinstance(event, Delivered) else "relayed"
@@ -304,7 +189,7 @@ def _changed(message: Message, event: MessageEvent, at: datetime) -> Message:
                 lambda r: replace(r, state=fate, next_hop=event.next_hop, reply=event.reply, retry_at=None),
             )
         case Deferred():
-            return _each(message, event.numbers, lambda r: _deferred(r, event))
+            return _each(message, event.numbers, lambda r: deferred(r, event))
         case Failed():
             return _each(
                 message,
@@ -315,7 +200,9 @@ def _changed(message: Message, event: MessageEvent, at: datetime) -> Message:
             )
         case Held():
             numbers = event.numbers or tuple(r.number for r in message.recipients if r.open)
-            kept = _each(message, numbers, lambda r: replace(r, state=_held(event), held=True, retry_at=None))
+            kept = _each(
+                message, numbers, lambda r: replace(r, state=held_state(event), held=True, retry_at=None)
+            )
             return replace(kept, held_why=event.why, held_until=event.until)
         case RejectedOversize():
             numbers = tuple(r.number for r in message.recipients if r.open)
@@ -335,45 +222,11 @@ def _changed(message: Message, event: MessageEvent, at: datetime) -> Message:
             assert_never(event)
 
 
-def _recipients(count: int, addresses: tuple[str, ...], routed_by: tuple[str, ...]) -> tuple[Recipient, ...]:
-    blank = ("",) * count
-    pairs = zip(range(count), (*addresses, *blank), (*routed_by, *blank), strict=False)
-    return tuple(Recipient(number=n, address=address, routed_by=by) for n, address, by in pairs)
-
-
 def _each(message: Message, numbers: tuple[int, ...], change: Callable[[Recipient], Recipient]) -> Message:
     touched = frozenset(numbers)
     return replace(
         message, recipients=tuple(change(r) if r.number in touched else r for r in message.recipients)
     )
-
-
-def _attempted(recipient: Recipient, event: Attempted, at: datetime) -> Recipient:
-    return replace(
-        recipient,
-        state="outcome-unknown",  # until an answer is on record
-        next_hop=event.next_hop,
-        attempts=recipient.attempts + 1,
-        first_tried_at=recipient.first_tried_at or at,
-        retry_at=None,
-        held=False,
-    )
-
-
-def _deferred(recipient: Recipient, event: Deferred) -> Recipient:
-    return replace(
-        recipient,
-        state="outcome-unknown" if event.unknown else "deferred",
-        next_hop=event.next_hop,
-        reply=event.reply,
-        unknown_attempts=recipient.unknown_attempts + event.unknown,
-        retry_at=event.retry_at,
-        held=False,
-    )
-
-
-def _held(event: Held) -> State:
-    return "outcome-unknown" if event.why == "outcome-unknown" else "held"
 
 
 def due_at(recipient: Recipient, message: Message) -> datetime | None:

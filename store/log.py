@@ -20,8 +20,10 @@ from store import agenda, projections
 from store.chain import GENESIS, SALT_OCTETS, digest, link
 from store.codec import decode, encode
 from store.errors import Conflict, LeaseLost, StoreError
-from store.events import MAILBOX_PREFIX, Event, MailboxEvent, MessageEvent
-from store.life import Mailbox, Message, evolve, evolve_mailbox, fold, fold_mailbox
+from store.events import Event, MailboxEvent, MessageEvent
+from store.life import Message, evolve, fold
+from store.mailbox_events import MAILBOX_PREFIX
+from store.mailbox_life import Mailbox, evolve_mailbox, fold_mailbox
 from store.schema import contents, events, from_microseconds, microseconds
 from store.statement import Lookup, Statement, scalar
 

@@ -6,9 +6,8 @@ meaning. Derived from the log alone: `rebuild` makes them anew and arrives at th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from datetime import datetime
-from hashlib import sha256
 from typing import Any
 
 from sqlalchemy import (
@@ -28,8 +27,6 @@ from sqlalchemy import (
 )
 
 from store.events import (
-    MAILBOX_PREFIX,
-    Adopted,
     Attempted,
     Deferred,
     Delivered,
@@ -39,28 +36,29 @@ from store.events import (
     Relayed,
     RemovedFromSource,
 )
-from store.life import Mailbox, Message, Recipient
-from store.schema import (
-    Utc,
-    from_microseconds,
-    hour,
-    mailboxes,
-    messages,
-    microseconds,
-    next_hops,
-    recipients,
-    uidls,
+from store.life import Message
+from store.mailbox_events import MAILBOX_PREFIX, Adopted
+from store.mailbox_life import Mailbox
+from store.rows import (
+    Row,
+    changed_row,
+    hop_down,
+    hop_limit,
+    hop_up,
+    mailbox_row,
+    message_row,
+    moved_rows,
+    new_hop,
+    recipient_row,
+    uidl_digest,
+    uidl_octets,
+    uidl_row,
 )
+from store.schema import Utc, from_microseconds, hour, mailboxes, messages, next_hops, recipients, uidls
 from store.statement import Lookup, Statement
-
-# Postgres refuses a row whose index entry is over 2,704 octets: such a message could never be taken in.
-INDEXED_OCTETS = 2_000
-UIDL_DIGEST_OCTETS = 16  # enough to tell UIDLs of one mailbox apart; the whole one is compared after
 
 # What nearly every message has, and its own row tells (`queries`): not worth a row of its own.
 TOLD_BY_ROW = frozenset({Downloaded.NAME, Attempted.NAME})
-
-Row = dict[str, Any]
 
 
 class Changes:
@@ -84,18 +82,20 @@ class Changes:
             self.happenings.add((event.NAME, stream))
         match event:
             case Downloaded():
-                self.taken.append(_uidl(position, 0, stream, event.mailbox, event.uidl, event.listed_octets))
+                self.taken.append(
+                    uidl_row(position, 0, stream, event.mailbox, event.uidl, event.listed_octets)
+                )
             case RejectedOversize():
                 if event.mailbox is not None and event.uidl is not None:
                     self.taken.append(
-                        _uidl(position, 0, stream, event.mailbox, event.uidl, event.size_octets)
+                        uidl_row(position, 0, stream, event.mailbox, event.uidl, event.size_octets)
                     )
                 elif event.next_hop is not None:
                     limit = event.limit_octets
-                    self.hops.setdefault(event.next_hop, []).append(lambda row: _hop_limit(row, limit))
+                    self.hops.setdefault(event.next_hop, []).append(lambda row: hop_limit(row, limit))
             case Adopted():
                 self.taken += [
-                    _uidl(position, number, one.message, event.mailbox, one.uidl, one.size_octets)
+                    uidl_row(position, number, one.message, event.mailbox, one.uidl, one.size_octets)
                     for number, one in enumerate(event.uidls)
                 ]
             case RemovedFromSource() if stream.startswith(MAILBOX_PREFIX):
@@ -107,9 +107,9 @@ class Changes:
                 digest = uidl_digest(uidl_octets(event.uidl))
                 self.removed.append({"the_stream": stream, "the_digest": digest, "before": position})
             case Delivered() | Relayed():
-                self.hops.setdefault(event.next_hop, []).append(lambda row: _hop_up(row, at))
+                self.hops.setdefault(event.next_hop, []).append(lambda row: hop_up(row, at))
             case Deferred() if event.scope == "next-hop" and event.tried:
-                self.hops.setdefault(event.next_hop, []).append(lambda row: _hop_down(row, event, at))
+                self.hops.setdefault(event.next_hop, []).append(lambda row: hop_down(row, event, at))
             case _:
                 pass
 
@@ -130,15 +130,15 @@ class Changes:
     def write(self, connection: Connection) -> None:
         """Write it all, with few statements."""
         opened = self.opened.values()
-        _OPEN.many(connection, [_message(position, message) for position, message in opened])
-        _ARRIVE.many(connection, [_recipient(p, m, r) for p, m in opened for r in m.recipients])
+        _OPEN.many(connection, [message_row(position, message) for position, message in opened])
+        _ARRIVE.many(connection, [recipient_row(p, m, r) for p, m in opened for r in m.recipients])
         _HAPPEN.many(
             connection, [{"name": name, "stream": stream} for name, stream in sorted(self.happenings)]
         )
         _STRETCH.many(connection, [{"hour": h, "first": f, "last": t} for h, (f, t) in self.hours.items()])
         _TAKE.many(connection, self.taken)
-        _CHANGE.many(connection, [_changed(after) for _, after in self.changed.values()])
-        _MOVE.many(connection, [row for pair in self.changed.values() for row in _moved(*pair)])
+        _CHANGE.many(connection, [changed_row(after) for _, after in self.changed.values()])
+        _MOVE.many(connection, [row for pair in self.changed.values() for row in moved_rows(*pair)])
         _REMOVE.many(connection, self.removed)
         _FORGET.many(connection, self.forgotten)
         for name, changes in self.hops.items():
@@ -149,29 +149,6 @@ class Changes:
     def _stretch(self, its_hour: int, position: int) -> None:
         first, last = self.hours.get(its_hour, (position, position))
         self.hours[its_hour] = (min(first, position), max(last, position))
-
-
-def uidl_octets(uidl: str) -> bytes:
-    """Return a UIDL as the server sent it; events read each octet as one character."""
-    return uidl.encode("latin-1")
-
-
-def uidl_digest(uidl: bytes) -> bytes:
-    """Return what a UIDL is looked up by."""
-    return sha256(uidl).digest()[:UIDL_DIGEST_OCTETS]
-
-
-def key(address: str) -> str:
-    """Return the form in which addresses are compared."""
-    return indexed(address.lower())
-
-
-def indexed(text: str) -> str:
-    """Return a text as an index can hold it: a longer one is cut, here and where it is looked up."""
-    whole = _text(text)
-    if len(whole) * 4 <= INDEXED_OCTETS:
-        return whole
-    return whole.encode()[:INDEXED_OCTETS].decode(errors="ignore")
 
 
 def _assigned(*names: str, table: Table) -> dict[str, BindParameter[Any]]:
@@ -245,115 +222,9 @@ _HOP = Lookup(
 )
 
 
-def _time(at: datetime | None) -> int | None:
-    return None if at is None else microseconds(at)
-
-
-def _message(position: int, message: Message) -> Row:
-    return {
-        "position": position,
-        "id": message.id,
-        "direction": message.direction,
-        "opened_at": _time(message.opened_at),
-        "mailbox": message.mailbox,
-        "uidl": _optional(message.uidl),
-        "reverse_path": _text(message.reverse_path),
-        "reverse_path_key": key(message.reverse_path),
-        "message_id": None if message.message_id is None else indexed(message.message_id),
-        "subject": _optional(message.subject),
-        "sender": _optional(message.sender),
-        "size_octets": message.size_octets,
-        "content": message.content,
-        **_standing(message),
-    }
-
-
-def _standing(message: Message) -> Row:
-    """Return the columns that change during a message's life."""
-    return {
-        "state": message.state,
-        "changed_at": _time(message.changed_at),
-        "closed_at": _time(message.closed_at),
-        "attempts": message.attempts,
-        "next_hop": next((r.next_hop for r in message.recipients if r.next_hop), message.first_hop),
-        "due_at": _time(message.due_at),
-    }
-
-
-def _changed(message: Message) -> Row:
-    return {"the_id": message.id} | {f"new_{name}": value for name, value in _standing(message).items()}
-
-
-def _recipient(position: int, message: Message, recipient: Recipient) -> Row:
-    return {
-        "message": position,
-        "number": recipient.number,
-        "address": _text(recipient.address),
-        "address_key": key(recipient.address),
-        "routed_by": _text(recipient.routed_by),
-        **_fate(recipient),
-    }
-
-
-def _fate(recipient: Recipient) -> Row:
-    return {
-        "state": recipient.state,
-        "next_hop": recipient.next_hop,
-        "reply": _optional(recipient.reply),
-        "attempts": recipient.attempts,
-        "unknown_attempts": recipient.unknown_attempts,
-        "retry_at": _time(recipient.retry_at),
-    }
-
-
-def _moved(before: Message, after: Message) -> Iterable[Row]:
-    for old, new in zip(before.recipients, after.recipients, strict=True):
-        if old != new:
-            fate = {f"new_{name}": value for name, value in _fate(new).items()}
-            yield {"the_id": after.id, "the_number": new.number, **fate}
-
-
-def _uidl(position: int, number: int, stream: str | None, mailbox: str, uidl: str, size_octets: int) -> Row:
-    octets = uidl_octets(uidl)
-    return {
-        "position": position,
-        "number": number,
-        "mailbox": mailbox,
-        "uidl": octets,
-        "digest": uidl_digest(octets),
-        "size_octets": size_octets,
-        "stream": stream,
-        "gone": False,
-    }
-
-
-def _hop_up(row: Row, at: datetime) -> Row:
-    if row["failures"] == 0:
-        return row
-    return row | {"failures": 0, "since": microseconds(at), "probe_at": None, "reply": None}
-
-
-def _hop_down(row: Row, event: Deferred, at: datetime) -> Row:
-    probe_at = microseconds(event.retry_at)
-    if row["failures"] and row["probe_at"] == probe_at:
-        return row  # another message of the same failure
-    since = row["since"] if row["failures"] else microseconds(at)
-    return row | {
-        "failures": row["failures"] + 1,
-        "since": since,
-        "probe_at": probe_at,
-        "reply": _optional(event.reply),
-    }
-
-
-def _hop_limit(row: Row, limit_octets: int) -> Row:
-    known = row["size_limit_octets"]
-    return row | {"size_limit_octets": limit_octets if known is None else min(known, limit_octets)}
-
-
 def _write_hop(connection: Connection, name: str, changes: list[Callable[[Row], Row]]) -> None:
     found = _HOP.rows(connection, [name])
-    before: Row = dict(zip(next_hops.c.keys(), found[0], strict=True)) if found else _new_hop(name)
+    before: Row = dict(zip(next_hops.c.keys(), found[0], strict=True)) if found else new_hop(name)
     after = before
     for change in changes:
         after = change(after)
@@ -370,38 +241,8 @@ def _with_times(row: Row) -> Row:
     }
 
 
-def _new_hop(name: str) -> Row:
-    return {
-        "name": name,
-        "failures": 0,
-        "since": None,
-        "probe_at": None,
-        "reply": None,
-        "size_limit_octets": None,
-    }
-
-
 def _write_mailbox(connection: Connection, mailbox: Mailbox) -> None:
-    row = {
-        "name": mailbox.name,
-        "revision": mailbox.revision,
-        "health": mailbox.health,
-        "since": mailbox.since,
-        "kind": mailbox.kind,
-        "permanent": mailbox.permanent,
-        "text": _optional(mailbox.text),
-        "last_new_at": mailbox.last_new_at,
-        "downloaded": mailbox.downloaded,
-    }
+    row = mailbox_row(mailbox)
     changed = connection.execute(update(mailboxes).where(mailboxes.c.name == mailbox.name).values(row))
     if changed.rowcount == 0:
         connection.execute(insert(mailboxes), row)
-
-
-def _text(value: str) -> str:
-    """Postgres stores no NUL in a text; the event keeps it."""
-    return value.replace("\0", "\N{REPLACEMENT CHARACTER}") if "\0" in value else value
-
-
-def _optional(value: str | None) -> str | None:
-    return None if value is None else _text(value)

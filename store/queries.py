@@ -13,8 +13,9 @@ from typing import Any
 from sqlalchemy import Connection, Row, Select, Text, bindparam, func, select
 
 from store import selection
-from store.life import ATTENTION, Known, Mailbox
-from store.projections import uidl_digest
+from store.mailbox_life import Known, Mailbox
+from store.recipient import ATTENTION
+from store.rows import uidl_digest
 from store.schema import (
     COMMON_EVENTS,
     agenda,

@@ -11,8 +11,9 @@ from sqlalchemy import Connection, delete, func, insert, select
 
 from store import log
 from store.agenda import first_fence
-from store.events import MAILBOX_PREFIX
-from store.life import fold, fold_mailbox
+from store.life import fold
+from store.mailbox_events import MAILBOX_PREFIX
+from store.mailbox_life import fold_mailbox
 from store.projections import Changes
 from store.schema import READ_TABLES, agenda, events
 

@@ -16,8 +16,9 @@ from typing import Any, NamedTuple
 from sqlalchemy import ColumnElement, Connection, Row, Select, exists, func, literal, select
 
 from store.events import Attempted, Direction, Downloaded
-from store.life import State
-from store.projections import TOLD_BY_ROW, indexed, key
+from store.projections import TOLD_BY_ROW
+from store.recipient import State
+from store.rows import indexed, key
 from store.schema import happenings, hour, hours, messages, recipients
 
 # Index entries counted to find who leads: half a millisecond of work. Where every filter fits more, each finds a page soon.

@@ -23,14 +23,13 @@ from store.events import (
     Failed,
     Generated,
     Held,
-    PollFailed,
     RejectedOversize,
     RemovedFromSource,
     Reported,
-    mailbox_stream,
 )
 from store.life import Message
 from store.log import Append, Unit
+from store.mailbox_events import PollFailed, mailbox_stream
 
 POLICY = "3f2a91c04b7d"
 TLS = "TLSv1.3 TLS_AES_256_GCM_SHA384 verified"

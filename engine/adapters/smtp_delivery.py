@@ -16,7 +16,7 @@ from typing import Literal
 
 from engine.adapters.smtp_line import SmtpLine
 from engine.ports import Answer, NoAnswer, Octets, Reply, TooManyRecipients, Transaction
-from engine.wire import smtp
+from engine.wire import smtp_reply
 from engine.wire.smtp import Dialogue, address_fault, mail_command, rcpt_command
 from engine.wire.smtp_content import MOST_HEADER_OCTETS, Stuffing, Survey, utf8_header_section
 
@@ -213,11 +213,11 @@ class Delivery:
         return Reply(421, f"4.4.2 {self._line.peer.where}: {reason}", "4.4.2", "next-hop")
 
 
-def _ours(reply: smtp.Reply, scope: Scope) -> Reply:
+def _ours(reply: smtp_reply.Reply, scope: Scope) -> Reply:
     return Reply(reply.code, reply.text, reply.enhanced, "next-hop" if reply.code == 421 else scope)
 
 
-def _recipient_answer(reply: smtp.Reply, others_accepted: bool) -> Answer | None:
+def _recipient_answer(reply: smtp_reply.Reply, others_accepted: bool) -> Answer | None:
     """The answer that RCPT alone decides, or None where the recipient was accepted."""
     if reply.positive:
         return None
@@ -226,7 +226,7 @@ def _recipient_answer(reply: smtp.Reply, others_accepted: bool) -> Answer | None
     return _ours(reply, "recipient")
 
 
-def _too_many(reply: smtp.Reply) -> bool:
+def _too_many(reply: smtp_reply.Reply) -> bool:
     """452 4.5.3, or 552, which RFC 5321 section 4.5.3.1.10 takes for the same; the text decides without a
     code.
     """

@@ -12,7 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from engine.adapters.smtp_access import NextHopTimeouts
-from engine.wire.smtp import Command, Dialogue, SmtpFault, visible
+from engine.wire.smtp import Command, Dialogue
+from engine.wire.smtp_reply import SmtpFault, visible
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

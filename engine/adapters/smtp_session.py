@@ -19,7 +19,7 @@ from engine.adapters.smtp_access import NextHopAccess
 from engine.adapters.smtp_line import Peer, SmtpLine
 from engine.adapters.tls import TlsTrouble, check_fingerprint, client_context, describe, reason_of
 from engine.secrets import SecretError
-from engine.wire.smtp import visible
+from engine.wire.smtp_reply import visible
 
 # A name with more addresses than this is balanced by DNS; the rest would only lengthen the wait.
 MOST_ADDRESSES = 4

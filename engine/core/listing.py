@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
 
-from store.life import ACCEPTED, Known
+from store.mailbox_life import Known
+from store.recipient import ACCEPTED
 
 # A reset is suspected when this many known messages left, and nearly all of them seem to have come back under
 # other UIDLs with the very same sizes. Fewer are told apart by their octets instead.

@@ -13,7 +13,8 @@ from datetime import datetime
 from engine.core.policy import HopPolicy, Policy
 from engine.core.routing import Routed, next_hop
 from store.events import Deferred, Failed, Held, MessageEvent
-from store.life import Message, Recipient, due_at
+from store.life import Message, due_at
+from store.recipient import Recipient
 
 NO_ANSWER = "the attempt was cut off before an answer was on record"
 NO_OCTETS = "the octets are no longer kept"

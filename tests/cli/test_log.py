@@ -9,7 +9,7 @@ import pytest
 from cli.log import Wanted, behind
 from store import log
 from store.database import open_store, reading
-from store.events import PollRecovered
+from store.mailbox_events import PollRecovered
 from tests.build import Builder, varied
 from tests.cli.command import Mailgate, configure
 from tests.cli.stock import Stock, stocked

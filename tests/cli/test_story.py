@@ -10,17 +10,8 @@ import pytest
 
 from cli import story
 from store.codec import CLASSES
-from store.events import (
-    PERSONAL,
-    Deferred,
-    Delivered,
-    Downloaded,
-    Event,
-    Failed,
-    Held,
-    PollFinished,
-    RejectedOversize,
-)
+from store.events import PERSONAL, Deferred, Delivered, Downloaded, Event, Failed, Held, RejectedOversize
+from store.mailbox_events import PollFinished
 from tests.build import NOON
 
 

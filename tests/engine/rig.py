@@ -36,9 +36,11 @@ from engine.worker import Worker
 from store import agenda, conserve, log, queries
 from store.conserve import Count
 from store.database import open_store, reachable, reading, writing
-from store.events import MAILBOX_PREFIX, Event
-from store.life import Mailbox, Message
+from store.events import Event
+from store.life import Message
 from store.log import Recorded, Unit
+from store.mailbox_events import MAILBOX_PREFIX
+from store.mailbox_life import Mailbox
 from tests.peers.pop3d import Pop3Peer
 from tests.peers.smtpd import HomePeer
 

@@ -10,8 +10,8 @@ from engine.core.routing import MailboxRule, RouteRule
 from store import agenda
 from store.agenda import Claim, Lease
 from store.database import writing
-from store.events import Adopted, Adoption, mailbox_stream
 from store.log import Append, Unit
+from store.mailbox_events import Adopted, Adoption, mailbox_stream
 from tests.engine.rig import INFO, Rig
 from tests.peers.pop3d import Pop3Peer
 

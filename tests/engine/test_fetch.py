@@ -15,7 +15,8 @@ from engine.fetch import JITTER
 from store import agenda
 from store.agenda import Claim
 from store.database import writing
-from store.events import Downloaded, PollFailed, PollRecovered, mailbox_stream
+from store.events import Downloaded
+from store.mailbox_events import PollFailed, PollRecovered, mailbox_stream
 from tests.engine.rig import PATIENCE_SECONDS, Rig, mail
 
 MINUTE = timedelta(minutes=1)

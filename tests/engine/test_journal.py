@@ -20,9 +20,11 @@ from store import agenda, log
 from store.agenda import Claim, Lease
 from store.database import open_store, reading, writing
 from store.errors import Conflict, LeaseLost, StoreError, StoreUnreachable
-from store.events import Downloaded, Held, PollFailed, PollRecovered, mailbox_stream
-from store.life import Mailbox, Message
+from store.events import Downloaded, Held
+from store.life import Message
 from store.log import Append, Unit
+from store.mailbox_events import PollFailed, PollRecovered, mailbox_stream
+from store.mailbox_life import Mailbox
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 OCTETS = b"Subject: one\r\n\r\n"

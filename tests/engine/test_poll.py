@@ -8,15 +8,8 @@ from engine import intake
 from engine.core.listing import RESET_VANISHED, Removal
 from engine.core.routing import MailboxRule
 from store import log
-from store.events import (
-    Attempted,
-    Held,
-    PollFailed,
-    PollFinished,
-    PollRecovered,
-    RemovedFromSource,
-    UidlResetSuspected,
-)
+from store.events import Attempted, Held, RemovedFromSource
+from store.mailbox_events import PollFailed, PollFinished, PollRecovered, UidlResetSuspected
 from tests.engine.rig import INFO, POSTMASTER, Rig, mail
 from tests.engine.situations import MULTIDROP, SALES, adopt, box, nameless
 

@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 
 from engine.core.listing import Removal
-from store.events import Adopted
+from store.mailbox_events import Adopted
 from tests.engine.rig import Rig, mail
 from tests.engine.situations import box, nameless
 

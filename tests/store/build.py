@@ -22,8 +22,9 @@ from store.events import (
     Relayed,
     RemovedFromSource,
 )
-from store.life import Mailbox, Message
+from store.life import Message
 from store.log import Append, Unit
+from store.mailbox_life import Mailbox
 
 NOW = datetime(2026, 5, 4, 3, 2, 1, 987654, tzinfo=UTC)
 POLICY = "5e1f00d2c0de"

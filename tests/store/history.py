@@ -16,24 +16,19 @@ from sqlalchemy import Engine
 
 from store import log
 from store.database import writing
-from store.events import (
+from store.events import Event, Generated, Held, MailboxEvent, RejectedOversize, RemovedFromSource, Reported
+from store.life import Message
+from store.log import Append, Unit
+from store.mailbox_events import (
     Adopted,
     Adoption,
-    Event,
-    Generated,
-    Held,
-    MailboxEvent,
     PollFailed,
     PollFinished,
     PollRecovered,
-    RejectedOversize,
-    RemovedFromSource,
-    Reported,
     UidlResetSuspected,
     mailbox_stream,
 )
-from store.life import Mailbox, Message
-from store.log import Append, Unit
+from store.mailbox_life import Mailbox
 from tests.store.build import (
     NOW,
     POLICY,

@@ -17,9 +17,10 @@ import migrations
 from store import backup, contents, copying, log
 from store.database import open_store, reading, writing
 from store.errors import StoreError
-from store.events import Adopted, Adoption, Attempted, Deferred, Delivered, Downloaded, mailbox_stream
+from store.events import Attempted, Deferred, Delivered, Downloaded
 from store.life import Message
 from store.log import Append, Unit
+from store.mailbox_events import Adopted, Adoption, mailbox_stream
 from store.schema import READ_TABLES, agenda
 from store.schema import contents as contents_table
 from store.schema import events as events_table

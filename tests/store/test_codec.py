@@ -17,8 +17,6 @@ from store.codec import decode, encode
 from store.errors import Damaged, UnknownEvent
 from store.events import (
     PERSONAL,
-    Adopted,
-    Adoption,
     Attempted,
     Deferred,
     Delivered,
@@ -29,13 +27,17 @@ from store.events import (
     Held,
     MailboxEvent,
     MessageEvent,
-    PollFailed,
-    PollFinished,
-    PollRecovered,
     RejectedOversize,
     Relayed,
     RemovedFromSource,
     Reported,
+)
+from store.mailbox_events import (
+    Adopted,
+    Adoption,
+    PollFailed,
+    PollFinished,
+    PollRecovered,
     UidlResetSuspected,
 )
 

@@ -9,9 +9,9 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import DatabaseError
 
 from store.database import writing
-from store.events import PollRecovered
-from store.life import Mailbox
 from store.log import Append
+from store.mailbox_events import PollRecovered
+from store.mailbox_life import Mailbox
 from store.schema import events
 from tests.store.build import NOW, append, attempted, opening, rows, then
 from tests.store.conftest import KINDS, Fresh

@@ -12,9 +12,10 @@ from store import agenda, log
 from store.agenda import Claim, Lease
 from store.database import reading, writing
 from store.errors import Conflict, LeaseLost, StoreError
-from store.events import PollRecovered, Reported, mailbox_stream
-from store.life import Mailbox
+from store.events import Reported
 from store.log import Append, Unit
+from store.mailbox_events import PollRecovered, mailbox_stream
+from store.mailbox_life import Mailbox
 from store.schema import READ_TABLES, contents, events
 from store.schema import agenda as agenda_table
 from tests.store.build import (

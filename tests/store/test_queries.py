@@ -14,8 +14,9 @@ from sqlalchemy.event import listen
 
 from store import log, queries, selection
 from store.database import reading, writing
-from store.life import ATTENTION, Message
+from store.life import Message
 from store.queries import Filter
+from store.recipient import ATTENTION
 from store.schema import COMMON_EVENTS, next_hops
 from store.selection import Bounds, Span
 from tests.store.build import NOW, after, append, attempted, deferred, opening, rows, then

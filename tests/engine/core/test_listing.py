@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.core.listing import RESET_VANISHED, Difference, Offer, Removal, compare, removable
-from store.life import ATTENTION, Known, State
+from store.mailbox_life import Known
+from store.recipient import ATTENTION, State
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 STATES: tuple[State, ...] = get_args(State)

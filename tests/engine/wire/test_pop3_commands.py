@@ -8,9 +8,7 @@ import pytest
 
 from engine.wire import pop3_commands, sasl
 from engine.wire.pop3_commands import BadCommand
-from engine.wire.pop3_replies import (
-    Replied,
-)
+from engine.wire.pop3_replies import Replied
 
 
 @pytest.mark.parametrize("text", ["a\rb", "a\nDELE 1", "a\0b", ""])

@@ -1,0 +1,112 @@
+"""Settings become policy, next hops and mailboxes. Holds no rule of its own."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from functools import partial
+
+from engine.adapters.pop3_source import MailboxAccess, open_session
+from engine.adapters.smtp_access import NextHopAccess
+from engine.adapters.smtp_next_hop import SmtpNextHop
+from engine.core.listing import Removal
+from engine.core.policy import HopPolicy, Policy
+from engine.core.routing import MailboxRule, RouteRule
+from engine.fetch import Pollable
+from engine.poll import MailboxPlan
+from engine.ports import SourceSession, SourceTrouble
+from engine.secrets import Secret, SecretError
+from engine.settings import Mailbox, NextHopSettings, Settings
+
+
+def policy_of(settings: Settings) -> Policy:
+    """Return what the configuration decides."""
+    return Policy(
+        version=settings.policy_version,
+        hostname=settings.gateway.hostname,
+        postmaster=settings.gateway.postmaster,
+        domains=settings.gateway.domains,
+        routes=tuple(
+            RouteRule(recipients=r.recipients, senders=r.senders, users=r.users, next_hop=r.next_hop)
+            for r in settings.routes
+        ),
+        hops={
+            name: HopPolicy(on_unknown=hop.on_unknown, max_size_octets=hop.max_size)
+            for name, hop in settings.next_hops.items()
+        },
+        first=timedelta(seconds=settings.retry.first_seconds),
+        cap=timedelta(seconds=settings.retry.cap_seconds),
+        give_up_after=timedelta(seconds=settings.retry.give_up_after_seconds),
+    )
+
+
+def mailbox_rule(mailbox: Mailbox) -> MailboxRule:
+    """Return how a mailbox's messages get recipients."""
+    drop = mailbox.multidrop
+    return MailboxRule(
+        recipients=mailbox.recipients,
+        headers=drop.headers if drop else (),
+        domains=drop.domains if drop else (),
+        strip_prefix=drop.strip_prefix if drop else "",
+        occurrence=drop.occurrence if drop else None,
+        fallback=mailbox.fallback,
+    )
+
+
+def mailbox_access(mailbox: Mailbox) -> MailboxAccess:
+    """Return how to reach a mailbox."""
+    return MailboxAccess(
+        host=str(mailbox.host),  # uvloop wants exactly a str
+        port=mailbox.port,
+        tls=mailbox.tls,
+        tls_verify=mailbox.tls_verify,
+        tls_ca=str(mailbox.tls_ca) if mailbox.tls_ca else None,
+        tls_fingerprint=mailbox.tls_fingerprint,
+        username=mailbox.username,
+        secret=mailbox.password.reveal,
+        auth=mailbox.auth,
+    )
+
+
+async def open_mailbox(mailbox: Mailbox) -> SourceSession:
+    """Log in to a mailbox. Raises SourceTrouble, also where the password can't be had."""
+    try:
+        return await open_session(mailbox_access(mailbox))
+    except SecretError as error:
+        raise SourceTrouble("auth", str(error), permanent=True) from None
+
+
+def next_hop(settings: NextHopSettings, hostname: str) -> SmtpNextHop:
+    """Return the adapter for a next hop."""
+    password: Secret | None = settings.password
+    access = NextHopAccess(
+        name=settings.name,
+        host=str(settings.host),
+        port=settings.port,
+        tls=settings.tls,
+        tls_verify=settings.tls_verify,
+        tls_ca=str(settings.tls_ca) if settings.tls_ca else None,
+        tls_fingerprint=settings.tls_fingerprint,
+        username=settings.username,
+        secret=password.reveal if password else None,
+        connections=settings.connections,
+        messages_per_connection=settings.messages_per_connection,
+    )
+    return SmtpNextHop(access, hostname)
+
+
+def pollable(mailbox: Mailbox) -> Pollable:
+    """Return a mailbox as the fetcher has it."""
+    remove = mailbox.remove
+    plan = MailboxPlan(
+        name=mailbox.name,
+        rule=mailbox_rule(mailbox),
+        removal=Removal(
+            when=remove.when,
+            after=timedelta(seconds=remove.after_seconds) if remove.after_seconds is not None else None,
+            oversize=mailbox.oversize == "remove",
+        ),
+        notify_oversize=mailbox.oversize != "keep",
+        max_size_octets=mailbox.max_size,
+    )
+    every = timedelta(seconds=mailbox.poll_every)
+    return Pollable(plan=plan, host=mailbox.host, every=every, open=partial(open_mailbox, mailbox))

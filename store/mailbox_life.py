@@ -1,0 +1,89 @@
+"""What the events of a mailbox's stream add up to, and what it was seen to hold. Pure and total, as `life` is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Literal, assert_never
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from store.events import Event, MailboxEvent, RemovedFromSource
+from store.mailbox_events import (
+    Adopted,
+    PollFailed,
+    PollFinished,
+    PollRecovered,
+    PollTrouble,
+    UidlResetSuspected,
+)
+from store.recipient import State
+
+
+class Mailbox(Struct, frozen=True, kw_only=True):
+    """A mailbox as its events tell it."""
+
+    name: str
+    revision: int = -1
+    health: Literal["ok", "failing", "suspended"] = "ok"
+    since: datetime | None = None
+    kind: PollTrouble | None = None
+    permanent: bool = False
+    text: str | None = None
+    last_new_at: datetime | None = None
+    downloaded: int = 0  # messages so far
+
+
+class Known(Struct, frozen=True, kw_only=True):
+    """A UIDL a mailbox was seen to hold, and the message it is; `state` is that message's."""
+
+    uidl: bytes
+    size_octets: int  # as listed
+    stream: str | None  # None: adopted without a download
+    state: State | None
+    content: str | None
+    opened_at: datetime | None
+    gone: bool
+
+
+def evolve_mailbox(mailbox: Mailbox, event: MailboxEvent, at: datetime) -> Mailbox:
+    """Add one event to a mailbox."""
+    mailbox = replace(mailbox, revision=mailbox.revision + 1)
+    match event:
+        case PollFailed():
+            return replace(
+                mailbox,
+                health="suspended" if mailbox.health == "suspended" else "failing",
+                since=at,
+                kind=event.kind,
+                permanent=event.permanent,
+                text=event.text,
+            )
+        case PollRecovered():
+            return replace(mailbox, health="ok", since=at, kind=None, permanent=False, text=None)
+        case PollFinished():
+            return replace(mailbox, last_new_at=at, downloaded=mailbox.downloaded + event.downloaded)
+        case Adopted():
+            if event.operator == "mailgate":
+                return mailbox
+            return replace(mailbox, health="ok", since=at, kind=None, permanent=False, text=None)
+        case RemovedFromSource():
+            return mailbox
+        case UidlResetSuspected():
+            text = (
+                f"{event.alike} of {event.vanished} known messages seem to have come back under other UIDLs"
+            )
+            return replace(mailbox, health="suspended", since=at, kind=None, permanent=True, text=text)
+        case _:
+            assert_never(event)
+
+
+def fold_mailbox(name: str, events: Iterable[tuple[Event, datetime]]) -> Mailbox:
+    """Add up a mailbox's events, oldest first."""
+    mailbox = Mailbox(name=name)
+    for event, at in events:
+        if not isinstance(event, MailboxEvent):
+            raise TypeError(f"{event.NAME} is no mailbox's event")
+        mailbox = evolve_mailbox(mailbox, event, at)
+    return mailbox

@@ -1,0 +1,92 @@
+"""One recipient of a message, and what each event about it makes of it. Part of the fold in `life`."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Literal
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from store.events import Attempted, Deferred, Held
+
+State = Literal[
+    "received",
+    "deferred",
+    "held",
+    "quarantined",
+    "outcome-unknown",
+    "delivered",
+    "relayed",
+    "failed",
+    "rejected-oversize",
+    "discarded",
+]
+
+# The open states, the one that needs a person's attention most first.
+ATTENTION: tuple[State, ...] = ("outcome-unknown", "quarantined", "held", "deferred", "received")
+# The fates, the one that a message with several takes as its own first.
+FATES: tuple[State, ...] = ("failed", "rejected-oversize", "delivered", "relayed", "discarded")
+ACCEPTED: frozenset[State] = frozenset({"delivered", "relayed"})
+
+
+# Structs, not dataclasses: they are copied at every event, and a Struct is copied ten times faster.
+class Recipient(Struct, frozen=True, kw_only=True):
+    """One forward-path of a message and what became of it so far."""
+
+    number: int
+    address: str  # "" once erased
+    routed_by: str = ""
+    state: State = "received"
+    next_hop: str | None = None
+    reply: str | None = None
+    attempts: int = 0
+    unknown_attempts: int = 0  # how many got no answer to the final dot: possible duplicates
+    first_tried_at: datetime | None = None
+    retry_at: datetime | None = None
+    held: bool = False  # until a person, or the message's `held_until`, lets it go on
+
+    @property
+    def open(self) -> bool:
+        """Whether there is no fate yet."""
+        return self.state in ATTENTION
+
+
+def recipients_of(
+    count: int, addresses: tuple[str, ...], routed_by: tuple[str, ...]
+) -> tuple[Recipient, ...]:
+    """Return the recipients an opening event names; the addresses and what routed them may have been erased."""
+    blank = ("",) * count
+    pairs = zip(range(count), (*addresses, *blank), (*routed_by, *blank), strict=False)
+    return tuple(Recipient(number=n, address=address, routed_by=by) for n, address, by in pairs)
+
+
+def attempted(recipient: Recipient, event: Attempted, at: datetime) -> Recipient:
+    """Return a recipient that is about to be handed over."""
+    return replace(
+        recipient,
+        state="outcome-unknown",  # until an answer is on record
+        next_hop=event.next_hop,
+        attempts=recipient.attempts + 1,
+        first_tried_at=recipient.first_tried_at or at,
+        retry_at=None,
+        held=False,
+    )
+
+
+def deferred(recipient: Recipient, event: Deferred) -> Recipient:
+    """Return a recipient that is tried again later."""
+    return replace(
+        recipient,
+        state="outcome-unknown" if event.unknown else "deferred",
+        next_hop=event.next_hop,
+        reply=event.reply,
+        unknown_attempts=recipient.unknown_attempts + event.unknown,
+        retry_at=event.retry_at,
+        held=False,
+    )
+
+
+def held_state(event: Held) -> State:
+    """Return the state of a recipient that is held: an outcome nobody knows stays in sight as such."""
+    return "outcome-unknown" if event.why == "outcome-unknown" else "held"

@@ -1,0 +1,195 @@
+"""Rows of the read tables: what a message, a recipient, a UIDL or a next hop looks like there. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from hashlib import sha256
+from typing import Any
+
+from store.events import Deferred
+from store.life import Message
+from store.mailbox_life import Mailbox
+from store.recipient import Recipient
+from store.schema import microseconds
+
+# Postgres refuses a row whose index entry is over 2,704 octets: such a message could never be taken in.
+INDEXED_OCTETS = 2_000
+UIDL_DIGEST_OCTETS = 16  # enough to tell UIDLs of one mailbox apart; the whole one is compared after
+
+Row = dict[str, Any]
+
+
+def uidl_octets(uidl: str) -> bytes:
+    """Return a UIDL as the server sent it; events read each octet as one character."""
+    return uidl.encode("latin-1")
+
+
+def uidl_digest(uidl: bytes) -> bytes:
+    """Return what a UIDL is looked up by."""
+    return sha256(uidl).digest()[:UIDL_DIGEST_OCTETS]
+
+
+def key(address: str) -> str:
+    """Return the form in which addresses are compared."""
+    return indexed(address.lower())
+
+
+def indexed(text: str) -> str:
+    """Return a text as an index can hold it: a longer one is cut, here and where it is looked up."""
+    whole = storable(text)
+    if len(whole) * 4 <= INDEXED_OCTETS:
+        return whole
+    return whole.encode()[:INDEXED_OCTETS].decode(errors="ignore")
+
+
+def _time(at: datetime | None) -> int | None:
+    return None if at is None else microseconds(at)
+
+
+def message_row(position: int, message: Message) -> Row:
+    """Return the row of a message that was opened at this position."""
+    return {
+        "position": position,
+        "id": message.id,
+        "direction": message.direction,
+        "opened_at": _time(message.opened_at),
+        "mailbox": message.mailbox,
+        "uidl": _optional(message.uidl),
+        "reverse_path": storable(message.reverse_path),
+        "reverse_path_key": key(message.reverse_path),
+        "message_id": None if message.message_id is None else indexed(message.message_id),
+        "subject": _optional(message.subject),
+        "sender": _optional(message.sender),
+        "size_octets": message.size_octets,
+        "content": message.content,
+        **_standing(message),
+    }
+
+
+def _standing(message: Message) -> Row:
+    """Return the columns that change during a message's life."""
+    return {
+        "state": message.state,
+        "changed_at": _time(message.changed_at),
+        "closed_at": _time(message.closed_at),
+        "attempts": message.attempts,
+        "next_hop": next((r.next_hop for r in message.recipients if r.next_hop), message.first_hop),
+        "due_at": _time(message.due_at),
+    }
+
+
+def changed_row(message: Message) -> Row:
+    """Return what an update of a message's row needs."""
+    return {"the_id": message.id} | {f"new_{name}": value for name, value in _standing(message).items()}
+
+
+def recipient_row(position: int, message: Message, recipient: Recipient) -> Row:
+    """Return the row of one recipient of the message that was opened at this position."""
+    return {
+        "message": position,
+        "number": recipient.number,
+        "address": storable(recipient.address),
+        "address_key": key(recipient.address),
+        "routed_by": storable(recipient.routed_by),
+        **_fate(recipient),
+    }
+
+
+def _fate(recipient: Recipient) -> Row:
+    return {
+        "state": recipient.state,
+        "next_hop": recipient.next_hop,
+        "reply": _optional(recipient.reply),
+        "attempts": recipient.attempts,
+        "unknown_attempts": recipient.unknown_attempts,
+        "retry_at": _time(recipient.retry_at),
+    }
+
+
+def moved_rows(before: Message, after: Message) -> Iterable[Row]:
+    """Yield what the updates of the recipients' rows need, for those to whom something happened."""
+    for old, new in zip(before.recipients, after.recipients, strict=True):
+        if old != new:
+            fate = {f"new_{name}": value for name, value in _fate(new).items()}
+            yield {"the_id": after.id, "the_number": new.number, **fate}
+
+
+def uidl_row(
+    position: int, number: int, stream: str | None, mailbox: str, uidl: str, size_octets: int
+) -> Row:
+    """Return the row of a UIDL that a mailbox was seen to hold; `number` is its place in the event."""
+    octets = uidl_octets(uidl)
+    return {
+        "position": position,
+        "number": number,
+        "mailbox": mailbox,
+        "uidl": octets,
+        "digest": uidl_digest(octets),
+        "size_octets": size_octets,
+        "stream": stream,
+        "gone": False,
+    }
+
+
+def hop_up(row: Row, at: datetime) -> Row:
+    """Return a next hop's row after it took a message."""
+    if row["failures"] == 0:
+        return row
+    return row | {"failures": 0, "since": microseconds(at), "probe_at": None, "reply": None}
+
+
+def hop_down(row: Row, event: Deferred, at: datetime) -> Row:
+    """Return a next hop's row after it as a whole was to blame."""
+    probe_at = microseconds(event.retry_at)
+    if row["failures"] and row["probe_at"] == probe_at:
+        return row  # another message of the same failure
+    since = row["since"] if row["failures"] else microseconds(at)
+    return row | {
+        "failures": row["failures"] + 1,
+        "since": since,
+        "probe_at": probe_at,
+        "reply": _optional(event.reply),
+    }
+
+
+def hop_limit(row: Row, limit_octets: int) -> Row:
+    """Return a next hop's row after it refused a message for its size."""
+    known = row["size_limit_octets"]
+    return row | {"size_limit_octets": limit_octets if known is None else min(known, limit_octets)}
+
+
+def new_hop(name: str) -> Row:
+    """Return the row of a next hop of which nothing is known yet."""
+    return {
+        "name": name,
+        "failures": 0,
+        "since": None,
+        "probe_at": None,
+        "reply": None,
+        "size_limit_octets": None,
+    }
+
+
+def mailbox_row(mailbox: Mailbox) -> Row:
+    """Return a mailbox's row."""
+    return {
+        "name": mailbox.name,
+        "revision": mailbox.revision,
+        "health": mailbox.health,
+        "since": mailbox.since,
+        "kind": mailbox.kind,
+        "permanent": mailbox.permanent,
+        "text": _optional(mailbox.text),
+        "last_new_at": mailbox.last_new_at,
+        "downloaded": mailbox.downloaded,
+    }
+
+
+def storable(value: str) -> str:
+    """Postgres stores no NUL in a text; the event keeps it."""
+    return value.replace("\0", "\N{REPLACEMENT CHARACTER}") if "\0" in value else value
+
+
+def _optional(value: str | None) -> str | None:
+    return None if value is None else storable(value)

@@ -1,0 +1,59 @@
+"""What the events of a mailbox add up to."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from store.events import Event
+from store.mailbox_events import (
+    Adopted,
+    Adoption,
+    PollFailed,
+    PollFinished,
+    PollRecovered,
+    UidlResetSuspected,
+)
+from store.mailbox_life import Mailbox, fold_mailbox
+from tests.store.build import (
+    NOW,
+    after,
+    removed,
+)
+
+NO = PollFailed(mailbox="info", kind="auth", permanent=True, text="-ERR no")
+RESET = UidlResetSuspected(mailbox="info", listed=9, vanished=8, alike=7)
+ADOPTED = Adopted(mailbox="info", uidls=(Adoption(uidl="u", size_octets=1),), operator="anna", reason="moved")
+FOUND = PollFinished(
+    mailbox="info", listed=9, downloaded=3, oversize=1, refused=0, downloaded_octets=7, duration_ms=5
+)
+
+
+@pytest.mark.parametrize(
+    ("events", "health", "kind", "permanent"),
+    [
+        ((), "ok", None, False),
+        ((NO,), "failing", "auth", True),
+        ((NO, PollRecovered(mailbox="info")), "ok", None, False),
+        ((RESET,), "suspended", None, True),
+        ((RESET, NO), "suspended", "auth", True),
+        ((RESET, ADOPTED), "ok", None, False),
+        ((RESET, replace(ADOPTED, operator="mailgate")), "suspended", None, True),
+        ((NO, FOUND), "failing", "auth", True),
+        ((RESET, removed()), "suspended", None, True),
+    ],
+)
+def test_a_mailbox_is_well_failing_or_suspended(
+    events: tuple[Event, ...], health: str, kind: str | None, permanent: bool
+) -> None:
+    mailbox = fold_mailbox("info", [(event, after(seconds=n)) for n, event in enumerate(events)])
+    assert (mailbox.health, mailbox.kind, mailbox.permanent) == (health, kind, permanent)
+    assert mailbox.revision == len(events) - 1
+    assert (mailbox.text is None) == (health == "ok")
+
+
+def test_a_mailbox_counts_what_it_gave() -> None:
+    mailbox = fold_mailbox("info", [(FOUND, NOW), (replace(FOUND, downloaded=4), after(hours=1))])
+    assert (mailbox.downloaded, mailbox.last_new_at, mailbox.since) == (7, after(hours=1), None)
+    assert fold_mailbox("info", []) == Mailbox(name="info")
