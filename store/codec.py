@@ -8,15 +8,16 @@ names it.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import fields
 from functools import cache
+from operator import attrgetter
 from typing import Any, NamedTuple, get_args
 
 import msgspec
 import orjson
+from msgspec import structs
 
 from store.errors import Damaged, UnknownEvent
-from store.events import PERSONAL, Event
+from store.events import Event, personal_facts
 
 Json = dict[str, Any]
 
@@ -35,11 +36,9 @@ class Encoded(NamedTuple):
 
 def encode(event: Event) -> Encoded:
     """Return the octets of an event; facts that are at their default are left out."""
-    facts, private = _layout(event.NAME)
-    data = orjson.dumps(_object(event, facts), option=orjson.OPT_UTC_Z)
-    if not private:
-        return Encoded(data, None)
-    return Encoded(data, orjson.dumps(_object(event, private), option=orjson.OPT_UTC_Z))
+    facts, private = _layout(type(event))
+    data = _dumps(facts(event))
+    return Encoded(data, _dumps(private(event)) if private is not None else None)
 
 
 def decode(name: str, version: int, data: bytes, personal: bytes | None) -> Event:
@@ -56,23 +55,34 @@ def decode(name: str, version: int, data: bytes, personal: bytes | None) -> Even
             found |= orjson.loads(personal)
         for old in range(version, kind.VERSION):
             found = UPCASTERS[name, old](found)
-        if "from" in found:
-            found["from_"] = found.pop("from")
         return msgspec.convert(found, kind)
     except (ValueError, TypeError, msgspec.ValidationError) as error:  # JSONDecodeError is a ValueError
         raise Damaged(f"event {name!r} version {version} can't be read: {error}") from error
 
 
+def _dumps(facts: Json) -> bytes:
+    return orjson.dumps(facts, default=structs.asdict, option=orjson.OPT_UTC_Z)
+
+
+_Part = Callable[[Event], Json]
+
+
 @cache
-def _layout(name: str) -> tuple[tuple[tuple[str, str, Any], ...], tuple[tuple[str, str, Any], ...]]:
-    """Return (attribute, JSON name, default) of the facts and of the personal facts."""
-    rows = [(f.name, f.name.rstrip("_"), f.default, PERSONAL in f.metadata) for f in fields(CLASSES[name])]
-    return (
-        tuple(row[:3] for row in rows if not row[3]),
-        tuple(row[:3] for row in rows if row[3]),
-    )
+def _layout(kind: type[Event]) -> tuple[_Part, _Part | None]:
+    """Return what takes the facts out of an event of this kind, and what takes the personal ones, if it has any."""
+    private = personal_facts(kind)
+    fields = structs.fields(kind)
+    taken = _part([f for f in fields if f.name in private]) if private else None
+    return _part([f for f in fields if f.name not in private]), taken
 
 
-def _object(event: Event, layout: tuple[tuple[str, str, Any], ...]) -> Json:
-    found = ((name, getattr(event, attribute), default) for attribute, name, default in layout)
-    return {name: value for name, value, default in found if value is not default and value != default}
+def _part(fields: list[structs.FieldInfo]) -> _Part:
+    names = [f.encode_name for f in fields]
+    defaults = [f.default for f in fields]
+    take = attrgetter("__class__", *(f.name for f in fields))  # of one name alone it would not be a tuple
+
+    def part(event: Event) -> Json:
+        values = zip(names, take(event)[1:], defaults, strict=True)
+        return {name: value for name, value, default in values if value is not default and value != default}
+
+    return part

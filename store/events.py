@@ -11,13 +11,17 @@ the opening event's list, from 0.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, ClassVar, Literal
+from functools import cache
+from typing import Annotated, ClassVar, Literal, TypeVar
+
+from msgspec import Meta, Struct, field, structs
 
 from store.mailbox_events import Adopted, PollFailed, PollFinished, PollRecovered, UidlResetSuspected
 
-PERSONAL = "personal"
+T = TypeVar("T")
+_PERSONAL = Meta(extra={"personal": True})
+Personal = Annotated[T, _PERSONAL]  # a personal fact: it is stored apart and may be erased
 
 Direction = Literal["inbound", "outbound", "internal"]
 LimitFrom = Literal["config", "next-hop", "listener"]
@@ -26,13 +30,8 @@ FailedWhy = Literal["rejected", "expired", "bounced-later", "operator"]
 ReportKind = Literal["failure", "delay", "oversize", "infected"]
 
 
-def personal(default: Any = None) -> Any:
-    """Mark a field as a personal fact; it is stored apart and may be erased."""
-    return field(default=default, metadata={PERSONAL: True})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Downloaded:
+# Structs, not dataclasses: one is made for each step of each message, and a Struct is made several times faster.
+class Downloaded(Struct, frozen=True, kw_only=True):
     """A mailbox gave us this message; its octets are durable. Opens a stream."""
 
     NAME: ClassVar[str] = "downloaded"
@@ -48,18 +47,17 @@ class Downloaded:
     next_hop: str | None = None  # where it was to go when it came in; the policy of each attempt decides anew
     policy: str
 
-    reverse_path: str = personal("")
-    recipients: tuple[str, ...] = personal(())
-    routed_by: tuple[str, ...] = personal(())  # the rule or header that named each recipient
-    message_id: str | None = personal()
-    subject: str | None = personal()
-    from_: str | None = personal()
-    date: str | None = personal()
-    client_ip: str | None = personal()
+    reverse_path: Personal[str] = ""
+    recipients: Personal[tuple[str, ...]] = ()
+    routed_by: Personal[tuple[str, ...]] = ()  # the rule or header that named each recipient
+    message_id: Personal[str | None] = None
+    subject: Personal[str | None] = None
+    from_: Personal[str | None] = field(default=None, name="from")
+    date: Personal[str | None] = None
+    client_ip: Personal[str | None] = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RejectedOversize:
+class RejectedOversize(Struct, frozen=True, kw_only=True):
     """Larger than the next hop takes, so never retrieved (opens a stream), or refused for its size later on."""
 
     NAME: ClassVar[str] = "rejected-oversize"
@@ -74,18 +72,17 @@ class RejectedOversize:
     recipient_count: int = 0
     policy: str
 
-    reverse_path: str = personal("")
-    recipients: tuple[str, ...] = personal(())
-    routed_by: tuple[str, ...] = personal(())
-    message_id: str | None = personal()
-    subject: str | None = personal()
-    from_: str | None = personal()
-    date: str | None = personal()
-    reply: str | None = personal()
+    reverse_path: Personal[str] = ""
+    recipients: Personal[tuple[str, ...]] = ()
+    routed_by: Personal[tuple[str, ...]] = ()
+    message_id: Personal[str | None] = None
+    subject: Personal[str | None] = None
+    from_: Personal[str | None] = field(default=None, name="from")
+    date: Personal[str | None] = None
+    reply: Personal[str | None] = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Generated:
+class Generated(Struct, frozen=True, kw_only=True):
     """The gateway itself wrote this message: a notice or a report. Opens a stream."""
 
     NAME: ClassVar[str] = "generated"
@@ -97,16 +94,15 @@ class Generated:
     content: str
     recipient_count: int
 
-    reverse_path: str = personal("")
-    recipients: tuple[str, ...] = personal(())
-    message_id: str | None = personal()
-    subject: str | None = personal()
-    from_: str | None = personal()
-    date: str | None = personal()
+    reverse_path: Personal[str] = ""
+    recipients: Personal[tuple[str, ...]] = ()
+    message_id: Personal[str | None] = None
+    subject: Personal[str | None] = None
+    from_: Personal[str | None] = field(default=None, name="from")
+    date: Personal[str | None] = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Held:
+class Held(Struct, frozen=True, kw_only=True):
     """Kept until a person, or `until`, lets it go on. No numbers means the whole message."""
 
     NAME: ClassVar[str] = "held"
@@ -119,8 +115,7 @@ class Held:
     policy: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Attempted:
+class Attempted(Struct, frozen=True, kw_only=True):
     """We are about to hand these recipients over. Durable before the final dot; no answer on record means nobody knows."""
 
     NAME: ClassVar[str] = "attempted"
@@ -132,11 +127,10 @@ class Attempted:
     rule: str  # which route chose this next hop
     policy: str
 
-    recipients: tuple[str, ...] = personal(())
+    recipients: Personal[tuple[str, ...]] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Delivered:
+class Delivered(Struct, frozen=True, kw_only=True):
     """The home server took responsibility for these recipients."""
 
     NAME: ClassVar[str] = "delivered"
@@ -150,12 +144,11 @@ class Delivered:
     code: int
     duration_ms: int
 
-    recipients: tuple[str, ...] = personal(())
-    reply: str | None = personal()
+    recipients: Personal[tuple[str, ...]] = ()
+    reply: Personal[str | None] = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Relayed:
+class Relayed(Struct, frozen=True, kw_only=True):
     """A smart host or a foreign server took responsibility for these recipients."""
 
     NAME: ClassVar[str] = "relayed"
@@ -169,12 +162,11 @@ class Relayed:
     code: int
     duration_ms: int
 
-    recipients: tuple[str, ...] = personal(())
-    reply: str | None = personal()
+    recipients: Personal[tuple[str, ...]] = ()
+    reply: Personal[str | None] = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Deferred:
+class Deferred(Struct, frozen=True, kw_only=True):
     """Not now: tried again at `retry_at`.
 
     `scope` is who is to blame; with `next-hop` the whole next hop is resting. `unknown` says the final dot got no
@@ -194,12 +186,11 @@ class Deferred:
     tried: bool = True
     policy: str
 
-    recipients: tuple[str, ...] = personal(())
-    reply: str | None = personal()
+    recipients: Personal[tuple[str, ...]] = ()
+    reply: Personal[str | None] = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Failed:
+class Failed(Struct, frozen=True, kw_only=True):
     """No further try for these recipients; the octets are kept."""
 
     NAME: ClassVar[str] = "failed"
@@ -212,12 +203,11 @@ class Failed:
     code: int | None
     policy: str
 
-    recipients: tuple[str, ...] = personal(())
-    reply: str | None = personal()
+    recipients: Personal[tuple[str, ...]] = ()
+    reply: Personal[str | None] = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reported:
+class Reported(Struct, frozen=True, kw_only=True):
     """Somebody was told: `report` is the stream of the message that says it."""
 
     NAME: ClassVar[str] = "reported"
@@ -227,8 +217,7 @@ class Reported:
     report: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RemovedFromSource:
+class RemovedFromSource(Struct, frozen=True, kw_only=True):
     """The mailbox no longer holds it.
 
     Confirmed by +OK to QUIT after our DELE, or because a later listing no longer shows it. In the mailbox's own
@@ -258,3 +247,9 @@ MessageEvent = (
 )
 MailboxEvent = PollFailed | PollRecovered | PollFinished | Adopted | UidlResetSuspected | RemovedFromSource
 Event = MessageEvent | MailboxEvent
+
+
+@cache
+def personal_facts(kind: type[Event]) -> frozenset[str]:
+    """Return the names of the fields of an event that are personal facts."""
+    return frozenset(f.name for f in structs.fields(kind) if _PERSONAL in getattr(f.type, "__metadata__", ()))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar, Literal
+
+from msgspec import Struct
 
 MAILBOX_PREFIX = "mailbox-"
 
@@ -15,8 +16,7 @@ def mailbox_stream(name: str) -> str:
     return MAILBOX_PREFIX + name
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PollFailed:
+class PollFailed(Struct, frozen=True, kw_only=True):
     """Mailbox: polls fail since now. Recorded once, not for each poll."""
 
     NAME: ClassVar[str] = "poll-failed"
@@ -28,8 +28,7 @@ class PollFailed:
     text: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PollRecovered:
+class PollRecovered(Struct, frozen=True, kw_only=True):
     """Mailbox: a poll went through again."""
 
     NAME: ClassVar[str] = "poll-recovered"
@@ -38,8 +37,7 @@ class PollRecovered:
     mailbox: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PollFinished:
+class PollFinished(Struct, frozen=True, kw_only=True):
     """Mailbox: a poll that found something new. Idle polls leave no event."""
 
     NAME: ClassVar[str] = "poll-finished"
@@ -54,8 +52,7 @@ class PollFinished:
     duration_ms: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Adoption:
+class Adoption(Struct, frozen=True, kw_only=True):
     """One UIDL taken as seen. `message` is the stream it is known as, if it is."""
 
     uidl: str
@@ -63,8 +60,7 @@ class Adoption:
     message: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Adopted:
+class Adopted(Struct, frozen=True, kw_only=True):
     """Mailbox: these UIDLs are taken as seen without a download."""
 
     NAME: ClassVar[str] = "adopted"
@@ -76,8 +72,7 @@ class Adopted:
     reason: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UidlResetSuspected:
+class UidlResetSuspected(Struct, frozen=True, kw_only=True):
     """Mailbox: known messages came back under other UIDLs. Nothing is fetched until a person adopts the listing."""
 
     NAME: ClassVar[str] = "uidl-reset-suspected"

@@ -2,15 +2,23 @@
 
 import time
 from collections.abc import Iterator
-from dataclasses import MISSING, fields
 from datetime import timedelta
 from typing import get_args
 
 import pytest
+from msgspec.structs import fields
 
 from cli import story
 from store.codec import CLASSES
-from store.events import PERSONAL, Deferred, Delivered, Downloaded, Event, Failed, Held, RejectedOversize
+from store.events import (
+    Deferred,
+    Delivered,
+    Downloaded,
+    Event,
+    Failed,
+    Held,
+    RejectedOversize,
+)
 from store.mailbox_events import PollFinished
 from tests.build import NOON
 
@@ -42,7 +50,7 @@ def example(kind: type[Event]) -> Event:
     """An event without its personal facts."""
     facts = {}
     for field in fields(kind):
-        if PERSONAL not in field.metadata and field.default is MISSING:
+        if field.required:
             choices = {
                 "LimitFrom": "config",
                 "HeldWhy": "loop",
@@ -50,7 +58,7 @@ def example(kind: type[Event]) -> Event:
                 "ReportKind": "failure",
             }
             choices |= {"PollTrouble": "auth"}
-            name = str(field.type)
+            name = kind.__annotations__[field.name]
             facts[field.name] = (
                 EXAMPLES.get(name) or choices.get(name) or name.partition('"')[2].partition('"')[0]
             )
