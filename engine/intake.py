@@ -7,7 +7,7 @@ routed is kept and held, with the reason.
 from __future__ import annotations
 
 import asyncio
-import os
+import random
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
@@ -118,7 +118,7 @@ def notice(
 
 def new_id(now: datetime) -> str:
     """Return a fresh message id."""
-    return ids.message_id(now, int.from_bytes(os.urandom(ids.RANDOM_BITS // 8), "big"))
+    return ids.message_id(now, random.getrandbits(ids.RANDOM_BITS))
 
 
 async def digest(octets: Octets) -> str:

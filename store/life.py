@@ -85,6 +85,8 @@ class Message(Struct, frozen=True, kw_only=True):
     @property
     def due_at(self) -> datetime | None:
         """When to look at it again, None for never without a person."""
+        if len(self.recipients) == 1:  # nearly always
+            return due_at(self.recipients[0], self)
         times = [due for recipient in self.recipients if (due := due_at(recipient, self)) is not None]
         return min(times, default=None)
 

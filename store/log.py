@@ -226,12 +226,13 @@ def _write(connection: Connection, units: Sequence[Unit], heads: dict[str, _Head
     marks: dict[str, bytes] = {}
     rows: list[dict[str, Any]] = []
     octets: list[dict[str, Any]] = []
+    salts = _salts(units)
     changes = projections.Changes()
     for append in (append for unit in units for append in unit.appends):
         opened, mark = position + 1, marks.get(append.stream) or heads[append.stream][1]
         for revision, happened in enumerate(append.events, start=append.expected + 1):
             position += 1
-            rows.append(_row(append, happened, position, revision, mark))
+            rows.append(_row(append, happened, position, revision, mark, next(salts)))
             mark = rows[-1]["hash"]
             changes.happened(append.stream, happened, position, append.at)
         marks[append.stream] = mark
@@ -256,10 +257,19 @@ _EVENT = Statement(insert(events))
 _CONTENT = Statement(insert(contents))
 
 
-def _row(append: Append, happened: Event, position: int, revision: int, previous: bytes) -> dict[str, Any]:
+def _salts(units: Sequence[Unit]) -> Iterator[bytes]:
+    """Yield a salt for each event; the kernel is asked once for all."""
+    count = sum(len(append.events) for unit in units for append in unit.appends)
+    pool = os.urandom(count * SALT_OCTETS)
+    return (pool[at : at + SALT_OCTETS] for at in range(0, len(pool), SALT_OCTETS))
+
+
+def _row(
+    append: Append, happened: Event, position: int, revision: int, previous: bytes, fresh: bytes
+) -> dict[str, Any]:
     encoded = encode(happened)
-    salt = os.urandom(SALT_OCTETS) if encoded.personal is not None else None
-    mark = digest(salt, encoded.personal) if salt and encoded.personal is not None else None
+    salt = fresh if encoded.personal is not None else None
+    mark = digest(fresh, encoded.personal) if encoded.personal is not None else None
     at = microseconds(append.at)
     name, version = happened.NAME, happened.VERSION
     return {

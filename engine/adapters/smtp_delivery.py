@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 from engine.adapters.smtp_line import SmtpLine
@@ -213,6 +214,7 @@ class Delivery:
         return Reply(421, f"4.4.2 {self._line.peer.where}: {reason}", "4.4.2", "next-hop")
 
 
+@lru_cache(maxsize=256)
 def _ours(reply: smtp_reply.Reply, scope: Scope) -> Reply:
     return Reply(reply.code, reply.text, reply.enhanced, "next-hop" if reply.code == 421 else scope)
 

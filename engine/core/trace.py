@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
+from functools import lru_cache
 
 from engine.core import envelope, headers
 from engine.core.headers import Octets
@@ -103,11 +104,16 @@ def _folded(words: list[str]) -> bytes:
 
 def _date(now: datetime) -> str:
     """RFC 5322 section 3.3, in UTC; English whatever the locale."""
-    at = now.astimezone(UTC)
+    return _second(now.astimezone(UTC).replace(microsecond=0))
+
+
+@lru_cache(maxsize=16)
+def _second(at: datetime) -> str:
     day, month = _DAYS[at.weekday()], _MONTHS[at.month - 1]
     return f"{day}, {at.day} {month} {at.year:04} {at:%H:%M:%S} +0000"
 
 
+@lru_cache(maxsize=256)
 def _domain(text: str) -> str:
     return _NOT_DOMAIN.sub("?", text[:WORD_LIMIT_CHARACTERS]) or "unknown"
 
@@ -116,6 +122,7 @@ def _atom(text: str) -> str:
     return _NOT_ATOM.sub("-", text[:WORD_LIMIT_CHARACTERS]) or "unknown"
 
 
+@lru_cache(maxsize=256)
 def _comment(text: str) -> str:
     return " ".join(_NOT_COMMENT.sub(" ", text[:WORD_LIMIT_CHARACTERS]).split()) or "unknown"
 

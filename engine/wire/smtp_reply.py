@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 # RFC 5321 section 4.5.3.1.5 allows 512 octets; servers that quote a whole URL or policy text exceed it.
 MOST_LINE_OCTETS = 2048
@@ -97,14 +98,19 @@ class ReplyParser:
         if mark == b"-":
             return None
         lines, self._lines, self._octets = self._lines, [], 0
-        return Reply(int(code), _joined(lines))
+        return _reply(code, tuple(lines))
+
+
+@lru_cache(maxsize=256)  # a server says the same few things all day
+def _reply(code: bytes, lines: tuple[bytes, ...]) -> Reply:
+    return Reply(int(code), _joined(lines))
 
 
 def _sample(line: bytes) -> str:
     return visible(line[:80].decode("utf-8", "replace"))
 
 
-def _joined(lines: list[bytes]) -> str:
+def _joined(lines: tuple[bytes, ...]) -> str:
     """The lines in one; an enhanced code that each line repeats is kept once."""
     texts = [line.decode("utf-8", "replace").strip() for line in lines]
     found = _ENHANCED.match(texts[0])
