@@ -114,7 +114,9 @@ class Attempts:
         durable = self._journal.append(Unit((append,), lease=life.lease, keep=True))
 
         async def before_dot() -> None:
-            await asyncio.shield(durable)
+            if not durable.done():
+                await asyncio.shield(durable)
+            durable.result()
             seams.reached("before-dot")
 
         transaction = Transaction(

@@ -1,7 +1,9 @@
 """Group commit: many coroutines, one transaction.
 
 One thread with one connection writes. While a commit runs, the next batch gathers; there is no timer, so a
-lone unit waits for nothing. A unit refused by the store, or one that breaks, fails alone; the others commit.
+lone unit waits for nothing. What messages in hand wait for goes before new arrivals, so that delivering does not wait
+until a whole mailbox is on record; each kind keeps its order. A unit refused by the store, or one that breaks, fails
+alone; the others commit.
 When the database itself fails, all of the batch fail with StoreError and nothing of it happened.
 """
 
@@ -9,7 +11,9 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import groupby
 from queue import Empty, SimpleQueue
@@ -28,6 +32,7 @@ T = TypeVar("T")
 
 BATCH_UNITS = 256  # more gains nothing measurable and makes the last one wait
 BATCH_OCTETS = 4 << 20  # contents of a batch are held once more by the driver
+ARRIVALS_BESIDE = 32  # new arrivals in a batch that others wait for: some milliseconds
 
 
 @dataclass(slots=True)
@@ -40,6 +45,16 @@ class _Entry:
     result: Any = None
     error: Exception | None = None
 
+    @property
+    def octets(self) -> int:
+        """How much content it carries."""
+        return self.unit.octets if self.unit is not None else 0
+
+    @property
+    def arrival(self) -> bool:
+        """Whether it opens a message that nobody waits for yet."""
+        return self.unit is not None and self.unit.lease is None
+
 
 class Journal:
     """The one writer of this process. Start and close it on the event loop that uses it."""
@@ -47,7 +62,11 @@ class Journal:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._entries: SimpleQueue[_Entry | None] = SimpleQueue()
-        self._held: _Entry | None = None  # taken from the queue, too large for the batch before
+        self._steps: deque[_Entry] = (
+            deque()
+        )  # taken from the queue by the thread: what messages in hand wait for
+        self._arrivals: deque[_Entry] = deque()
+        self._closing = False
         self._loop = asyncio.get_running_loop()
         self._thread = threading.Thread(target=self._run, name="journal", daemon=True)
         self._connection: Connection | None = None
@@ -58,7 +77,7 @@ class Journal:
         return self._submit(_Entry(unit, None, self._loop.create_future()))
 
     def call(self, function: Callable[[Connection], T]) -> asyncio.Future[T]:
-        """Run a function in a write transaction, with units before and behind it in order."""
+        """Run a function in a write transaction, behind the steps that were submitted before it."""
         return self._submit(_Entry(None, function, self._loop.create_future()))
 
     async def close(self) -> None:
@@ -78,25 +97,30 @@ class Journal:
 
     def _gather(self) -> list[_Entry]:
         """Wait for the first entry, then take what else is there; empty means the end."""
-        first = self._held or self._entries.get()
-        self._held = None
-        if first is None:
-            return []
-        batch, octets = [first], _octets(first)
-        while len(batch) < BATCH_UNITS:
-            try:
-                entry = self._entries.get_nowait()
-            except Empty:
-                break
-            if entry is None:
-                self._entries.put(None)  # for the next round
-                break
-            octets += _octets(entry)
-            if octets > BATCH_OCTETS:
-                self._held = entry
-                break
-            batch.append(entry)
+        self._drain()
+        batch: list[_Entry] = []
+        octets = 0
+        for waiting, most in ((self._steps, BATCH_UNITS), (self._arrivals, self._room_for_arrivals())):
+            taken = 0
+            while waiting and taken < most and (not taken or octets + waiting[0].octets <= BATCH_OCTETS):
+                octets += waiting[0].octets
+                batch.append(waiting.popleft())
+                taken += 1
         return batch
+
+    def _room_for_arrivals(self) -> int:
+        return ARRIVALS_BESIDE if self._steps else BATCH_UNITS
+
+    def _drain(self) -> None:
+        """Sort what was submitted; wait for something where there is nothing to do."""
+        with suppress(Empty):
+            while True:
+                idle = not (self._steps or self._arrivals or self._closing)
+                entry = self._entries.get(block=idle)
+                if entry is None:
+                    self._closing = True
+                else:
+                    (self._arrivals if entry.arrival else self._steps).append(entry)
 
     def _write(self, batch: list[_Entry]) -> None:
         try:
@@ -148,10 +172,6 @@ def _perform(connection: Connection, run: Sequence[_Entry]) -> None:
     for entry in run:
         if entry.call is not None:
             entry.result = entry.call(connection)
-
-
-def _octets(entry: _Entry) -> int:
-    return entry.unit.octets if entry.unit is not None else 0
 
 
 def _events(batch: Sequence[_Entry]) -> set[str]:

@@ -78,9 +78,13 @@ class Changes:
     def happened(self, stream: str, event: Event, position: int, at: datetime) -> None:
         """Take note of one event, in the order of the log."""
         self._stretch(hour(at), position)
+        if isinstance(event, Attempted):
+            return
         if event.NAME not in TOLD_BY_ROW and not stream.startswith(MAILBOX_PREFIX):
             self.happenings.add((event.NAME, stream))
         match event:
+            case Delivered() | Relayed():
+                self.hops.setdefault(event.next_hop, []).append(lambda row: hop_up(row, at))
             case Downloaded():
                 self.taken.append(
                     uidl_row(position, 0, stream, event.mailbox, event.uidl, event.listed_octets)
@@ -106,8 +110,6 @@ class Changes:
             case RemovedFromSource():
                 digest = uidl_digest(uidl_octets(event.uidl))
                 self.removed.append({"the_stream": stream, "the_digest": digest, "before": position})
-            case Delivered() | Relayed():
-                self.hops.setdefault(event.next_hop, []).append(lambda row: hop_up(row, at))
             case Deferred() if event.scope == "next-hop" and event.tried:
                 self.hops.setdefault(event.next_hop, []).append(lambda row: hop_down(row, event, at))
             case _:
@@ -147,8 +149,8 @@ class Changes:
             _write_mailbox(connection, mailbox)
 
     def _stretch(self, its_hour: int, position: int) -> None:
-        first, last = self.hours.get(its_hour, (position, position))
-        self.hours[its_hour] = (min(first, position), max(last, position))
+        first, _ = self.hours.get(its_hour, (position, position))
+        self.hours[its_hour] = (first, position)  # positions only grow
 
 
 def _assigned(*names: str, table: Table) -> dict[str, BindParameter[Any]]:

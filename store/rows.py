@@ -63,25 +63,33 @@ def message_row(position: int, message: Message) -> Row:
         "sender": _optional(message.sender),
         "size_octets": message.size_octets,
         "content": message.content,
-        **_standing(message),
-    }
-
-
-def _standing(message: Message) -> Row:
-    """Return the columns that change during a message's life."""
-    return {
         "state": message.state,
         "changed_at": _time(message.changed_at),
         "closed_at": _time(message.closed_at),
         "attempts": message.attempts,
-        "next_hop": next((r.next_hop for r in message.recipients if r.next_hop), message.first_hop),
+        "next_hop": _next_hop(message),
         "due_at": _time(message.due_at),
     }
 
 
 def changed_row(message: Message) -> Row:
-    """Return what an update of a message's row needs."""
-    return {"the_id": message.id} | {f"new_{name}": value for name, value in _standing(message).items()}
+    """Return the columns that change during a message's life, and whose row it is."""
+    return {
+        "the_id": message.id,
+        "new_state": message.state,
+        "new_changed_at": _time(message.changed_at),
+        "new_closed_at": _time(message.closed_at),
+        "new_attempts": message.attempts,
+        "new_next_hop": _next_hop(message),
+        "new_due_at": _time(message.due_at),
+    }
+
+
+def _next_hop(message: Message) -> str | None:
+    for recipient in message.recipients:
+        if recipient.next_hop:
+            return recipient.next_hop
+    return message.first_hop
 
 
 def recipient_row(position: int, message: Message, recipient: Recipient) -> Row:
@@ -92,12 +100,6 @@ def recipient_row(position: int, message: Message, recipient: Recipient) -> Row:
         "address": storable(recipient.address),
         "address_key": key(recipient.address),
         "routed_by": storable(recipient.routed_by),
-        **_fate(recipient),
-    }
-
-
-def _fate(recipient: Recipient) -> Row:
-    return {
         "state": recipient.state,
         "next_hop": recipient.next_hop,
         "reply": _optional(recipient.reply),
@@ -111,8 +113,16 @@ def moved_rows(before: Message, after: Message) -> Iterable[Row]:
     """Yield what the updates of the recipients' rows need, for those to whom something happened."""
     for old, new in zip(before.recipients, after.recipients, strict=True):
         if old != new:
-            fate = {f"new_{name}": value for name, value in _fate(new).items()}
-            yield {"the_id": after.id, "the_number": new.number, **fate}
+            yield {
+                "the_id": after.id,
+                "the_number": new.number,
+                "new_state": new.state,
+                "new_next_hop": new.next_hop,
+                "new_reply": _optional(new.reply),
+                "new_attempts": new.attempts,
+                "new_unknown_attempts": new.unknown_attempts,
+                "new_retry_at": _time(new.retry_at),
+            }
 
 
 def uidl_row(

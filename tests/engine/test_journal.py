@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Engine, event
 import migrations
 from engine import seams
 from engine.core import ids
-from engine.journal import BATCH_OCTETS, BATCH_UNITS, Journal
+from engine.journal import ARRIVALS_BESIDE, BATCH_OCTETS, BATCH_UNITS, Journal
 from store import agenda, log
 from store.agenda import Claim, Lease
 from store.database import open_store, reading, writing
@@ -165,18 +165,41 @@ async def test_closing_writes_what_is_queued(database_url: str) -> None:
     engine.dispose()
 
 
-async def test_entries_happen_in_the_order_they_were_submitted(database_url: str) -> None:
-    async with writing_to(database_url) as (journal, _):
+async def test_what_somebody_waits_for_goes_before_arrivals_and_each_kind_keeps_its_order(
+    database_url: str,
+) -> None:
+    async with writing_to(database_url) as (journal, engine):
         count = "SELECT count(*) FROM events"
+        seen: list[str] = []
         results = await together(
             journal,
-            lambda: journal.append(unit(1)),
-            lambda: journal.call(lambda c: c.exec_driver_sql(count).scalar()),
             lambda: journal.append(unit(2)),
+            lambda: journal.call(lambda c: (seen.append("first"), c.exec_driver_sql(count).scalar())[1]),
+            lambda: journal.append(unit(1)),
             lambda: journal.append(unit(3)),
-            lambda: journal.call(lambda c: c.exec_driver_sql(count).scalar()),
+            lambda: journal.call(lambda c: (seen.append("second"), c.exec_driver_sql(count).scalar())[1]),
         )
-        assert results == [None, 1, None, None, 3]
+        assert results == [None, 0, None, None, 0]
+        assert seen == ["first", "second"]
+        with reading(engine) as connection:
+            order = [recorded.stream for recorded in log.walk(connection)]
+        assert order == [ids.message_id(NOON, number) for number in (2, 1, 3)]
+
+
+async def test_arrivals_share_every_batch_however_many_steps_there_are(database_url: str) -> None:
+    async with writing_to(database_url) as (journal, engine):
+        large = unit(0, octets=bytes(BATCH_OCTETS + 1))
+        with transactions(engine) as commits:
+            await together(
+                journal,
+                *(lambda: journal.call(lambda c: None) for _ in range(BATCH_UNITS)),
+                lambda: journal.append(large),
+                *(lambda n=n: journal.append(unit(n)) for n in range(1, ARRIVALS_BESIDE + 2)),
+                lambda: journal.call(lambda c: None),
+            )
+        # Behind what kept the writer busy: the steps with the large one; the last step with as many as go beside; the rest.
+        assert len(commits) == 4
+        assert len(streams(engine)) == ARRIVALS_BESIDE + 2
 
 
 async def test_a_later_unit_of_a_batch_builds_on_an_earlier_one(database_url: str) -> None:
