@@ -178,7 +178,9 @@ def _recipient(one: Recipient, case: Case) -> str:
     text = f"{one.address or '(erased)'}{named}: {one.state}"
     if not one.open:
         return text
-    routed = next_hop(case.message.reverse_path, one.address, None, case.policy.routes, case.policy.domains)
+    routed = next_hop(
+        case.message.reverse_path, one.address, case.message.user, case.policy.routes, case.policy.domains
+    )
     if routed.next_hop is None:
         return f"{text}; has no next hop: {routed.by}"
     known = "" if routed.next_hop in case.policy.hops else ", which is not configured"

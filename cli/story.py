@@ -23,6 +23,7 @@ from store.events import (
     Relayed,
     RemovedFromSource,
     Reported,
+    Submitted,
 )
 from store.mailbox_events import Adopted, PollFailed, PollFinished, PollRecovered, UidlResetSuspected
 
@@ -37,6 +38,8 @@ def sentence(event: Event, at: datetime, recipients: int | None = None) -> str:
     match event:
         case Downloaded():
             return _downloaded(event)
+        case Submitted():
+            return _submitted(event)
         case RejectedOversize():
             return _oversize(event)
         case Generated():
@@ -90,6 +93,16 @@ def _downloaded(event: Downloaded) -> str:
     mended = "; a lone CR or LF in it goes out as CRLF" if event.bare_newlines else ""
     text = f" from mailbox {event.mailbox}, UIDL {event.uidl or 'none'}: {times.size(event.size_octets)}"
     return text + _routed(event.recipient_count, event.recipients, event.routed_by) + mended
+
+
+def _submitted(event: Submitted) -> str:
+    client = f" by {event.peer or 'a client whose address was erased'}" + (
+        f" ({event.helo})" if event.helo else ""
+    )
+    who = f" as user {event.user}" if event.user else ""
+    text = f"{client}{who} by {event.protocol} {secured(event.tls)}: {times.size(event.size_octets)}"
+    mended = "; a lone CR or LF in it goes out as CRLF" if event.bare_newlines else ""
+    return text + _routed(event.recipient_count, event.recipients, ()) + mended
 
 
 def _oversize(event: RejectedOversize) -> str:

@@ -19,7 +19,7 @@ from engine import seams
 from engine.budget import OctetBudget
 from engine.core import trace
 from engine.core.decide import decide, untried
-from engine.core.outcome import NoAnswer, Octets, Outcome, Reply, Transaction
+from engine.core.outcome import NoAnswer, Octets, Outcome, Reply, ReportWish, Transaction
 from engine.core.plan import NO_OCTETS, HandOver
 from engine.core.policy import Policy
 from engine.hop import Hop
@@ -125,6 +125,8 @@ class Attempts:
             prefix=self._trace(life.message),
             content=octets,
             clean=not life.message.bare_newlines,
+            wish=_wish(life.message, step.numbers),
+            smtputf8=life.message.smtputf8,
         )
         try:
             outcome = await hop.adapter.hand_over(transaction, before_dot)
@@ -194,6 +196,17 @@ class Attempts:
 
     def _trace(self, message: Message) -> bytes:
         """Return the header lines to put in front."""
+        only = message.recipients[0].address if len(message.recipients) == 1 else None
+        if message.protocol:
+            return trace.received(
+                hostname=self._policy.hostname,
+                source=message.helo,
+                protocol=message.protocol,
+                id=message.id,
+                recipient=only,
+                now=message.opened_at,
+                peer_ip=message.peer,
+            )
         if message.mailbox is None:
             return b""
         host = self._hosts.get(message.mailbox)
@@ -202,6 +215,15 @@ class Attempts:
             source=f"mailbox {message.mailbox}" + (f" at {host}" if host else ""),
             protocol="POP3",
             id=message.id,
-            recipient=message.recipients[0].address if len(message.recipients) == 1 else None,
+            recipient=only,
             now=message.opened_at,
         )
+
+
+def _wish(message: Message, numbers: tuple[int, ...]) -> ReportWish | None:
+    """Return what the client asked for about reports, for these recipients; None for nothing."""
+    those = [r for r in message.recipients if r.number in numbers]
+    notify, orcpt = tuple(r.notify for r in those), tuple(r.orcpt for r in those)
+    if not (any(notify) or any(orcpt) or message.envid or message.ret):
+        return None
+    return ReportWish(ret=message.ret, envid=message.envid, notify=notify, orcpt=orcpt)

@@ -16,8 +16,18 @@ from engine.core import envelope, headers, ids, report, routing, trace
 from engine.core.headers import HeaderFacts
 from engine.core.policy import Policy
 from engine.core.routing import MailboxRule, Recipients
-from engine.ports import Octets
-from store.events import Downloaded, Event, Generated, Held, LimitFrom, RejectedOversize, Reported, ReportKind
+from engine.ports import Octets, Submission
+from store.events import (
+    Downloaded,
+    Event,
+    Generated,
+    Held,
+    LimitFrom,
+    RejectedOversize,
+    Reported,
+    ReportKind,
+    Submitted,
+)
 from store.life import Message
 from store.log import Append
 
@@ -60,6 +70,45 @@ async def downloaded(arrival: Arrival, octets: Octets, policy: Policy, now: date
         client_ip=facts.client_ip,
     )
     held = _held(facts, octets, routed, policy)
+    events: tuple[Event, ...] = (opening,) if held is None else (opening, held)
+    return Append(new_id(now), None, events, now, octets)
+
+
+async def submitted(submission: Submission, octets: Octets, policy: Policy, now: datetime) -> Append:
+    """Return the append that opens the stream of a message a client handed us."""
+    facts = headers.facts(octets)
+    recipients = Recipients(addresses=submission.recipients)
+    own = (
+        any(envelope.matches(pattern, address) for pattern in policy.domains)
+        for address in submission.recipients
+    )
+    opening = Submitted(
+        direction="inbound" if all(own) else "outbound",
+        protocol=submission.protocol,
+        tls=submission.tls,
+        size_octets=len(octets),
+        content=await digest(octets),
+        bare_newlines=has_bare_newlines(octets),
+        recipient_count=len(submission.recipients),
+        notify=submission.notify,
+        ret=submission.ret,
+        smtputf8=submission.smtputf8,
+        automatic=facts.auto_submitted or facts.list_id,
+        next_hop=_next_hop(submission.reverse_path, recipients, policy, submission.user),
+        policy=policy.version,
+        peer=submission.peer,
+        helo=submission.helo,
+        user=submission.user,
+        reverse_path=submission.reverse_path,
+        recipients=submission.recipients,
+        orcpt=submission.orcpt,
+        envid=submission.envid,
+        message_id=facts.message_id,
+        subject=facts.subject,
+        from_=facts.sender,
+        date=facts.date,
+    )
+    held = _held(facts, octets, recipients, policy)
     events: tuple[Event, ...] = (opening,) if held is None else (opening, held)
     return Append(new_id(now), None, events, now, octets)
 
@@ -135,13 +184,13 @@ def has_bare_newlines(octets: Octets) -> bool:
     return whole.count(b"\n") != pairs or whole.count(b"\r") != pairs
 
 
-def _next_hop(reverse_path: str, routed: Recipients, policy: Policy) -> str | None:
+def _next_hop(reverse_path: str, routed: Recipients, policy: Policy, user: str | None = None) -> str | None:
     """Where it waits for its first attempt: with the mail of the same next hop, so that a slow one holds up only its own.
 
     None where its recipients have several: none of them must wait for another's.
     """
     hops = {
-        routing.next_hop(reverse_path, address, None, policy.routes, policy.domains).next_hop
+        routing.next_hop(reverse_path, address, user, policy.routes, policy.domains).next_hop
         for address in routed.addresses
     }
     return hops.pop() if len(hops) == 1 else None

@@ -27,6 +27,7 @@ __all__ = [
     "Retrieved",
     "SourceSession",
     "SourceTrouble",
+    "Submission",
     "TooManyRecipients",
     "Transaction",
     "TroubleKind",
@@ -67,6 +68,28 @@ class Refused:
 
     offer: Offer
     text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Submission:
+    """The envelope of a message a client hands us by SMTP, and who that is.
+
+    `protocol` is that of RFC 3848 ("ESMTPS"), `tls` as in `Outcome.tls`. `notify` and `orcpt` have a value for each
+    recipient, "" where RCPT said nothing, as it was written (RFC 3461: xtext); both are empty where no RCPT said anything.
+    """
+
+    peer: str
+    helo: str
+    protocol: str
+    tls: str
+    user: str | None
+    reverse_path: str  # without angle brackets; "" for the null reverse-path
+    recipients: tuple[str, ...]
+    notify: tuple[str, ...] = ()
+    orcpt: tuple[str, ...] = ()
+    envid: str | None = None
+    ret: Literal["FULL", "HDRS"] | None = None
+    smtputf8: bool = False
 
 
 class SourceSession(Protocol):

@@ -57,6 +57,43 @@ class Downloaded(Struct, frozen=True, kw_only=True):
     client_ip: Personal[str | None] = None
 
 
+class Submitted(Struct, frozen=True, kw_only=True):
+    """A client handed us this message by SMTP; its octets are durable, and `250` may be said. Opens a stream.
+
+    `direction` is inbound where every recipient is of our own domains. `notify` and `orcpt` are what RCPT said for each
+    recipient (RFC 3461), in the order of the recipients, "" for nothing; empty where no RCPT said anything.
+    """
+
+    NAME: ClassVar[str] = "submitted"
+    VERSION: ClassVar[int] = 1
+
+    direction: Direction
+    protocol: str  # RFC 3848: ESMTP, ESMTPS, ESMTPA, ESMTPSA, UTF8SMTP…; SMTP after HELO
+    tls: str
+    size_octets: int
+    content: str
+    bare_newlines: bool
+    recipient_count: int
+    notify: tuple[str, ...] = ()  # "NEVER", or of SUCCESS, FAILURE, DELAY, separated by commas
+    ret: Literal["FULL", "HDRS"] | None = None
+    smtputf8: bool = False
+    automatic: bool = False  # a machine or a list sent it (RFC 3834): nobody is to be answered
+    next_hop: str | None = None  # where it was to go when it came in
+    policy: str
+
+    peer: Personal[str] = ""  # address of the client
+    helo: Personal[str] = ""
+    user: Personal[str | None] = None  # who logged in
+    reverse_path: Personal[str] = ""
+    recipients: Personal[tuple[str, ...]] = ()
+    orcpt: Personal[tuple[str, ...]] = ()
+    envid: Personal[str | None] = None
+    message_id: Personal[str | None] = None
+    subject: Personal[str | None] = None
+    from_: Personal[str | None] = field(default=None, name="from")
+    date: Personal[str | None] = None
+
+
 class RejectedOversize(Struct, frozen=True, kw_only=True):
     """Larger than the next hop takes, so never retrieved (opens a stream), or refused for its size later on."""
 
@@ -234,6 +271,7 @@ class RemovedFromSource(Struct, frozen=True, kw_only=True):
 
 MessageEvent = (
     Downloaded
+    | Submitted
     | RejectedOversize
     | Generated
     | Held

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from datetime import datetime
-from typing import assert_never
+from typing import Literal, assert_never
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -32,8 +32,19 @@ from store.events import (
     Relayed,
     RemovedFromSource,
     Reported,
+    Submitted,
 )
-from store.recipient import ATTENTION, FATES, Recipient, State, attempted, deferred, held_state, recipients_of
+from store.recipient import (
+    ATTENTION,
+    FATES,
+    Recipient,
+    State,
+    attempted,
+    deferred,
+    held_state,
+    recipients_of,
+    submitted_recipients,
+)
 
 
 class Message(Struct, frozen=True, kw_only=True):
@@ -60,6 +71,14 @@ class Message(Struct, frozen=True, kw_only=True):
     held_why: HeldWhy | None = None
     held_until: datetime | None = None
     oversize: bool = False
+    user: str | None = None  # who logged in to submit it
+    peer: str = ""  # the address of the client that submitted it
+    helo: str = ""
+    protocol: str = ""  # that it was submitted by; "" for one that was not
+    envid: str | None = None
+    ret: Literal["FULL", "HDRS"] | None = None
+    smtputf8: bool = False
+    automatic: bool = False  # nobody is to be answered
     first_hop: str | None = None  # where it was to go when it came in
     about: str | None = None  # a generated message: which one it speaks of
     reported: tuple[str, ...] = ()  # the kinds of report sent about this one
@@ -136,6 +155,31 @@ def _opened(stream: str, event: MessageEvent, at: datetime) -> Message:
                 listed_octets=event.listed_octets,
                 content=event.content,
                 bare_newlines=event.bare_newlines,
+                first_hop=event.next_hop,
+            )
+        case Submitted():
+            return Message(
+                id=stream,
+                revision=0,
+                direction=event.direction,
+                opened_at=at,
+                changed_at=at,
+                reverse_path=event.reverse_path,
+                recipients=submitted_recipients(event),
+                message_id=event.message_id,
+                subject=event.subject,
+                sender=event.from_,
+                size_octets=event.size_octets,
+                content=event.content,
+                bare_newlines=event.bare_newlines,
+                user=event.user,
+                peer=event.peer,
+                helo=event.helo,
+                protocol=event.protocol,
+                envid=event.envid,
+                ret=event.ret,
+                smtputf8=event.smtputf8,
+                automatic=event.automatic,
                 first_hop=event.next_hop,
             )
         case RejectedOversize():
@@ -218,7 +262,7 @@ def _changed(message: Message, event: MessageEvent, at: datetime) -> Message:
             return replace(message, reported=(*message.reported, event.kind))
         case RemovedFromSource():
             return replace(message, removed=True)
-        case Downloaded() | Generated():
+        case Downloaded() | Submitted() | Generated():
             raise TypeError(f"{event.NAME} in the middle of stream {message.id}")
         case _:
             assert_never(event)

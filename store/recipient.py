@@ -8,7 +8,7 @@ from typing import Literal
 from msgspec import Struct
 from msgspec.structs import replace
 
-from store.events import Attempted, Deferred, Held
+from store.events import Attempted, Deferred, Held, Submitted
 
 State = Literal[
     "received",
@@ -44,6 +44,8 @@ class Recipient(Struct, frozen=True, kw_only=True):
     unknown_attempts: int = 0  # how many got no answer to the final dot: possible duplicates
     first_tried_at: datetime | None = None
     retry_at: datetime | None = None
+    notify: str = ""  # what the client asked to be told (RFC 3461), "" for nothing
+    orcpt: str = ""
     held: bool = False  # until a person, or the message's `held_until`, lets it go on
 
     @property
@@ -59,6 +61,22 @@ def recipients_of(
     blank = ("",) * count
     pairs = zip(range(count), (*addresses, *blank), (*routed_by, *blank), strict=False)
     return tuple(Recipient(number=n, address=address, routed_by=by) for n, address, by in pairs)
+
+
+def submitted_recipients(event: Submitted) -> tuple[Recipient, ...]:
+    """Return the recipients of a submission, with what each RCPT said."""
+    blank = ("",) * event.recipient_count
+    rows = zip(
+        range(event.recipient_count),
+        (*event.recipients, *blank),
+        (*event.notify, *blank),
+        (*event.orcpt, *blank),
+        strict=False,
+    )
+    return tuple(
+        Recipient(number=n, address=address, routed_by="RCPT TO", notify=notify, orcpt=orcpt)
+        for n, address, notify, orcpt in rows
+    )
 
 
 def attempted(recipient: Recipient, event: Attempted, at: datetime) -> Recipient:

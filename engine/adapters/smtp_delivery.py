@@ -122,16 +122,29 @@ class Delivery:
         self._dot_sent = False
         self._dialogue = Dialogue(
             mail=self._mail(),
-            recipients=[rcpt_command(transaction.recipients[place]) for place in self._asked],
+            recipients=[self._rcpt(place) for place in self._asked],
             pipelining="PIPELINING" in offers,
             reset=line.reset_first,
+        )
+
+    def _rcpt(self, place: int) -> bytes:
+        transaction = self._measured.transaction
+        wish = transaction.wish
+        if wish is None or "DSN" not in self._line.peer.offers:
+            return rcpt_command(transaction.recipients[place])
+        return rcpt_command(
+            transaction.recipients[place],
+            notify=wish.notify[place] if wish.notify else "",
+            orcpt=wish.orcpt[place] if wish.orcpt else "",
         )
 
     def _mail(self) -> bytes:
         transaction, survey = self._measured.transaction, self._measured.survey
         offers = self._line.peer.offers
+        wish = transaction.wish if "DSN" in offers else None
         utf8 = "SMTPUTF8" in offers and (
-            not transaction.reverse_path.isascii()
+            transaction.smtputf8
+            or not transaction.reverse_path.isascii()
             or any(not transaction.recipients[place].isascii() for place in self._asked)
             or (survey.eight_bit and utf8_header_section(self._measured.start()))
         )
@@ -140,6 +153,8 @@ class Delivery:
             size_octets=survey.size_octets if "SIZE" in offers else None,
             eight_bit=survey.eight_bit and "8BITMIME" in offers,
             utf8=utf8,
+            ret=wish.ret if wish else None,
+            envid=wish.envid if wish else None,
         )
 
     async def run(self, before_dot: Callable[[], Awaitable[None]]) -> bool:

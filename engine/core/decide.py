@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import datetime
 
+from engine.core import envelope
 from engine.core.outcome import Answer, NoAnswer, Outcome, Reply, TooManyRecipients
 from engine.core.plan import HandOver, addresses, unknown
 from engine.core.policy import HopPolicy, Policy, backoff
@@ -91,7 +92,7 @@ def _meaning(
             code, _, text = answer.text.partition(" ")
             yield _deferred(message, step, numbers, policy, now, Reply(int(code), text))
         case Reply() if 200 <= answer.code < 300:
-            yield _accepted(message, step, outcome, numbers, answer)
+            yield from _accepted(message, step, outcome, numbers, answer, policy)
         case Reply() if too_large(answer) and len(numbers) == sum(r.open for r in message.recipients):
             yield _oversize(message, step, answer, policy)
         case Reply() if answer.code >= 500 and answer.scope != "next-hop":
@@ -119,20 +120,36 @@ def too_large(reply: Reply) -> bool:
 
 
 def _accepted(
-    message: Message, step: HandOver, outcome: Outcome, numbers: tuple[int, ...], reply: Reply
-) -> MessageEvent:
-    """The home server delivered it; for outgoing mail a smart host only relayed it (RFC 3464's words)."""
-    kind = Relayed if message.direction == "outbound" else Delivered
-    return kind(
-        numbers=numbers,
-        next_hop=step.next_hop,
-        attempt=step.attempt,
-        address=outcome.address,
-        tls=outcome.tls,
-        code=reply.code,
-        duration_ms=outcome.duration_ms,
-        recipients=addresses(message, numbers),
-        reply=reply.said,
+    message: Message,
+    step: HandOver,
+    outcome: Outcome,
+    numbers: tuple[int, ...],
+    reply: Reply,
+    policy: Policy,
+) -> Iterator[MessageEvent]:
+    """The home server delivered it; what goes out, a smart host or foreign server only relayed (RFC 3464's words)."""
+    foreign = _foreign(message, numbers, policy) if message.direction == "outbound" else ()
+    for kind, those in ((Relayed, foreign), (Delivered, tuple(n for n in numbers if n not in foreign))):
+        if those:
+            yield kind(
+                numbers=those,
+                next_hop=step.next_hop,
+                attempt=step.attempt,
+                address=outcome.address,
+                tls=outcome.tls,
+                code=reply.code,
+                duration_ms=outcome.duration_ms,
+                recipients=addresses(message, those),
+                reply=reply.said,
+            )
+
+
+def _foreign(message: Message, numbers: tuple[int, ...], policy: Policy) -> tuple[int, ...]:
+    """Return the recipients that are of no domain of ours."""
+    return tuple(
+        r.number
+        for r in message.recipients
+        if r.number in numbers and not any(envelope.matches(own, r.address) for own in policy.domains)
     )
 
 

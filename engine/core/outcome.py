@@ -49,11 +49,25 @@ Answer = Reply | NoAnswer | TooManyRecipients
 
 
 @dataclass(frozen=True, slots=True)
+class ReportWish:
+    """What the client asked for about reports (RFC 3461), to be passed on to a next hop that offers DSN.
+
+    `notify` and `orcpt` have a value for each recipient of the transaction, "" for nothing said, or are empty.
+    """
+
+    ret: Literal["FULL", "HDRS"] | None = None
+    envid: str | None = None  # as xtext
+    notify: tuple[str, ...] = ()
+    orcpt: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Transaction:
     """One mail transaction to be.
 
     `content` is relayed as it is, behind `prefix` (whole header lines with CRLF); a lone CR or LF becomes CRLF on the
     way out. `recipients` are tried in this order. `clean` says that there is no lone CR or LF: nobody has to look again.
+    `smtputf8` says that whoever submitted it asked for SMTPUTF8 (RFC 6531).
     """
 
     reverse_path: str  # without angle brackets; "" for the null reverse-path
@@ -61,6 +75,8 @@ class Transaction:
     prefix: bytes
     content: Octets
     clean: bool = False
+    wish: ReportWish | None = None
+    smtputf8: bool = False
 
 
 @dataclass(frozen=True, slots=True)

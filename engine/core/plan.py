@@ -58,7 +58,8 @@ def plan(message: Message, policy: Policy, now: datetime) -> Step:
     if cut_off := [r for r in due if r.state == "outcome-unknown" and r.retry_at is None and not r.held]:
         return Record(tuple(_cut_off(message, cut_off, policy, now)))
     routed = {
-        r.number: next_hop(message.reverse_path, r.address, None, policy.routes, policy.domains) for r in due
+        r.number: next_hop(message.reverse_path, r.address, message.user, policy.routes, policy.domains)
+        for r in due
     }
     if homeless := [r for r in due if not _known(routed[r.number], policy)]:
         rule = "; ".join(sorted({_homeless(routed[r.number]) for r in homeless}))

@@ -44,9 +44,15 @@ def address_fault(address: str) -> str | None:
 
 
 def mail_command(
-    reverse_path: str, *, size_octets: int | None = None, eight_bit: bool = False, utf8: bool = False
+    reverse_path: str,
+    *,
+    size_octets: int | None = None,
+    eight_bit: bool = False,
+    utf8: bool = False,
+    ret: str | None = None,
+    envid: str | None = None,
 ) -> bytes:
-    """MAIL FROM with the parameters that the server offers and the message needs (RFC 1870, 6152, 6531)."""
+    """MAIL FROM with the parameters that the server offers and the message needs (RFC 1870, 6152, 6531, 3461)."""
     line = f"MAIL FROM:<{reverse_path}>"
     if size_octets is not None:
         line += f" SIZE={size_octets}"
@@ -54,12 +60,17 @@ def mail_command(
         line += " BODY=8BITMIME"
     if utf8:
         line += " SMTPUTF8"
+    line += f" RET={ret}" if ret else ""
+    line += f" ENVID={envid}" if envid else ""
     return line.encode("utf-8") + b"\r\n"
 
 
-def rcpt_command(recipient: str) -> bytes:
-    """RCPT TO for one recipient."""
-    return b"RCPT TO:<" + recipient.encode("utf-8") + b">\r\n"
+def rcpt_command(recipient: str, *, notify: str = "", orcpt: str = "") -> bytes:
+    """RCPT TO for one recipient, with what is asked for about reports (RFC 3461 section 4)."""
+    line = f"RCPT TO:<{recipient}>"
+    line += f" NOTIFY={notify}" if notify else ""
+    line += f" ORCPT={orcpt}" if orcpt else ""
+    return line.encode("utf-8") + b"\r\n"
 
 
 class Dialogue:
