@@ -16,8 +16,9 @@ from engine.core import report
 from engine.core.policy import Policy
 from engine.core.routing import MailboxRule
 from engine.intake import HASH_ASIDE_OCTETS, Arrival
+from engine.ports import Submission
 from store.codec import decode, encode
-from store.events import Downloaded, Generated, Held, RejectedOversize, Reported
+from store.events import Downloaded, Generated, Held, RejectedOversize, Reported, Submitted
 from store.life import Message
 from store.log import Append
 from tests.engine.core import lives
@@ -101,6 +102,72 @@ def test_a_lone_cr_or_lf_is_what_is_left_without_the_pairs(octets: bytes) -> Non
 async def test_a_large_message_has_the_same_digest_as_a_small_one_would() -> None:
     octets = b"x" * (HASH_ASIDE_OCTETS + 1)
     assert await intake.digest(octets) == sha256(octets).hexdigest()
+
+
+def submission(*recipients: str, **facts: Any) -> Submission:
+    usual: dict[str, Any] = {
+        "peer": "192.0.2.9",
+        "helo": "exchange.example.com",
+        "protocol": "ESMTPSA",
+        "tls": "TLSv1.3 TLS_AES_256_GCM_SHA384",
+        "user": "alice",
+        "reverse_path": INFO,
+        "recipients": recipients,
+    }
+    return Submission(**(usual | facts))
+
+
+async def test_a_message_a_client_hands_in_opens_a_stream_with_its_envelope() -> None:
+    octets = mail(7, 500)
+    wishes = {
+        "notify": ("NEVER", ""),
+        "orcpt": ("", "rfc822;x@elsewhere.example"),
+        "envid": "E1",
+        "ret": "FULL",
+    }
+    append = await intake.submitted(
+        submission("desk@branch.example", "x@elsewhere.example", **wishes), octets, POLICY, NOON
+    )
+    assert append.octets == octets
+    (event,) = append.events
+    assert isinstance(event, Submitted)
+    assert (event.direction, event.automatic, event.next_hop) == ("outbound", False, None)
+    assert (event.size_octets, event.content) == (len(octets), sha256(octets).hexdigest())
+    message = append.after
+    assert isinstance(message, Message)
+    assert (message.reverse_path, message.user, message.peer, message.helo) == (
+        INFO,
+        "alice",
+        "192.0.2.9",
+        "exchange.example.com",
+    )
+    assert [(r.address, r.notify, r.orcpt) for r in message.recipients] == [
+        ("desk@branch.example", "NEVER", ""),
+        ("x@elsewhere.example", "", "rfc822;x@elsewhere.example"),
+    ]
+    assert (message.envid, message.ret) == ("E1", "FULL")
+    assert decode(event.NAME, event.VERSION, *encode(event)) == event
+
+
+@pytest.mark.parametrize(
+    ("recipients", "direction"),
+    [
+        ((INFO,), "inbound"),
+        ((INFO, "desk@branch.example"), "outbound"),
+        (("desk@branch.example",), "outbound"),
+    ],
+)
+async def test_what_is_all_for_our_own_domains_comes_in(recipients: tuple[str, ...], direction: str) -> None:
+    append = await intake.submitted(submission(*recipients), mail(1), POLICY, NOON)
+    assert isinstance(append.after, Message)
+    assert append.after.direction == direction
+
+
+async def test_what_a_machine_or_a_list_sent_is_known_as_such() -> None:
+    octets = b"Auto-Submitted: auto-replied\r\n" + mail(1)
+    append = await intake.submitted(submission(INFO), octets, POLICY, NOON)
+    assert isinstance(append.after, Message)
+    assert append.after.automatic
 
 
 async def test_mail_for_nobody_of_ours_is_held_with_the_reason() -> None:

@@ -31,6 +31,7 @@ from store.events import (
     Relayed,
     RemovedFromSource,
     Reported,
+    Submitted,
     personal_facts,
 )
 from store.mailbox_events import (
@@ -154,6 +155,37 @@ EVENTS: tuple[Event, ...] = (
         policy="",
     ),
     Failed(numbers=(0,), reason="operator", next_hop=None, attempt=0, code=None, policy="5e1f"),
+    Submitted(
+        direction="outbound",
+        protocol="ESMTPSA",
+        tls="TLSv1.3 TLS_AES_256_GCM_SHA384",
+        size_octets=1234,
+        content="ab" * 32,
+        bare_newlines=True,
+        recipient_count=2,
+        notify=("SUCCESS,DELAY", "NEVER"),
+        ret="HDRS",
+        smtputf8=True,
+        automatic=True,
+        next_hop="provider",
+        policy="5e1f",
+        peer="192.0.2.9",
+        helo="exchange.example.com",
+        user="alice",
+        orcpt=("rfc822;info@example.com", ""),
+        envid="QQ314159",
+        **HEADER,
+    ),
+    Submitted(
+        direction="inbound",
+        protocol="SMTP",
+        tls="none",
+        size_octets=0,
+        content="cd" * 32,
+        bare_newlines=False,
+        recipient_count=1,
+        policy="5e1f",
+    ),
 )
 
 

@@ -42,13 +42,15 @@ async def next_hop(port: int, **access: Any) -> AsyncIterator[SmtpNextHop]:
 
 
 def transaction(
-    *recipients: str, content: bytes = CONTENT, prefix: bytes = PREFIX, **other: str
+    *recipients: str, content: bytes = CONTENT, prefix: bytes = PREFIX, **other: Any
 ) -> Transaction:
     return Transaction(
         reverse_path=other.get("reverse_path", "me@example.net"),
         recipients=recipients or ("you@example.org",),
         prefix=prefix,
         content=content,
+        wish=other.get("wish"),
+        smtputf8=other.get("smtputf8", False),
     )
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from engine.adapters.smtp_delivery import SMALL_OCTETS
 from engine.adapters.smtp_next_hop import NextHopTimeouts
+from engine.core.outcome import ReportWish
 from engine.ports import NoAnswer, Reply, TooManyRecipients
 from tests.engine.adapters.handing_over import (
     CONTENT,
@@ -32,6 +33,23 @@ async def test_with_pipelining_the_envelope_goes_in_one_write():
         assert server.verbs() == ["EHLO", "MAIL", "RCPT", "RCPT", "DATA"]
         assert server.connections[0].ahead == len("RCPT TO:<a@example.org>\r\n" * 2 + "DATA\r\n")
         assert server.taken[0].octets == PREFIX + CONTENT
+
+
+async def test_wishes_for_reports_are_passed_on_where_dsn_is_offered():
+    wish = ReportWish(ret="HDRS", envid="QQ314159", notify=("NEVER", ""), orcpt=("", "rfc822;b@example.org"))
+    async with ScriptedServer((*EXTENSIONS, "DSN")) as server, next_hop(server.port) as hop:
+        await handed_over(hop, "a@example.org", "b@example.org", wish=wish)
+        mail, first, second = server.connections[0].lines[1:4]
+        assert mail.endswith("RET=HDRS ENVID=QQ314159")
+        assert first == "RCPT TO:<a@example.org> NOTIFY=NEVER"
+        assert second == "RCPT TO:<b@example.org> ORCPT=rfc822;b@example.org"
+
+
+async def test_wishes_for_reports_stay_here_where_dsn_is_not_offered():
+    wish = ReportWish(ret="HDRS", envid="QQ314159", notify=("NEVER",))
+    async with ScriptedServer() as server, next_hop(server.port) as hop:
+        assert codes(await handed_over(hop, wish=wish)) == [250]
+        assert not any("NOTIFY" in line or "ENVID" in line for line in server.connections[0].lines)
 
 
 async def test_without_pipelining_nothing_is_sent_ahead():

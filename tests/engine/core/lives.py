@@ -9,7 +9,18 @@ from engine.core.outcome import Answer, Outcome, Reply
 from engine.core.plan import HandOver
 from engine.core.policy import HopPolicy, Policy
 from engine.core.routing import RouteRule
-from store.events import Attempted, Deferred, Delivered, Downloaded, Failed, Generated, Held, MessageEvent
+from store.events import (
+    Attempted,
+    Deferred,
+    Delivered,
+    Direction,
+    Downloaded,
+    Failed,
+    Generated,
+    Held,
+    MessageEvent,
+    Submitted,
+)
 from store.life import Message, evolve
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -76,6 +87,31 @@ def after(message: Message, *events: MessageEvent, at: datetime = NOON) -> Messa
     for event in events:
         message = evolve(message, message.id, event, at)
     return message
+
+
+def submitted(*recipients: str, direction: Direction = "outbound", **facts: Any) -> Message:
+    """A message as a client of ours handed it in."""
+    opening = Submitted(
+        **{
+            "direction": direction,
+            "protocol": "ESMTP",
+            "tls": "none",
+            "size_octets": 1_000,
+            "content": "00" * 32,
+            "bare_newlines": False,
+            "recipient_count": len(recipients),
+            "policy": VERSION,
+            "peer": "192.0.2.9",
+            "helo": "exchange.example.com",
+            "reverse_path": INFO,
+            "recipients": recipients,
+            "message_id": "<2@example.com>",
+            "subject": "Offer 4712",
+            "from_": f"Info <{INFO}>",
+        }
+        | facts
+    )
+    return evolve(None, "message-2", opening, NOON)
 
 
 def attempted(message: Message, *numbers: int, hop: str = "home", at: datetime = NOON) -> Message:

@@ -7,12 +7,12 @@ from datetime import datetime, timedelta
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from msgspec.structs import replace
 
 from engine.core.decide import decide, too_large, untried
 from engine.core.outcome import Answer, NoAnswer, Reply, TooManyRecipients
 from engine.core.plan import HandOver, plan
 from engine.core.policy import HopPolicy, Policy
+from engine.core.routing import RouteRule
 from store.events import Deferred, Delivered, Failed, Held, MessageEvent, RejectedOversize, Relayed
 from store.life import Message
 from tests.engine.core.lives import (
@@ -35,6 +35,7 @@ from tests.engine.core.lives import (
     hand_over,
     outcome,
     policy,
+    submitted,
 )
 
 PROBE_AT = NOON + timedelta(minutes=42)
@@ -80,8 +81,24 @@ def test_a_positive_answer_delivers_and_records_who_took_it_and_how() -> None:
 
 
 def test_what_a_smart_host_takes_is_relayed() -> None:
-    message = replace(attempted(downloaded(INFO)), direction="outbound")
-    assert isinstance(only(answered(message, TAKEN)), Relayed)
+    event = only(answered(attempted(submitted(BRANCH)), TAKEN))
+    assert isinstance(event, Relayed)
+    assert (event.numbers, event.recipients) == ((0,), (BRANCH,))
+
+
+def test_of_outgoing_mail_what_our_own_server_takes_is_delivered_and_the_rest_relayed() -> None:
+    smart = policy(routes=(RouteRule(recipients=("*",), next_hop="home"),))
+    message = attempted(submitted(INFO, BRANCH, SALES))
+    events = answered(message, TAKEN, TAKEN, TAKEN, by=smart)
+    assert [(type(e), e.numbers, e.recipients) for e in events if isinstance(e, Delivered | Relayed)] == [
+        (Relayed, (1,), (BRANCH,)),
+        (Delivered, (0, 2), (INFO, SALES)),
+    ]
+
+
+def test_what_was_handed_in_for_our_own_domains_is_delivered() -> None:
+    message = attempted(submitted(INFO, direction="inbound"))
+    assert isinstance(only(answered(message, TAKEN)), Delivered)
 
 
 def test_a_notice_the_home_server_takes_is_delivered() -> None:

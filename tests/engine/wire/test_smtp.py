@@ -240,3 +240,12 @@ def test_a_message_counts_as_taken_only_if_each_reply_in_its_place_says_so(codes
         and dot in (250, 251)
         and [code for code in more if code][:1] in ([], [421])
     )
+
+
+def test_what_the_client_wished_for_about_reports_is_passed_on() -> None:
+    assert mail_command("a@example.com", ret="HDRS", envid="QQ+2B1") == (
+        b"MAIL FROM:<a@example.com> RET=HDRS ENVID=QQ+2B1\r\n"
+    )
+    assert rcpt_command("b@example.net", notify="SUCCESS,DELAY", orcpt="rfc822;b@example.net") == (
+        b"RCPT TO:<b@example.net> NOTIFY=SUCCESS,DELAY ORCPT=rfc822;b@example.net\r\n"
+    )
