@@ -33,8 +33,9 @@ from store.events import MessageEvent
 from store.life import Message
 
 # Attempts per connection: while one is under way, the next ones' `attempted` become durable, in one commit. A crash leaves
-# these as outcome-unknown though nothing was sent; where such are held for a person, each must be worth the look.
-AHEAD = 4
+# these as outcome-unknown though nothing was sent; where such are held for a person, each must be worth the look. Only where
+# much waits are there so many: measured, 16 move a tenth more mail than 4, with a third of the commits.
+AHEAD = 16
 AHEAD_WHERE_HELD = 1
 LOOK_EVERY_SECONDS = 1.0  # for what became due, or was put there by another process
 
