@@ -11,7 +11,7 @@ import asyncio
 import logging
 import random
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -58,7 +58,7 @@ class Fetcher:
         *,
         journal: Journal,
         read: Callable[[Callable[[Connection], Any]], Awaitable[Any]],
-        poll: Callable[[MailboxPlan, frozenset[bytes]], Poll],
+        poll: Callable[[MailboxPlan, Sequence[bytes]], Poll],
         holder: str,
         connections_per_host: int,
         now: Callable[[], datetime],
@@ -73,7 +73,8 @@ class Fetcher:
             lambda: asyncio.Semaphore(connections_per_host)
         )
         self._failures: dict[str, int] = {}
-        self._broke: defaultdict[str, set[bytes]] = defaultdict(set)
+        # UIDLs, the one that broke a session last behind: two that do so take turns, so none keeps the other back.
+        self._broke: defaultdict[str, list[bytes]] = defaultdict(list)
         self._tasks: dict[str, asyncio.Task[Any]] = {}
 
     async def run(self) -> None:
@@ -201,7 +202,7 @@ class Fetcher:
 
     async def _session(self, mailbox: Pollable, retrieve: bool) -> Tally:
         session = await mailbox.open()
-        poll = self._poll(mailbox.plan, frozenset(self._broke[mailbox.plan.name]))
+        poll = self._poll(mailbox.plan, tuple(self._broke[mailbox.plan.name]))
         return await poll.run(session, retrieve=retrieve)
 
     async def _went_well(self, mailbox: Pollable, tally: Tally) -> None:
@@ -218,7 +219,8 @@ class Fetcher:
         name = mailbox.plan.name
         self._failures[name] = self._failures.get(name, 0) + 1
         if trouble.offer is not None and trouble.offer.uidl is not None:
-            self._broke[name].add(trouble.offer.uidl)
+            broke = self._broke[name]
+            broke[:] = [uidl for uidl in broke if uidl != trouble.offer.uidl] + [trouble.offer.uidl]
         standing: Mailbox = await self._read(lambda c: queries.mailbox(c, name))
         if standing.health == "ok" or (standing.health == "failing" and standing.kind != trouble.kind):
             event = PollFailed(

@@ -6,7 +6,7 @@ import asyncio
 import gc
 import logging
 import signal
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -143,7 +143,7 @@ class Gateway:
         await asyncio.gather(*(hop.adapter.close() for hop in self._hops.values()), return_exceptions=True)
         await self._journal.close()
 
-    def _poll(self, policy: Policy, plan: MailboxPlan, last: frozenset[bytes]) -> Poll:
+    def _poll(self, policy: Policy, plan: MailboxPlan, last: Sequence[bytes]) -> Poll:
         return Poll(
             plan,
             journal=self._journal,

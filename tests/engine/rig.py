@@ -12,7 +12,7 @@ Time stands still until a test moves it. Nothing is polled and nothing is probed
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from types import TracebackType
@@ -341,7 +341,7 @@ class Rig:
     async def _secret(self) -> str:
         return PASSWORD
 
-    def _poll(self, plan: MailboxPlan, last: frozenset[bytes]) -> Poll:
+    def _poll(self, plan: MailboxPlan, last: Sequence[bytes]) -> Poll:
         return Poll(
             plan,
             journal=self.journal,
