@@ -76,6 +76,7 @@ class Fetcher:
         # UIDLs, the one that broke a session last behind: two that do so take turns, so none keeps the other back.
         self._broke: defaultdict[str, list[bytes]] = defaultdict(list)
         self._tasks: dict[str, asyncio.Task[Any]] = {}
+        self._stopping = False
 
     async def run(self) -> None:
         """Poll until cancelled; every mailbox is polled at once at first."""
@@ -103,6 +104,7 @@ class Fetcher:
 
     async def stop(self) -> None:
         """End the polls under way; what they have retrieved is durable or still in the mailbox."""
+        self._stopping = True
         for task in self._tasks.values():
             task.cancel()
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
@@ -190,12 +192,14 @@ class Fetcher:
             await self._give_back(lease, again)
 
     async def _give_back(self, lease: Lease, again: datetime) -> None:
-        """Give the lease back, however long the store is down: one that we keep is renewed for ever."""
+        """Give the lease back, however long the store is down: one that we keep is renewed for ever, while we run."""
         while True:
             try:
                 await asyncio.shield(self._journal.call(lambda c: agenda.give_back(c, lease, again)))
             except StoreError as error:
                 logger.error("%s: lease not given back: %s", lease.stream, error)
+                if self._stopping:
+                    return
                 await asyncio.sleep(STORE_RETRY_SECONDS)
             else:
                 return
