@@ -25,6 +25,7 @@ from engine.core.policy import Policy
 from engine.hop import Hop
 from engine.journal import Journal
 from engine.lives import Life, Lives
+from engine.outage import Outage
 from engine.settler import STORE_RETRY_SECONDS, Settler
 from store import contents
 from store.errors import Conflict, Damaged, LeaseLost, StoreError
@@ -48,6 +49,7 @@ class Attempts:
         budget: OctetBudget,
         lives: Lives,
         settler: Settler,
+        outage: Outage,
         wake: Callable[[], None],
         now: Callable[[], datetime],
     ) -> None:
@@ -58,6 +60,7 @@ class Attempts:
         self._budget = budget
         self._lives = lives
         self._settler = settler
+        self._outage = outage
         self._wake = wake
         self._now = now
 
@@ -73,7 +76,7 @@ class Attempts:
             try:
                 await self._attempt(hop, life, step)
             except StoreError as error:
-                logger.error("%s: %s", life.message.id, error)
+                self._outage.say(error, life.message.id)
                 self._lives.spawn(self._later(life, error))
             finally:
                 if gate == "probe":

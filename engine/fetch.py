@@ -20,6 +20,7 @@ from sqlalchemy import Connection
 
 from engine.journal import Journal
 from engine.mailbox_record import record
+from engine.outage import Outage
 from engine.poll import MailboxPlan, Poll, Tally
 from engine.ports import SourceSession, SourceTrouble
 from store import agenda, queries
@@ -61,12 +62,14 @@ class Fetcher:
         poll: Callable[[MailboxPlan, Sequence[bytes]], Poll],
         holder: str,
         connections_per_host: int,
+        outage: Outage,
         now: Callable[[], datetime],
     ) -> None:
         self._mailboxes = mailboxes
         self._journal = journal
         self._read = read
         self._poll = poll
+        self._outage = outage
         self._holder = holder
         self._now = now
         self._hosts: defaultdict[str, asyncio.Semaphore] = defaultdict(
@@ -80,7 +83,7 @@ class Fetcher:
 
     async def run(self) -> None:
         """Poll until cancelled; every mailbox is polled at once at first."""
-        put = down = False
+        put = False
         renewed_at = self._now()
         try:
             while True:
@@ -93,11 +96,8 @@ class Fetcher:
                         # A worker does this too, but there may be none here.
                         renewed_at = self._now()
                         await self._journal.call(lambda c: agenda.renew(c, self._claim()))
-                    down = False
                 except StoreError as error:
-                    if not down:
-                        logger.error("%s; trying again", error)
-                    down = True
+                    self._outage.say(error)
                 await asyncio.sleep(LOOK_EVERY_SECONDS)
         finally:
             await self.stop()
@@ -166,7 +166,7 @@ class Fetcher:
         try:
             await self.poll_now(name)
         except StoreError as error:
-            logger.error("mailbox %s: %s", name, error)
+            self._outage.say(error, f"mailbox {name}")
         finally:
             del self._tasks[name]
 
@@ -197,7 +197,7 @@ class Fetcher:
             try:
                 await asyncio.shield(self._journal.call(lambda c: agenda.give_back(c, lease, again)))
             except StoreError as error:
-                logger.error("%s: lease not given back: %s", lease.stream, error)
+                self._outage.say(error, lease.stream)
                 if self._stopping:
                     return
                 await asyncio.sleep(STORE_RETRY_SECONDS)

@@ -21,6 +21,7 @@ from engine.core.policy import Policy
 from engine.fetch import Fetcher
 from engine.hop import Hop, remember
 from engine.journal import Journal
+from engine.outage import Outage
 from engine.poll import MailboxPlan, Poll
 from engine.settings import Settings
 from engine.settler import STORE_RETRY_SECONDS
@@ -64,6 +65,7 @@ class Gateway:
         self._engine = engine
         policy = policy_of(settings)
         self._budget = OctetBudget(settings.store.in_flight)
+        self._outage = Outage()
         self._hops = {
             name: Hop(next_hop(hop, policy.hostname), policy.hops[name], hop.connections, clock.now)
             for name, hop in settings.next_hops.items()
@@ -76,6 +78,7 @@ class Gateway:
             hops=self._hops,
             hosts={mailbox.name: mailbox.host for mailbox in settings.mailboxes},
             budget=self._budget,
+            outage=self._outage,
             holder=holder,
             now=clock.now,
         )
@@ -86,6 +89,7 @@ class Gateway:
             poll=partial(self._poll, policy),
             holder=holder,
             connections_per_host=settings.gateway.connections_per_host,
+            outage=self._outage,
             now=clock.now,
         )
         self._works = True
@@ -117,14 +121,11 @@ class Gateway:
 
     async def _remember(self) -> None:
         """Take over what the log says of each next hop, however long the store is down by now."""
-        down = False
         while True:
             try:
                 await self.read(partial(remember, self._hops))
             except StoreError as error:
-                if not down:
-                    logger.error("%s; waiting for it", error)
-                down = True
+                self._outage.say(error)
                 await asyncio.sleep(STORE_RETRY_SECONDS)
             else:
                 return

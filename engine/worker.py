@@ -8,7 +8,6 @@ queue (`attempts`); what came of any step is appended until the store takes it (
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from datetime import datetime
@@ -25,6 +24,7 @@ from engine.due import Due
 from engine.hop import Hop
 from engine.journal import Journal
 from engine.lives import Life, Lives
+from engine.outage import Outage
 from engine.settler import STORE_RETRY_SECONDS, Settler
 from store import agenda
 from store.agenda import Claim, Lease
@@ -39,8 +39,6 @@ AHEAD = 16
 AHEAD_WHERE_HELD = 1
 LOOK_EVERY_SECONDS = 1.0  # for what became due, or was put there by another process
 
-logger = logging.getLogger("mailgate.worker")
-
 
 class Worker:
     """Works off the agenda. For one event loop; run `run` as a task."""
@@ -54,16 +52,20 @@ class Worker:
         hops: Mapping[str, Hop],
         hosts: Mapping[str, str],
         budget: OctetBudget,
+        outage: Outage,
         holder: str,
         now: Callable[[], datetime],
     ) -> None:
         self._journal = journal
         self._policy = policy
         self._hops = hops
+        self._outage = outage
         self._holder = holder
         self._now = now
         self.lives = Lives(hops, budget)
-        self._settler = Settler(journal=journal, read=read, policy=policy, now=now, told=self.wake)
+        self._settler = Settler(
+            journal=journal, read=read, policy=policy, outage=outage, now=now, told=self.wake
+        )
         self._due = Due(
             journal=journal,
             read=read,
@@ -81,6 +83,7 @@ class Worker:
             budget=budget,
             lives=self.lives,
             settler=self._settler,
+            outage=outage,
             wake=self.wake,
             now=now,
         )
@@ -143,7 +146,7 @@ class Worker:
                 while not self.lives.draining and await self._claim_due():
                     pass
             except StoreError as error:
-                logger.error("%s", error)
+                self._outage.say(error)
                 await asyncio.sleep(STORE_RETRY_SECONDS)
 
     async def _claim_due(self) -> bool:
@@ -162,7 +165,7 @@ class Worker:
             try:
                 await self._journal.call(lambda c: agenda.renew(c, self.claim()))
             except StoreError as error:
-                logger.error("leases can't be renewed: %s", error)
+                self._outage.say(error, "leases")
 
     # -- one step
 

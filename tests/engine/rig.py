@@ -30,6 +30,7 @@ from engine.core.routing import MailboxRule, RouteRule
 from engine.fetch import Fetcher, Pollable
 from engine.hop import Hop, remember
 from engine.journal import Journal
+from engine.outage import Outage
 from engine.poll import MailboxPlan, Poll
 from engine.ports import SourceSession
 from engine.worker import Worker
@@ -172,6 +173,7 @@ class Rig:
         self.budget = OctetBudget(self.budget_octets)
         self.policy = self._policy()
         self.hops = {name: self._hop(name) for name in self.homes}
+        outage = Outage()
         self.worker = Worker(
             journal=self.journal,
             read=self.read,
@@ -179,6 +181,7 @@ class Rig:
             hops=self.hops,
             hosts=dict.fromkeys(self.boxes, "pop.provider.example"),
             budget=self.budget,
+            outage=outage,
             holder=self.holder,
             now=self.clock,
         )
@@ -189,6 +192,7 @@ class Rig:
             poll=self._poll,
             holder=self.holder,
             connections_per_host=self.connections_per_host,
+            outage=outage,
             now=self.clock,
         )
         await self.read(partial(remember, self.hops))

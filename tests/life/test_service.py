@@ -288,6 +288,7 @@ def test_a_killed_postgres_that_comes_back_costs_nothing_but_time(
             all_there(opened, expected)
             wait_until(lambda: poll_and_see_whether_empty(opened), "an empty mailbox")
             assert gateway.stop() == 0
+            assert gateway.log.count("the store can't be used") == 1  # however many messages wait for it
         check_promises(opened, expected)
 
 
