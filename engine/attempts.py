@@ -125,7 +125,7 @@ class Attempts:
         transaction = Transaction(
             reverse_path=life.message.reverse_path,
             recipients=step.recipients,
-            prefix=self._trace(life.message),
+            prefix=self._trace(life.message, octets),
             content=octets,
             clean=not life.message.bare_newlines,
         )
@@ -195,12 +195,12 @@ class Attempts:
         await self._settler.settle(life.lease, life.message, (event,))
         self._lives.end(life)
 
-    def _trace(self, message: Message) -> bytes:
+    def _trace(self, message: Message, octets: Octets) -> bytes:
         """Return the header lines to put in front."""
         if message.mailbox is None:
             return b""
         host = self._hosts.get(message.mailbox)
-        return trace.received(
+        field = trace.received(
             hostname=self._policy.hostname,
             source=f"mailbox {message.mailbox}" + (f" at {host}" if host else ""),
             protocol="POP3",
@@ -208,3 +208,4 @@ class Attempts:
             recipient=message.recipients[0].address if len(message.recipients) == 1 else None,
             now=message.opened_at,
         )
+        return field + trace.bridge(octets)
