@@ -26,8 +26,8 @@ from cli.context import EXIT_BAD_NEWS, EXIT_DONE, Failure, Misuse
 from engine import service, wiring
 from engine.core import listing
 from engine.core.listing import Offer
-from engine.poll import ADOPTED_AT_ONCE, OURSELVES
 from engine.ports import SourceTrouble
+from engine.recognition import OURSELVES
 from engine.settings import Mailbox
 from store import agenda, log, queries
 from store.agenda import Claim, Lease
@@ -40,6 +40,7 @@ from store.mailbox_life import Known
 LEASE_TERM = timedelta(minutes=10)  # listing a mailbox of a hundred thousand messages takes minutes
 WAIT_SECONDS = 120.0  # for somebody else's poll to end
 LOOK_EVERY_SECONDS = 0.5
+ADOPTED_AT_ONCE = 1_000  # UIDLs in one event: some ten kilobytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -45,7 +45,10 @@ COLUMNS = (
 def list_mailboxes(
     json: Annotated[bool, typer.Option("--json", help="Print JSON, one mailbox a line.")] = False,
 ) -> int:
-    """Show how each mailbox does. Exit code 1 if one needs attention."""
+    """Show how each mailbox does, and which messages it lists and does not give.
+
+    Exit code 1 if one needs attention.
+    """
     settings = context.settings()
     with context.opened(settings) as engine:
         rows = _rows(settings, engine)
@@ -54,7 +57,7 @@ def list_mailboxes(
             render.json_line(row)
     else:
         _print_rows(rows)
-    return EXIT_BAD_NEWS if any(row["health"] in ("failing", "suspended") for row in rows) else EXIT_DONE
+    return EXIT_DONE if all(_well(row) for row in rows) else EXIT_BAD_NEWS
 
 
 @app.command()
@@ -64,7 +67,7 @@ def poll(
 ) -> int:
     """Poll mailboxes now: by the gateway where one runs, else here, with the work that follows.
 
-    Exit code 1 if a poll failed.
+    Exit code 1 if a poll failed, or a message is listed and not to be had.
     """
     settings = context.settings()
     if everything == bool(names):
@@ -150,6 +153,7 @@ def _row(
         "present": seen.get("present", 0),
         "downloaded": seen.get("downloaded", 0),
         "last_new_at": seen.get("last_new_at"),
+        "withheld": seen.get("withheld", []),
         "next_poll_at": planned["wake_at"] if planned and configured else None,
         "polling": held,
     }
@@ -162,8 +166,18 @@ def _print_rows(rows: Sequence[dict[str, Any]]) -> None:
     current = times.now()
     render.table(COLUMNS, (_cells(row, current) for row in rows))
     for row in rows:
-        if row["text"]:
-            render.paragraph(*_trouble(row), indent=2)
+        _print_trouble(row)
+
+
+def _well(row: dict[str, Any]) -> bool:
+    return row["health"] in ("ok", "new") and not row["withheld"]
+
+
+def _print_trouble(row: dict[str, Any]) -> None:
+    if row["text"]:
+        render.paragraph(*_trouble(row), indent=2)
+    for one in row["withheld"]:
+        render.paragraph(*_withheld(row["name"], one), indent=2)
 
 
 def _cells(row: dict[str, Any], current: datetime) -> list[str]:
@@ -196,6 +210,15 @@ def _trouble(row: dict[str, Any]) -> list[render.Part]:
         hint = "; waiting won't help: 'mailgate check --connect' says what might"
     kind = f"{row['kind']}: " if row["kind"] else ""
     return [(f"{row['name']}:", HEALTH_STYLES[row["health"]]), f" {kind}{row['text']}{hint}"]
+
+
+def _withheld(name: str, one: dict[str, Any]) -> list[render.Part]:
+    """Which message is not to be had, how, and since when."""
+    from engine.core.withheld import in_words
+    from store.mailbox_events import Withheld
+
+    since = times.brief(one["since"], times.now())
+    return [(f"{name}:", HEALTH_STYLES["failing"]), f" since {since}: {in_words(Withheld(**one))}"]
 
 
 # -- poll
@@ -240,8 +263,7 @@ def _poll_here(settings: Settings, engine: Engine, names: Sequence[str]) -> int:
                 f"{row['name']}: {row['downloaded'] - before[row['name']]:,} downloaded,"
                 f" {row['present']:,} known in the mailbox"
             )
-        else:
-            render.paragraph(*_trouble(row), indent=2)
+        _print_trouble(row)
     if still_open:
         render.line(f"{still_open:,} open in the store: 'mailgate queue' shows what for")
-    return EXIT_DONE if all(row["health"] == "ok" for row in rows) else EXIT_BAD_NEWS
+    return EXIT_DONE if all(_well(row) for row in rows) else EXIT_BAD_NEWS

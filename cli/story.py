@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from typing import assert_never
 
 from cli import times
+from engine.core.withheld import in_words
 from store.events import (
     Attempted,
     Deferred,
@@ -189,7 +190,9 @@ def _poll(event: PollFinished) -> str:
         f": {event.listed} listed, {event.downloaded} new ({times.size(event.downloaded_octets)}) in {took}"
     )
     text += f", {event.oversize} too large" if event.oversize else ""
-    return text + (f", {event.refused} refused by the server" if event.refused else "")
+    text += f", {event.refused} refused by the server" if event.refused else ""
+    text += ", and then the session broke" if event.broken else ""
+    return text + "".join(f"; {in_words(one)}" for one in event.withheld)
 
 
 def _who(numbers: tuple[int, ...], addresses: tuple[str, ...], recipients: int | None) -> str:

@@ -8,7 +8,7 @@ Fetches, decides, hands over. What has happened is the store's; what a person as
 - ports: what core and loops need of the outside, in our own words
 - settings: the configuration as frozen values; secrets: where passwords come from
 - intake: the one door in
-- journal: group commit
+- journal: group commit; outage: a store that is down, in the log
 - hop: a next hop's standing
 - notices: who is told of what
 - settler: what a step came to, appended until the store takes it

@@ -25,6 +25,7 @@ from engine.core.policy import Policy
 from engine.hop import Hop
 from engine.journal import Journal
 from engine.lives import Life, Lives
+from engine.outage import Outage
 from engine.settler import STORE_RETRY_SECONDS, Settler
 from store import contents
 from store.errors import Conflict, Damaged, LeaseLost, StoreError
@@ -48,6 +49,7 @@ class Attempts:
         budget: OctetBudget,
         lives: Lives,
         settler: Settler,
+        outage: Outage,
         wake: Callable[[], None],
         now: Callable[[], datetime],
     ) -> None:
@@ -58,6 +60,7 @@ class Attempts:
         self._budget = budget
         self._lives = lives
         self._settler = settler
+        self._outage = outage
         self._wake = wake
         self._now = now
 
@@ -73,7 +76,7 @@ class Attempts:
             try:
                 await self._attempt(hop, life, step)
             except StoreError as error:
-                logger.error("%s: %s", life.message.id, error)
+                self._outage.say(error, life.message.id)
                 self._lives.spawn(self._later(life, error))
             finally:
                 if gate == "probe":
@@ -122,7 +125,7 @@ class Attempts:
         transaction = Transaction(
             reverse_path=life.message.reverse_path,
             recipients=step.recipients,
-            prefix=self._trace(life.message),
+            prefix=self._trace(life.message, octets),
             content=octets,
             clean=not life.message.bare_newlines,
             wish=_wish(life.message, step.numbers),
@@ -194,11 +197,11 @@ class Attempts:
         await self._settler.settle(life.lease, life.message, (event,))
         self._lives.end(life)
 
-    def _trace(self, message: Message) -> bytes:
+    def _trace(self, message: Message, octets: Octets) -> bytes:
         """Return the header lines to put in front."""
         only = message.recipients[0].address if len(message.recipients) == 1 else None
         if message.protocol:
-            return trace.received(
+            field = trace.received(
                 hostname=self._policy.hostname,
                 source=message.helo,
                 protocol=message.protocol,
@@ -207,10 +210,11 @@ class Attempts:
                 now=message.opened_at,
                 peer_ip=message.peer,
             )
+            return field + trace.bridge(octets)
         if message.mailbox is None:
             return b""
         host = self._hosts.get(message.mailbox)
-        return trace.received(
+        field = trace.received(
             hostname=self._policy.hostname,
             source=f"mailbox {message.mailbox}" + (f" at {host}" if host else ""),
             protocol="POP3",
@@ -218,6 +222,7 @@ class Attempts:
             recipient=only,
             now=message.opened_at,
         )
+        return field + trace.bridge(octets)
 
 
 def _wish(message: Message, numbers: tuple[int, ...]) -> ReportWish | None:

@@ -11,7 +11,7 @@ import asyncio
 import logging
 import random
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -20,6 +20,7 @@ from sqlalchemy import Connection
 
 from engine.journal import Journal
 from engine.mailbox_record import record
+from engine.outage import Outage
 from engine.poll import MailboxPlan, Poll, Tally
 from engine.ports import SourceSession, SourceTrouble
 from store import agenda, queries
@@ -58,27 +59,31 @@ class Fetcher:
         *,
         journal: Journal,
         read: Callable[[Callable[[Connection], Any]], Awaitable[Any]],
-        poll: Callable[[MailboxPlan, frozenset[bytes]], Poll],
+        poll: Callable[[MailboxPlan, Sequence[bytes]], Poll],
         holder: str,
         connections_per_host: int,
+        outage: Outage,
         now: Callable[[], datetime],
     ) -> None:
         self._mailboxes = mailboxes
         self._journal = journal
         self._read = read
         self._poll = poll
+        self._outage = outage
         self._holder = holder
         self._now = now
         self._hosts: defaultdict[str, asyncio.Semaphore] = defaultdict(
             lambda: asyncio.Semaphore(connections_per_host)
         )
         self._failures: dict[str, int] = {}
-        self._broke: defaultdict[str, set[bytes]] = defaultdict(set)
+        # UIDLs, the one that broke a session last behind: two that do so take turns, so none keeps the other back.
+        self._broke: defaultdict[str, list[bytes]] = defaultdict(list)
         self._tasks: dict[str, asyncio.Task[Any]] = {}
+        self._stopping = False
 
     async def run(self) -> None:
         """Poll until cancelled; every mailbox is polled at once at first."""
-        put = down = False
+        put = False
         renewed_at = self._now()
         try:
             while True:
@@ -91,17 +96,15 @@ class Fetcher:
                         # A worker does this too, but there may be none here.
                         renewed_at = self._now()
                         await self._journal.call(lambda c: agenda.renew(c, self._claim()))
-                    down = False
                 except StoreError as error:
-                    if not down:
-                        logger.error("%s; trying again", error)
-                    down = True
+                    self._outage.say(error)
                 await asyncio.sleep(LOOK_EVERY_SECONDS)
         finally:
             await self.stop()
 
     async def stop(self) -> None:
         """End the polls under way; what they have retrieved is durable or still in the mailbox."""
+        self._stopping = True
         for task in self._tasks.values():
             task.cancel()
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
@@ -163,7 +166,7 @@ class Fetcher:
         try:
             await self.poll_now(name)
         except StoreError as error:
-            logger.error("mailbox %s: %s", name, error)
+            self._outage.say(error, f"mailbox {name}")
         finally:
             del self._tasks[name]
 
@@ -189,19 +192,21 @@ class Fetcher:
             await self._give_back(lease, again)
 
     async def _give_back(self, lease: Lease, again: datetime) -> None:
-        """Give the lease back, however long the store is down: one that we keep is renewed for ever."""
+        """Give the lease back, however long the store is down: one that we keep is renewed for ever, while we run."""
         while True:
             try:
                 await asyncio.shield(self._journal.call(lambda c: agenda.give_back(c, lease, again)))
             except StoreError as error:
-                logger.error("%s: lease not given back: %s", lease.stream, error)
+                self._outage.say(error, lease.stream)
+                if self._stopping:
+                    return
                 await asyncio.sleep(STORE_RETRY_SECONDS)
             else:
                 return
 
     async def _session(self, mailbox: Pollable, retrieve: bool) -> Tally:
         session = await mailbox.open()
-        poll = self._poll(mailbox.plan, frozenset(self._broke[mailbox.plan.name]))
+        poll = self._poll(mailbox.plan, tuple(self._broke[mailbox.plan.name]))
         return await poll.run(session, retrieve=retrieve)
 
     async def _went_well(self, mailbox: Pollable, tally: Tally) -> None:
@@ -218,7 +223,8 @@ class Fetcher:
         name = mailbox.plan.name
         self._failures[name] = self._failures.get(name, 0) + 1
         if trouble.offer is not None and trouble.offer.uidl is not None:
-            self._broke[name].add(trouble.offer.uidl)
+            broke = self._broke[name]
+            broke[:] = [uidl for uidl in broke if uidl != trouble.offer.uidl] + [trouble.offer.uidl]
         standing: Mailbox = await self._read(lambda c: queries.mailbox(c, name))
         if standing.health == "ok" or (standing.health == "failing" and standing.kind != trouble.kind):
             event = PollFailed(

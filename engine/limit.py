@@ -1,14 +1,19 @@
-"""How large a message may be to be worth retrieving, and who says so."""
+"""How large a message may be to be worth retrieving, who says so, and what becomes of a larger one."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 
+from engine import intake, notices
 from engine.core.policy import Policy
 from engine.core.routing import MailboxRule, next_hop
 from engine.hop import Hop
+from engine.intake import Arrival
 from store.events import LimitFrom
+from store.life import Message
+from store.log import Append
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +38,24 @@ async def largest(
     if own_octets is not None and (found is None or own_octets <= found.octets):
         return Limit(octets=own_octets, said_by="config", next_hop=None)
     return found
+
+
+def rejection(
+    arrival: Arrival, header: bytes | None, limit: Limit, policy: Policy, now: datetime, *, notify: bool
+) -> tuple[Append, ...]:
+    """Return the appends for a message that is not retrieved: its own, and notices to its recipients.
+
+    `header` is what TOP gave of it. Where it names nobody the postmaster is told.
+    """
+    append = intake.oversize(arrival, header, limit.octets, limit.said_by, limit.next_hop, policy, now)
+    message = append.after
+    assert isinstance(message, Message)
+    people = [r.address for r in message.recipients] or [policy.postmaster]
+    told = [
+        notices.oversize(message, limit.octets, recipient=address, policy=policy, now=now)
+        for address in (people if notify else ())
+    ]
+    return notices.together(append, told)
 
 
 def _possible_hops(rule: MailboxRule, hops: Mapping[str, Hop], policy: Policy) -> list[Hop]:

@@ -8,42 +8,44 @@ only after +OK to QUIT.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection
 
-from engine import intake, notices
+from engine import intake
 from engine.budget import OctetBudget
 from engine.core import listing
 from engine.core.listing import Difference, Offer, Removal
 from engine.core.policy import Policy
 from engine.core.routing import MailboxRule
+from engine.core.withheld import Withholding, in_words
 from engine.hop import Hop
 from engine.intake import Arrival
 from engine.journal import Journal
-from engine.limit import Limit, largest
+from engine.limit import Limit, largest, rejection
 from engine.mailbox_record import record, uidl_text
 from engine.ports import Refused, Retrieved, SourceSession, SourceTrouble
-from engine.recognition import Recognised, recognisable, untold
+from engine.recognition import Recognised, come_back, recognisable, untold
 from engine.removing import Remover
 from engine.worker import Worker
 from store import queries
 from store.life import Message
 from store.log import Append, Unit
-from store.mailbox_events import Adopted, Adoption, PollFinished, UidlResetSuspected
+from store.mailbox_events import PollFinished, UidlResetSuspected
 from store.mailbox_life import Known, Mailbox
 
-ADOPTED_AT_ONCE = 1_000  # UIDLs in one event: some ten kilobytes
-OURSELVES = "mailgate"
 NO_UIDL = (
     'the server has no UIDL, so messages can\'t be told apart from one session to the next: set remove = "downloaded"'
     " for this mailbox"
 )
+
+logger = logging.getLogger("mailgate.fetch")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +70,6 @@ class Tally:
     refused: int = 0
     removed: int = 0
     resumed: bool = False  # no reset is suspected, or no longer
-    broke: set[bytes] = field(default_factory=set)  # UIDLs whose retrieval ended the session
 
 
 class Poll:
@@ -85,7 +86,7 @@ class Poll:
         hops: Mapping[str, Hop],
         policy: Policy,
         now: Callable[[], datetime],
-        last: frozenset[bytes] = frozenset(),
+        last: Sequence[bytes] = (),
     ) -> None:
         self.mailbox = mailbox
         self.tally = Tally()
@@ -96,11 +97,12 @@ class Poll:
         self._hops = hops
         self._policy = policy
         self._now = now
-        self._last = last  # UIDLs that broke a session before: tried behind all others
+        self._last = tuple(last)  # UIDLs that broke a session before: tried behind all others, in this order
         self._shares: dict[int, int] = {}  # by message number: what admission took of the budget
         self._commits: list[asyncio.Future[Any]] = []
         self._remover = Remover(mailbox.name, mailbox.removal, journal=journal, read=read, now=now)
         self._proven: dict[int, str] = {}  # by message number: the stream that has these very octets
+        self._tried_all = False
 
     async def run(self, session: SourceSession, *, retrieve: bool = True) -> Tally:
         """Poll over an open session, to its QUIT. Raises SourceTrouble, and StoreError when the store fails."""
@@ -108,22 +110,30 @@ class Poll:
         try:
             offers = await session.listing()
             self.tally.listed = len(offers)
-            present: list[Known] = await self._present()
+            present, standing = await self._read(self._on_record)
             self._refuse_nameless(offers)
             difference = listing.compare(offers, present)
             if difference.reset:
-                await self._suspend(difference)
+                await self._suspend(difference, standing)
                 await session.quit()
                 return self.tally
             self.tally.resumed = True
             if getattr(session, "passed_over", 0) == 0:
                 await self._remover.vanished([one for one in difference.vanished if one.uidl])
-            if retrieve:
-                await self._fetch(session, difference)
-            await self._committed()
-            self.tally.removed = await self._remover.remove(session, offers, self._proven)
-            if self.tally.downloaded or self.tally.oversize:
-                await self._finished(began)
+            withholding = Withholding(standing.withheld)
+            self._last = (*withholding.breaking, *self._last)
+            try:
+                if retrieve:
+                    await self._fetch(session, difference, withholding)
+                await self._committed()
+                self.tally.removed = await self._remover.remove(session, offers, self._proven)
+            except SourceTrouble as trouble:
+                await self._committed()
+                if trouble.offer is not None and trouble.offer.uidl in self._last:
+                    withholding.meet(trouble.offer, trouble.text, self._now(), breaks=True)
+                await self._finished(began, offers, withholding, broken=True)
+                raise
+            await self._finished(began, offers, withholding, broken=False)
         finally:
             await session.abort()  # first: nothing more is admitted then
             self._release()
@@ -131,15 +141,15 @@ class Poll:
 
     # -- before retrieving
 
-    def _present(self) -> Awaitable[Any]:
-        return self._read(lambda c: queries.present(c, self.mailbox.name))
-
     def _refuse_nameless(self, offers: Sequence[Offer]) -> None:
         if self.mailbox.removal.when != "downloaded" and any(offer.uidl is None for offer in offers):
             raise SourceTrouble("protocol", NO_UIDL, permanent=True)
 
-    async def _suspend(self, difference: Difference) -> None:
-        standing: Mailbox = await self._read(lambda c: queries.mailbox(c, self.mailbox.name))
+    def _on_record(self, connection: Connection) -> tuple[list[Known], Mailbox]:
+        name = self.mailbox.name
+        return queries.present(connection, name), queries.mailbox(connection, name)
+
+    async def _suspend(self, difference: Difference, standing: Mailbox) -> None:
         if standing.health == "suspended":
             return
         event = UidlResetSuspected(
@@ -152,7 +162,7 @@ class Poll:
 
     # -- retrieving
 
-    async def _fetch(self, session: SourceSession, difference: Difference) -> None:
+    async def _fetch(self, session: SourceSession, difference: Difference, withholding: Withholding) -> None:
         plan = self.mailbox
         limit = await largest(plan.rule, plan.max_size_octets, self._hops, self._policy)
         wanted: list[Offer] = []
@@ -161,11 +171,13 @@ class Poll:
             (large if limit and offer.size_octets > limit.octets else wanted).append(offer)
         before: Recognised = await self._read(lambda c: recognisable(c, plan.name, difference, wanted))
         # Stable: otherwise in the server's order.
-        wanted.sort(key=lambda offer: (offer.uidl or b"") in self._last)
+        last = {uidl: place for place, uidl in enumerate(self._last, start=1)}
+        wanted.sort(key=lambda offer: last.get(offer.uidl or b"", 0))
         async with aclosing(session.retrieve(wanted, self._admit)) as retrieved:
             async for got in retrieved:
                 if isinstance(got, Refused):
                     self.tally.refused += 1
+                    withholding.meet(got.offer, got.text, self._now())
                     self._give_back(got.offer)
                 else:
                     await self._take(got, before)
@@ -173,8 +185,10 @@ class Poll:
             # A server without UIDL: what was not among the octets it gave is no longer there.
             await self._remover.vanished(before.left(b""))
         if limit is not None and large:
-            for offer in untold(large, await self._present()):
+            present: list[Known] = await self._read(lambda c: queries.present(c, plan.name))
+            for offer in untold(large, present):
                 await self._oversize(session, offer, limit)
+        self._tried_all = True
 
     async def _admit(self, offer: Offer) -> None:
         """Wait for room in memory before a RETR is sent."""
@@ -190,7 +204,10 @@ class Poll:
             self._give_back(got.offer)
             if known.stream is not None:
                 self._proven[got.offer.number] = known.stream
-            return await self._again(got.offer, known)
+            event = come_back(self.mailbox.name, got.offer, known)
+            if event is not None:
+                await record(self._journal, self._read, self.mailbox.name, (event,), self._now())
+            return
         append = await intake.downloaded(arrival, got.octets, self._policy, self._now())
         lane = append.after.lane if isinstance(append.after, Message) else ""
         claim = self._worker.claim() if self._worker is not None and self._worker.lives.room(lane) else None
@@ -201,7 +218,6 @@ class Poll:
         self._proven[got.offer.number] = append.stream
         share = self._shares.pop(got.offer.number)
         durable.add_done_callback(lambda done: self._durable(done, append, share, claimed=claim is not None))
-        return None
 
     def _durable(self, done: asyncio.Future[None], append: Append, share: int, *, claimed: bool) -> None:
         """Hand a message to the worker, now that it can't be lost; what it takes of the budget goes with it."""
@@ -223,34 +239,17 @@ class Poll:
                 self._worker.lives.leave(message.lane)
             self._worker.wake()
 
-    async def _again(self, offer: Offer, known: Known) -> None:
-        """A message on record came back: under another UIDL, or after it had left."""
-        if not offer.uidl or (known.uidl == offer.uidl and not known.gone):
-            return
-        adoption = Adoption(uidl=uidl_text(offer.uidl), size_octets=offer.size_octets, message=known.stream)
-        event = Adopted(
-            mailbox=self.mailbox.name,
-            uidls=(adoption,),
-            operator=OURSELVES,
-            reason="the same octets are on record",
-        )
-        await record(self._journal, self._read, self.mailbox.name, (event,), self._now())
-
     async def _oversize(self, session: SourceSession, offer: Offer, limit: Limit) -> None:
-        """Record a message that is too large, without retrieving it, and tell its recipients once."""
         header = await session.top(offer)
-        now = self._now()
-        append = intake.oversize(
-            self._arrival(offer), header, limit.octets, limit.said_by, limit.next_hop, self._policy, now
+        appends = rejection(
+            self._arrival(offer),
+            header,
+            limit,
+            self._policy,
+            self._now(),
+            notify=self.mailbox.notify_oversize,
         )
-        message = append.after
-        assert isinstance(message, Message)
-        people = [r.address for r in message.recipients] or [self._policy.postmaster]
-        told = [
-            notices.oversize(message, limit.octets, recipient=address, policy=self._policy, now=now)
-            for address in (people if self.mailbox.notify_oversize else ())
-        ]
-        await self._journal.append(Unit(notices.together(append, told)))
+        await self._journal.append(Unit(appends))
         self.tally.oversize += 1
         if self._worker is not None:
             self._worker.wake()
@@ -268,7 +267,16 @@ class Poll:
         if self._commits:
             await asyncio.gather(*self._commits)
 
-    async def _finished(self, began: float) -> None:
+    async def _finished(
+        self, began: float, offers: Sequence[Offer], withholding: Withholding, *, broken: bool
+    ) -> None:
+        """Record what the poll found, where that is news."""
+        withheld = withholding.after(offers, frozenset(self._proven), whole=self._tried_all)
+        news = withholding.news(withheld)
+        for one in news or ():
+            logger.warning("mailbox %s: %s", self.mailbox.name, in_words(one))
+        if not self.tally.downloaded and not self.tally.oversize and news is None:
+            return
         event = PollFinished(
             mailbox=self.mailbox.name,
             listed=self.tally.listed,
@@ -277,6 +285,8 @@ class Poll:
             refused=self.tally.refused,
             downloaded_octets=self.tally.octets,
             duration_ms=round((time.monotonic() - began) * 1000),
+            broken=broken,
+            withheld=withheld,
         )
         await record(self._journal, self._read, self.mailbox.name, (event,), self._now())
 

@@ -12,8 +12,12 @@ from collections.abc import Sequence
 from sqlalchemy import Connection
 
 from engine.core.listing import Difference, Offer
+from engine.mailbox_record import uidl_text
 from store import queries
+from store.mailbox_events import Adopted, Adoption
 from store.mailbox_life import Known
+
+OURSELVES = "mailgate"
 
 
 class Recognised:
@@ -65,6 +69,16 @@ def recognisable(
     for one in queries.gone(connection, mailbox, [offer.uidl for offer in wanted if offer.uidl]):
         found.add(one)
     return found
+
+
+def come_back(mailbox: str, offer: Offer, known: Known) -> Adopted | None:
+    """Return what to record of a message that came back: under another UIDL, or after it had left."""
+    if not offer.uidl or (known.uidl == offer.uidl and not known.gone):
+        return None
+    adoption = Adoption(uidl=uidl_text(offer.uidl), size_octets=offer.size_octets, message=known.stream)
+    return Adopted(
+        mailbox=mailbox, uidls=(adoption,), operator=OURSELVES, reason="the same octets are on record"
+    )
 
 
 def untold(large: Sequence[Offer], present: Sequence[Known]) -> list[Offer]:

@@ -6,7 +6,7 @@ import asyncio
 import gc
 import logging
 import signal
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -21,12 +21,15 @@ from engine.core.policy import Policy
 from engine.fetch import Fetcher
 from engine.hop import Hop, remember
 from engine.journal import Journal
+from engine.outage import Outage
 from engine.poll import MailboxPlan, Poll
 from engine.settings import Settings
+from engine.settler import STORE_RETRY_SECONDS
 from engine.wiring import next_hop, policy_of, pollable
 from engine.worker import Worker
 from store import queries
 from store.database import reachable, reading
+from store.errors import StoreError
 
 T = TypeVar("T")
 
@@ -62,6 +65,7 @@ class Gateway:
         self._engine = engine
         policy = policy_of(settings)
         self._budget = OctetBudget(settings.store.in_flight)
+        self._outage = Outage()
         self._hops = {
             name: Hop(next_hop(hop, policy.hostname), policy.hops[name], hop.connections, clock.now)
             for name, hop in settings.next_hops.items()
@@ -74,6 +78,7 @@ class Gateway:
             hops=self._hops,
             hosts={mailbox.name: mailbox.host for mailbox in settings.mailboxes},
             budget=self._budget,
+            outage=self._outage,
             holder=holder,
             now=clock.now,
         )
@@ -84,6 +89,7 @@ class Gateway:
             poll=partial(self._poll, policy),
             holder=holder,
             connections_per_host=settings.gateway.connections_per_host,
+            outage=self._outage,
             now=clock.now,
         )
         self._works = True
@@ -93,19 +99,36 @@ class Gateway:
         return await asyncio.to_thread(self._read, function)
 
     async def run(self, roles: Roles, stop: asyncio.Event) -> None:
-        """Run until `stop` is set, then drain."""
+        """Run until `stop` is set, then drain. Who runs waits for a store that goes away, and never ends for it."""
         self._works = roles.work
-        await self.read(partial(remember, self._hops))
-        tasks = [asyncio.create_task(self.worker.renew(), name="leases")]
-        tasks += [asyncio.create_task(self.worker.run(), name="worker")] if roles.work else []
-        tasks += [asyncio.create_task(self.fetcher.run(), name="fetcher")] if roles.fetch else []
+        running = asyncio.create_task(self._run(roles), name="gateway")
         stopping = asyncio.create_task(stop.wait())
         try:
-            done, _ = await asyncio.wait([*tasks, stopping], return_when=asyncio.FIRST_COMPLETED)
-            for task in done - {stopping}:
-                task.result()  # a part that ends by itself is broken: say so
+            await asyncio.wait([running, stopping], return_when=asyncio.FIRST_COMPLETED)
+            if running.done():
+                running.result()  # it never ends by itself unless it is broken: say so
         finally:
-            await self._end([*tasks, stopping], drain=roles.work)
+            await self._end([running, stopping], drain=roles.work)
+
+    async def _run(self, roles: Roles) -> None:
+        await self._remember()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.worker.renew(), name="leases")
+            if roles.work:
+                group.create_task(self.worker.run(), name="worker")
+            if roles.fetch:
+                group.create_task(self.fetcher.run(), name="fetcher")
+
+    async def _remember(self) -> None:
+        """Take over what the log says of each next hop, however long the store is down by now."""
+        while True:
+            try:
+                await self.read(partial(remember, self._hops))
+            except StoreError as error:
+                self._outage.say(error)
+                await asyncio.sleep(STORE_RETRY_SECONDS)
+            else:
+                return
 
     async def run_once(self, roles: Roles) -> Round:
         """Poll once, work until nothing is due, remove what may go."""
@@ -143,7 +166,7 @@ class Gateway:
         await asyncio.gather(*(hop.adapter.close() for hop in self._hops.values()), return_exceptions=True)
         await self._journal.close()
 
-    def _poll(self, policy: Policy, plan: MailboxPlan, last: frozenset[bytes]) -> Poll:
+    def _poll(self, policy: Policy, plan: MailboxPlan, last: Sequence[bytes]) -> Poll:
         return Poll(
             plan,
             journal=self._journal,

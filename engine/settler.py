@@ -19,9 +19,10 @@ from sqlalchemy import Connection
 from engine import notices
 from engine.core.policy import Policy
 from engine.journal import Journal
+from engine.outage import Outage
 from store import agenda, log
 from store.agenda import Lease
-from store.errors import Conflict, LeaseLost, StoreError
+from store.errors import Conflict, LeaseLost, StoreError, StoreUnreachable
 from store.events import Delivered, MessageEvent, Relayed
 from store.life import Message
 from store.log import Append, Unit
@@ -43,12 +44,14 @@ class Settler:
         read: Callable[[Callable[[Connection], Any]], Awaitable[Any]],
         policy: Policy,
         now: Callable[[], datetime],
+        outage: Outage,
         told: Callable[[], None],
     ) -> None:
         self._journal = journal
         self._read = read
         self._policy = policy
         self._now = now
+        self._outage = outage
         self._told = told
 
     async def settle(
@@ -83,13 +86,16 @@ class Settler:
 
     async def surely(self, stream: str, call: Callable[[], Awaitable[T]]) -> T:
         """Do it, and again while the store can't. Raises Conflict and LeaseLost: these are answers."""
+        said = False
         while True:
             try:
                 return await call()
             except (Conflict, LeaseLost):
                 raise
             except StoreError as error:
-                logger.error("%s: %s; trying again", stream, error)
+                if not said or isinstance(error, StoreUnreachable):
+                    self._outage.say(error, stream)
+                said = True
                 await asyncio.sleep(STORE_RETRY_SECONDS)
 
     async def _insist(self, stream: str, events: tuple[MessageEvent, ...], error: StoreError) -> None:

@@ -8,7 +8,6 @@ queue (`attempts`); what came of any step is appended until the store takes it (
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from datetime import datetime
@@ -25,6 +24,7 @@ from engine.due import Due
 from engine.hop import Hop
 from engine.journal import Journal
 from engine.lives import Life, Lives
+from engine.outage import Outage
 from engine.settler import STORE_RETRY_SECONDS, Settler
 from store import agenda
 from store.agenda import Claim, Lease
@@ -33,12 +33,11 @@ from store.events import MessageEvent
 from store.life import Message
 
 # Attempts per connection: while one is under way, the next ones' `attempted` become durable, in one commit. A crash leaves
-# these as outcome-unknown though nothing was sent; where such are held for a person, each must be worth the look.
-AHEAD = 4
+# these as outcome-unknown though nothing was sent; where such are held for a person, each must be worth the look. Only where
+# much waits are there so many: measured, 16 move a tenth more mail than 4, with a third of the commits.
+AHEAD = 16
 AHEAD_WHERE_HELD = 1
 LOOK_EVERY_SECONDS = 1.0  # for what became due, or was put there by another process
-
-logger = logging.getLogger("mailgate.worker")
 
 
 class Worker:
@@ -53,16 +52,20 @@ class Worker:
         hops: Mapping[str, Hop],
         hosts: Mapping[str, str],
         budget: OctetBudget,
+        outage: Outage,
         holder: str,
         now: Callable[[], datetime],
     ) -> None:
         self._journal = journal
         self._policy = policy
         self._hops = hops
+        self._outage = outage
         self._holder = holder
         self._now = now
         self.lives = Lives(hops, budget)
-        self._settler = Settler(journal=journal, read=read, policy=policy, now=now, told=self.wake)
+        self._settler = Settler(
+            journal=journal, read=read, policy=policy, outage=outage, now=now, told=self.wake
+        )
         self._due = Due(
             journal=journal,
             read=read,
@@ -80,6 +83,7 @@ class Worker:
             budget=budget,
             lives=self.lives,
             settler=self._settler,
+            outage=outage,
             wake=self.wake,
             now=now,
         )
@@ -142,7 +146,7 @@ class Worker:
                 while not self.lives.draining and await self._claim_due():
                     pass
             except StoreError as error:
-                logger.error("%s", error)
+                self._outage.say(error)
                 await asyncio.sleep(STORE_RETRY_SECONDS)
 
     async def _claim_due(self) -> bool:
@@ -161,7 +165,7 @@ class Worker:
             try:
                 await self._journal.call(lambda c: agenda.renew(c, self.claim()))
             except StoreError as error:
-                logger.error("leases can't be renewed: %s", error)
+                self._outage.say(error, "leases")
 
     # -- one step
 

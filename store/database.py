@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, make_url
+from sqlalchemy import Connection, Engine, RootTransaction, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.pool import NullPool, QueuePool
 
@@ -23,13 +23,16 @@ from store.errors import StoreError, StoreUnreachable
 BUSY_TIMEOUT_MS = 30_000  # another process may be committing a large message
 CHECKPOINT_PAGES = 4_000  # 16 MiB of WAL: measured to give the lowest worst commit
 CONNECT_TIMEOUT_SECONDS = 10
+SILENT_SECONDS = 30.0  # in the middle of a write transaction: whoever says nothing for so long was stopped
+LOCK_NOT_AVAILABLE = "55P03"  # SQLSTATE: `lock_timeout` ran out
 APPEND_LOCK = 0x6D61696C67617465  # "mailgate": the key of Postgres' advisory lock around appends
 
 
-def open_store(url: str, *, checkpoints: bool = False) -> Engine:
+def open_store(url: str, *, checkpoints: bool = False, silent_seconds: float = SILENT_SECONDS) -> Engine:
     """Open the store at an SQLAlchemy URL.
 
-    `checkpoints` is for the one process that runs the gateway. Nothing is connected yet.
+    `checkpoints` is for the one process that runs the gateway. `silent_seconds` is how long another writer on Postgres may
+    sit on the append lock without a word, until we end its session. Nothing is connected yet.
     """
     try:
         parsed = make_url(url)
@@ -45,11 +48,12 @@ def open_store(url: str, *, checkpoints: bool = False) -> Engine:
             poolclass=QueuePool,
             pool_size=4,
             pool_pre_ping=True,
+            execution_options={"mailgate_silent_ms": round(silent_seconds * 1000)},
             connect_args={
                 "connect_timeout": CONNECT_TIMEOUT_SECONDS,
-                # Nobody may sit on the append lock: who stops in the middle of a transaction loses it.
                 # Whatever the server's defaults are. Appending needs to see what was committed before it got the lock.
-                "options": "-c synchronous_commit=on -c timezone=UTC -c idle_in_transaction_session_timeout=30000"
+                # A reader may be as slow as the person who pages through what it prints.
+                "options": "-c synchronous_commit=on -c timezone=UTC -c idle_in_transaction_session_timeout=0"
                 r" -c default_transaction_isolation=read\ committed",
             },
         )
@@ -83,7 +87,8 @@ def unreachable(engine: Engine, error: Exception) -> StoreUnreachable | None:
     """Return what to say of an error that is the database's own trouble (full, locked, gone), None for any other."""
     driver = engine.dialect.loaded_dbapi
     origin = getattr(error, "orig", None) or error
-    kinds = (driver.OperationalError, driver.InterfaceError)
+    # InternalError is how Postgres and its driver call a session or a transaction that is spoilt.
+    kinds = (driver.OperationalError, driver.InterfaceError, driver.InternalError)
     # sqlite3 says of a file that is no database, or a damaged one, just that much.
     if not isinstance(origin, kinds) and type(origin) is not driver.DatabaseError:
         return None
@@ -108,11 +113,43 @@ def write_transaction(connection: Connection) -> Iterator[Connection]:
     """Run one write transaction on a connection, under the append lock."""
     writes = connection.get_execution_options().get("mailgate_write", False)
     marked = connection if writes else connection.execution_options(mailgate_write=True)
-    with marked.begin():
-        if marked.dialect.name == "postgresql":
-            # A statement of its own: the next one must see a snapshot taken after the lock.
-            marked.exec_driver_sql(f"SELECT pg_advisory_xact_lock({APPEND_LOCK})")
+    with _locked(marked) if marked.dialect.name == "postgresql" else marked.begin():
         yield marked
+
+
+def _locked(connection: Connection) -> RootTransaction:
+    """Begin a transaction that holds the append lock.
+
+    Nobody may sit on the lock who was stopped in the middle of a transaction. Who waits for it sees to that: the server's
+    `idle_in_transaction_session_timeout` does not run behind a pipeline of psycopg, whose last word is a Flush.
+    """
+    silent_ms: int = connection.get_execution_options()["mailgate_silent_ms"]
+    while True:
+        transaction = connection.begin()
+        try:
+            # A statement of its own: the next one must see a snapshot taken after the lock.
+            connection.exec_driver_sql(_LOCK.format(silent_ms=silent_ms))
+        except DBAPIError as error:
+            transaction.rollback()
+            if getattr(error.orig, "sqlstate", None) != LOCK_NOT_AVAILABLE:
+                raise
+            with connection.begin():
+                connection.exec_driver_sql(_END_THE_SILENT.format(silent_ms=silent_ms))
+        else:
+            return transaction
+
+
+_LOCK = (
+    "SELECT set_config('lock_timeout', '{silent_ms}', true),"
+    f" pg_advisory_xact_lock({APPEND_LOCK}), set_config('lock_timeout', '0', true)"
+)
+_END_THE_SILENT = (
+    "SELECT pg_terminate_backend(pid) FROM pg_locks JOIN pg_stat_activity USING (pid)"  # noqa: S608
+    " WHERE locktype = 'advisory' AND granted AND objsubid = 1"
+    f" AND classid = {APPEND_LOCK >> 32} AND objid = {APPEND_LOCK & 0xFFFFFFFF}"
+    " AND datname = current_database() AND starts_with(state, 'idle in transaction')"
+    " AND state_change < clock_timestamp() - make_interval(secs => {silent_ms} / 1000.0)"
+)
 
 
 @contextmanager

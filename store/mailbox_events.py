@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import ClassVar, Literal
 
 from msgspec import Struct
@@ -37,8 +38,18 @@ class PollRecovered(Struct, frozen=True, kw_only=True):
     mailbox: str
 
 
+class Withheld(Struct, frozen=True, kw_only=True):
+    """One message that is listed and not to be had."""
+
+    uidl: str  # "" where the server has no UIDL
+    size_octets: int  # as listed
+    breaks: bool  # the session broke at it, twice running; else the server answered -ERR to RETR
+    text: str  # what the server said, or what broke, when it was first so
+    since: datetime
+
+
 class PollFinished(Struct, frozen=True, kw_only=True):
-    """Mailbox: a poll that found something new. Idle polls leave no event."""
+    """Mailbox: a poll that found something new, or other messages withheld than before. Idle polls leave no event."""
 
     NAME: ClassVar[str] = "poll-finished"
     VERSION: ClassVar[int] = 1
@@ -50,6 +61,8 @@ class PollFinished(Struct, frozen=True, kw_only=True):
     refused: int  # -ERR to RETR; tried again next time
     downloaded_octets: int
     duration_ms: int
+    broken: bool = False  # the session ended before its time; what was retrieved is durable all the same
+    withheld: tuple[Withheld, ...] = ()  # as of now; of very many, some
 
 
 class Adoption(Struct, frozen=True, kw_only=True):

@@ -17,6 +17,7 @@ from store.mailbox_events import (
     PollRecovered,
     PollTrouble,
     UidlResetSuspected,
+    Withheld,
 )
 from store.recipient import State
 
@@ -33,6 +34,7 @@ class Mailbox(Struct, frozen=True, kw_only=True):
     text: str | None = None
     last_new_at: datetime | None = None
     downloaded: int = 0  # messages so far
+    withheld: tuple[Withheld, ...] = ()  # listed and not to be had
 
 
 class Known(Struct, frozen=True, kw_only=True):
@@ -63,7 +65,12 @@ def evolve_mailbox(mailbox: Mailbox, event: MailboxEvent, at: datetime) -> Mailb
         case PollRecovered():
             return replace(mailbox, health="ok", since=at, kind=None, permanent=False, text=None)
         case PollFinished():
-            return replace(mailbox, last_new_at=at, downloaded=mailbox.downloaded + event.downloaded)
+            return replace(
+                mailbox,
+                last_new_at=at if event.downloaded or event.oversize else mailbox.last_new_at,
+                downloaded=mailbox.downloaded + event.downloaded,
+                withheld=event.withheld,
+            )
         case Adopted():
             if event.operator == "mailgate":
                 return mailbox

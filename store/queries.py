@@ -10,12 +10,13 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
+from msgspec import structs
 from sqlalchemy import Connection, Row, Select, Text, bindparam, func, select
 
 from store import selection
 from store.mailbox_life import Known, Mailbox
 from store.recipient import ATTENTION
-from store.rows import uidl_digest
+from store.rows import mailbox_of, uidl_digest
 from store.schema import (
     COMMON_EVENTS,
     agenda,
@@ -120,13 +121,17 @@ def mailbox_rows(connection: Connection) -> list[Json]:
     present = select(uidls.c.mailbox, func.count().label("present")).where(uidls.c.gone.is_(False))
     counts = {row.mailbox: row.present for row in connection.execute(present.group_by(uidls.c.mailbox))}
     rows = connection.execute(select(mailboxes).order_by(mailboxes.c.name)).mappings()
-    return [dict(row) | {"present": counts.get(row["name"], 0)} for row in rows]
+    return [_standing(mailbox_of(row)) | {"present": counts.get(row["name"], 0)} for row in rows]
+
+
+def _standing(found: Mailbox) -> Json:
+    return structs.asdict(found) | {"withheld": [structs.asdict(one) for one in found.withheld]}
 
 
 def mailbox(connection: Connection, name: str) -> Mailbox:
     """Return what a mailbox's events add up to, from its row: its stream grows with every poll that finds something."""
     row = connection.execute(select(mailboxes).where(mailboxes.c.name == name)).mappings().first()
-    return Mailbox(**row) if row else Mailbox(name=name)
+    return mailbox_of(row) if row else Mailbox(name=name)
 
 
 def lease(connection: Connection, message_id: str) -> Json | None:

@@ -7,8 +7,12 @@ from datetime import datetime
 from hashlib import sha256
 from typing import Any
 
+import msgspec
+from sqlalchemy import RowMapping
+
 from store.events import Deferred
 from store.life import Message
+from store.mailbox_events import Withheld
 from store.mailbox_life import Mailbox
 from store.recipient import Recipient
 from store.schema import microseconds
@@ -193,7 +197,14 @@ def mailbox_row(mailbox: Mailbox) -> Row:
         "text": _optional(mailbox.text),
         "last_new_at": mailbox.last_new_at,
         "downloaded": mailbox.downloaded,
+        "withheld": msgspec.json.encode(mailbox.withheld).decode(),
     }
+
+
+def mailbox_of(row: RowMapping) -> Mailbox:
+    """Return the mailbox whose row this is."""
+    withheld = msgspec.json.decode(row["withheld"], type=tuple[Withheld, ...])
+    return Mailbox(**dict(row) | {"withheld": withheld})
 
 
 def storable(value: str) -> str:

@@ -202,6 +202,7 @@ mailboxes = Table(
     Column("text", Text),
     Column("last_new_at", Utc),
     Column("downloaded", BigInteger, nullable=False),
+    Column("withheld", Text, nullable=False),  # JSON
 )
 
 # Which events happened to which message; not of those that the message's own row tells.

@@ -50,7 +50,7 @@ def of_broken(broken: Broken) -> SourceTrouble:
     about = command.about if command and command.verb in ("RETR", "TOP") else None
     offer = about if isinstance(about, Offer) else None
     where = f" at {command.verb}" if command else ""
-    where += f" of message {offer.number}" if offer else ""
+    where += f" of message {offer.number} ({offer.named})" if offer else ""
     return SourceTrouble("connect" if broken.lost else "protocol", broken.text + where, offer=offer)
 
 

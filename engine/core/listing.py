@@ -23,6 +23,12 @@ RESET_ALIKE = 0.8
 RESET_GONE = 0.5  # of what was known: a mailbox somebody has cleaned up is no reset
 
 
+def named(uidl: str, size_octets: int) -> str:
+    """Return how a listed message is named to a person; a UIDL may be any octets, read as one character each."""
+    shown = "".join(c if c.isprintable() else "?" for c in uidl)
+    return f"{f'UIDL {shown}' if uidl else 'without UIDL'}, {size_octets:,} octets"
+
+
 @dataclass(frozen=True, slots=True)
 class Offer:
     """One message of a listing (RFC 1939 section 5).
@@ -34,6 +40,11 @@ class Offer:
     number: int
     size_octets: int
     uidl: bytes | None
+
+    @property
+    def named(self) -> str:
+        """Which one it is, for a person: by what outlives the session."""
+        return named("" if self.uidl is None else self.uidl.decode("latin-1"), self.size_octets)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -27,12 +27,15 @@ LINE_LENGTH_CHARACTERS = 78
 # 998.
 WORD_LIMIT_CHARACTERS = 255
 
+FIRST_LINE = b"X-Mailgate-First-Line:"
+
 _MARK = b"(mailgate)"
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _NOT_DOMAIN = re.compile(r"[^A-Za-z0-9.:_\[\]-]")
 _NOT_ATOM = re.compile(r"[^A-Za-z0-9._-]")
 _NOT_COMMENT = re.compile(r"[^!-'*-\[\]-~]+")
+_SEPARATOR = re.compile(rb">*From [^\r\n]*\r?\n[!-9;-~]+[ \t]*:")  # and a field behind it
 _OWN = re.compile(rb"\bby\s+(\S+)\s+\(mailgate\)\s+with\s+\S+\s+id\s+([A-Za-z0-9._-]+)", re.IGNORECASE)
 
 
@@ -63,6 +66,22 @@ def received(
         words.append(f"for <{recipient}>")
     words[-1] += ";"
     return _folded([*words, _date(now)])
+
+
+def bridge(octets: Octets) -> bytes:
+    """What to put between our field and a message whose first line would spoil the header; mostly nothing.
+
+    A line that begins with white space would become a part of our field. A separator line of the mbox format would end
+    the header for many a server, and the fields behind it would be shown as text. Either becomes the value of a field
+    that says so: not an octet of it changes, and it stays the first line of the message. Whatever else is no field
+    is text, and taken for text.
+    """
+    first = octets[0] if len(octets) else 0
+    if first in b" \t":
+        return FIRST_LINE
+    if first in b"F>" and _SEPARATOR.match(octets):
+        return FIRST_LINE + b" "
+    return b""
 
 
 def hops(octets: Octets) -> int:

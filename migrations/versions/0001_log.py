@@ -165,6 +165,7 @@ def _sources() -> None:
         sa.Column("text", sa.Text),
         sa.Column("last_new_at", sa.BigInteger),
         sa.Column("downloaded", sa.BigInteger, nullable=False),
+        sa.Column("withheld", sa.Text, nullable=False),
     )
 
 

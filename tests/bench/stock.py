@@ -5,13 +5,14 @@ Not durable while it is being filled, and nothing is checked: only for a store t
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from sqlalchemy import Engine, event, text
 
 from store import log
-from store.chain import GENESIS
+from store.chain import GENESIS, SALT_OCTETS
 from store.database import open_store, writing
 from tests.bench.lives import Life
 
@@ -67,7 +68,8 @@ def _rows(lives: list[Life], position: int) -> Iterator[tuple[Row, bytes | None]
             for happened in life.go_on():
                 position += 1
                 # The row is made as append makes it; it asks of an append only its stream and its time.
-                row = log._row(life, happened, position, revision, mark)  # type: ignore[arg-type]
+                salt = os.urandom(SALT_OCTETS)
+                row = log._row(life, happened, position, revision, mark, salt)  # type: ignore[arg-type]
                 yield row, life.octets if revision == 0 else None
                 revision, mark = revision + 1, row["hash"]
             heads[life.stream] = (revision, mark)

@@ -54,6 +54,30 @@ def test_a_mailbox_is_new_then_ok_then_failing(tmp_path: Path, sqlite_url: str) 
         assert "not configured" in said
 
 
+def test_a_message_that_is_listed_and_not_given_is_named_by_its_uidl(house: Installation) -> None:
+    house.put(3)
+    refused, *_ = house.mailbox.uidls("info")
+    house.mailbox.fault("retr", "err", text="damaged", matching=refused, times=None)
+    assert "1 open" not in house.mailgate("mailbox", "poll", "info", code=1)
+    row = health(house, code=1)
+    (one,) = row["withheld"]
+    assert (one["uidl"], one["breaks"], one["text"]) == (refused, False, "damaged")
+    assert (row["health"], row["downloaded"]) == ("ok", 2)
+    said = " ".join(house.mailgate("mailbox", "list", code=1).split())
+    assert f"the server refuses a message (UIDL {refused}, {one['size_octets']} octets): damaged" in said
+
+    house.put(1)
+    last = house.mailbox.uidls("info")[-1]
+    house.mailbox.fault("retr", "drop-mid", matching=last, times=None)
+    said = " ".join(house.mailgate("mailbox", "poll", "info", code=1).split())
+    assert f"the session breaks at a message (UIDL {last}," in said
+    withheld = {one["uidl"]: one["breaks"] for one in health(house, code=1)["withheld"]}
+    assert withheld == {refused: False, last: True}
+    polls = len(recorded(house, "poll-finished"))
+    house.mailgate("mailbox", "poll", "info", code=1)
+    assert len(recorded(house, "poll-finished")) == polls
+
+
 # -- poll
 
 

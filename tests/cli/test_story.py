@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import get_args
 
 import pytest
-from msgspec.structs import fields
+from msgspec.structs import fields, replace
 
 from cli import story
 from store.codec import CLASSES
@@ -19,7 +19,7 @@ from store.events import (
     Held,
     RejectedOversize,
 )
-from store.mailbox_events import PollFinished
+from store.mailbox_events import PollFinished, Withheld
 from tests.build import NOON
 
 
@@ -214,3 +214,9 @@ def test_a_poll_tells_what_was_new() -> None:
     )
     told = story.sentence(event, NOON)
     assert told == ": 12 listed, 3 new (45.0 kB) in 1.2s, 1 too large, 2 refused by the server"
+    one = Withheld(uidl="u7", size_octets=1_234, breaks=True, text="the line is dead", since=NOON)
+    told = story.sentence(replace(event, oversize=0, refused=0, broken=True, withheld=(one,)), NOON)
+    assert told == (
+        ": 12 listed, 3 new (45.0 kB) in 1.2s, and then the session broke;"
+        " the session breaks at a message (UIDL u7, 1,234 octets): the line is dead"
+    )

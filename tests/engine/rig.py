@@ -12,7 +12,7 @@ Time stands still until a test moves it. Nothing is polled and nothing is probed
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from types import TracebackType
@@ -30,6 +30,7 @@ from engine.core.routing import MailboxRule, RouteRule
 from engine.fetch import Fetcher, Pollable
 from engine.hop import Hop, remember
 from engine.journal import Journal
+from engine.outage import Outage
 from engine.poll import MailboxPlan, Poll
 from engine.ports import SourceSession
 from engine.worker import Worker
@@ -172,6 +173,7 @@ class Rig:
         self.budget = OctetBudget(self.budget_octets)
         self.policy = self._policy()
         self.hops = {name: self._hop(name) for name in self.homes}
+        outage = Outage()
         self.worker = Worker(
             journal=self.journal,
             read=self.read,
@@ -179,6 +181,7 @@ class Rig:
             hops=self.hops,
             hosts=dict.fromkeys(self.boxes, "pop.provider.example"),
             budget=self.budget,
+            outage=outage,
             holder=self.holder,
             now=self.clock,
         )
@@ -189,6 +192,7 @@ class Rig:
             poll=self._poll,
             holder=self.holder,
             connections_per_host=self.connections_per_host,
+            outage=outage,
             now=self.clock,
         )
         await self.read(partial(remember, self.hops))
@@ -341,7 +345,7 @@ class Rig:
     async def _secret(self) -> str:
         return PASSWORD
 
-    def _poll(self, plan: MailboxPlan, last: frozenset[bytes]) -> Poll:
+    def _poll(self, plan: MailboxPlan, last: Sequence[bytes]) -> Poll:
         return Poll(
             plan,
             journal=self.journal,

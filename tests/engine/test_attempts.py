@@ -245,3 +245,20 @@ async def test_a_fault_of_ours_in_one_message_ends_the_work_on_no_other(
         await rig.settled()
         assert states(rig) == ["outcome-unknown", "delivered"]
         assert "a fault of ours" in rig.events(Deferred)[0].reply
+
+
+@pytest.mark.parametrize("first", [b" white space", b"From a@b.example Sun Mar  1 12:00:00 2026"])
+async def test_a_first_line_that_is_no_field_goes_out_octet_by_octet_in_a_field_of_its_own(
+    database_url: str, first: bytes
+) -> None:
+    async with Rig(database_url) as rig:
+        octets = first + b"\r\n" + mail(1)
+        rig.put(octets)
+        await rig.poll()
+        await rig.settled()
+        (taken,) = rig.home.ledger
+        trace, named, rest = taken.octets.partition(b"X-Mailgate-First-Line:")
+        assert rest.removeprefix(b" ") == octets.removeprefix(b" ")
+        assert taken.octets.endswith(octets)
+        assert trace.endswith(b"+0000\r\n")
+        assert named

@@ -355,6 +355,24 @@ async def test_a_database_that_goes_away_fails_what_is_under_way_and_is_used_aga
         assert len(streams(engine)) == 2
 
 
+async def test_a_transaction_lost_while_the_process_was_stopped_fails_whole_and_the_next_goes_through(
+    postgres_url: str,
+) -> None:
+    other = open_store(postgres_url, silent_seconds=0.1)
+
+    def stopped(_connection: Connection) -> None:
+        with writing(other):
+            pass  # it has waited for the lock that we hold, and ended our session
+
+    async with writing_to(postgres_url) as (journal, engine):
+        answers = await together(journal, lambda: journal.append(unit(1)), lambda: journal.call(stopped))
+        assert [type(answer) for answer in answers] == [StoreUnreachable, StoreUnreachable]
+        assert streams(engine) == []
+        await journal.append(unit(1))
+        assert len(streams(engine)) == 1
+    other.dispose()
+
+
 async def test_an_error_names_no_statement_and_no_content(database_url: str) -> None:
     async with writing_to(database_url) as (journal, _):
         await journal.append(unit(1))

@@ -24,6 +24,7 @@ PASSWORD = "open sesame"
 ROOT = Path(__file__).parents[2]
 RUN_SECONDS = 120  # only a hang takes so long
 TRACE = re.compile(rb"Received: \(mailbox .*?;\s+\w{3}, \d+ \w{3} \d{4} \d\d:\d\d:\d\d \+0000\r\n", re.DOTALL)
+FIRST_LINE = b"X-Mailgate-First-Line:"
 NOTICE = b"Auto-Submitted: auto-replied"
 
 
@@ -208,10 +209,14 @@ def letter(name: str, number: int) -> bytes:
 
 
 def original(taken: bytes) -> bytes:
-    """Strip the one header field that the gateway put in front; it ends with its date."""
+    """Strip what the gateway put in front: a header field that ends with its date, and the name of another where
+    the first line is the value of that.
+    """
     trace = TRACE.match(taken)
     assert trace is not None, taken[:80]
-    return taken[trace.end() :]
+    rest = taken[trace.end() :].removeprefix(FIRST_LINE)
+    separator = len(rest) < len(taken) - trace.end() and re.match(rb" >*From ", rest)
+    return rest[1:] if separator else rest
 
 
 def _is_notice(taken: bytes) -> bool:

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable
+from email import message_from_bytes
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,9 @@ OURS = {
     "nul": b"Subject: nul\r\n\r\na\0b\r\n",
     "a-long-line": b"Subject: long\r\n\r\n" + b"x" * 200_000 + b"\r\n",
     "every-octet": b"Subject: octets\r\n\r\n" + bytes(n for n in range(256) if n not in (10, 13)) + b"\r\n",
+    "white-space-first": b" white space\r\nSubject: behind it\r\n\r\nbody\r\n",
+    "separator-first": b"From a@b.example Sun Mar  1 12:00:00 2026\r\nSubject: behind it\r\n\r\nbody\r\n",
+    "no-field-first": b"no field\r\nSubject: behind it\r\n\r\nbody\r\n",
     "first-dot-and-text": b".Subject: a dot in front\r\n\r\nbody\r\n",
 }
 # Dovecot does not stuff the first line: this one ends before its first octet, and its rest looks like replies.
@@ -98,6 +102,24 @@ def test_a_real_home_server_delivers_every_message(
     for id, uidl in ids.items():
         fragment = longest_word(mails[uidl])
         assert fragment in by_id[id].replace(b"\n ", b""), uidl
+
+
+@pytest.mark.parametrize("name", ["white-space-first", "separator-first"])
+def test_a_real_home_server_finds_the_header_behind_a_first_line_that_is_no_field(
+    name: str, tmp_path: Path, sqlite_url: str, start_postfix: Callable[..., Postfix]
+) -> None:
+    postfix = start_postfix()
+    with house(tmp_path, sqlite_url) as opened:
+        opened.provider.put("info", OURS[name])
+        opened.home_port = postfix.port
+        done = opened.run("run", "--once")
+        assert done.returncode == 0, done.stderr
+    (delivered,) = postfix.delivered(at_least=1)
+    read = message_from_bytes(delivered)
+    assert read["Subject"] == "behind it"
+    assert read["X-Mailgate-First-Line"].strip().encode() == OURS[name].partition(b"\r\n")[0].strip()
+    assert all(re.search(r"\+0000( \(UTC\))?$", value) for value in read.get_all("Received"))
+    assert read.get_payload() == "body\n"
 
 
 def test_a_message_that_cannot_be_told_apart_from_replies_holds_up_no_other(

@@ -288,7 +288,66 @@ def test_a_killed_postgres_that_comes_back_costs_nothing_but_time(
             all_there(opened, expected)
             wait_until(lambda: poll_and_see_whether_empty(opened), "an empty mailbox")
             assert gateway.stop() == 0
+            assert gateway.log.count("the store can't be used") == 1  # however many messages wait for it
         check_promises(opened, expected)
+
+
+@contextmanager
+def locked(opened: House, table: str) -> Iterator[None]:
+    """Nobody reads a table, until this ends or the server does."""
+    engine = open_store(opened.store_url)
+    connection = engine.connect()
+    connection.exec_driver_sql(f"LOCK TABLE {table}")
+    try:
+        yield
+    finally:
+        connection.invalidate()  # it went with the server
+        connection.close()
+        engine.dispose()
+
+
+def test_a_store_that_is_lost_right_after_the_start_is_waited_for_and_said_once(
+    tmp_path: Path, start_postgres: Callable[..., Postgres]
+) -> None:
+    server = start_postgres()
+    with house(tmp_path, server.create_database()) as opened:
+        assert opened.run("db", "upgrade").returncode == 0
+        expected = put(opened, 3)
+        # The first thing it reads once it runs: so it is not past that when the server goes.
+        with locked(opened, "next_hops"), running(opened) as gateway:
+            server.kill()
+            gateway.says("the store can't be used")
+            server.restart()
+            all_there(opened, expected)
+            assert gateway.stop() == 0
+            assert gateway.log.count("the store can't be used") == 1
+        check_promises(opened, expected)
+
+
+def test_a_gateway_whose_store_is_lost_right_after_the_start_can_be_stopped(
+    tmp_path: Path, start_postgres: Callable[..., Postgres]
+) -> None:
+    server = start_postgres()
+    with house(tmp_path, server.create_database()) as opened:
+        assert opened.run("db", "upgrade").returncode == 0
+        with locked(opened, "next_hops"), running(opened) as gateway:
+            server.kill()
+            gateway.says("the store can't be used")
+            assert gateway.stop() == 0
+
+
+def test_a_gateway_that_lost_its_store_can_be_stopped_in_the_middle_of_a_poll(
+    tmp_path: Path, start_postgres: Callable[..., Postgres]
+) -> None:
+    server = start_postgres()
+    with house(tmp_path, server.create_database()) as opened:
+        assert opened.run("db", "upgrade").returncode == 0
+        put(opened, 5)
+        silent = opened.provider.fault("retr", "stall", number=3)
+        with running(opened, "--only", "fetch") as gateway:
+            opened.provider.wait_until(lambda: silent.fired)
+            server.kill()
+            assert gateway.stop() == 0
 
 
 def test_a_gateway_is_known_to_be_alive_again_after_postgres_was_restarted(

@@ -26,6 +26,7 @@ from store.mailbox_events import (
     PollFinished,
     PollRecovered,
     UidlResetSuspected,
+    Withheld,
     mailbox_stream,
 )
 from store.mailbox_life import Mailbox
@@ -250,11 +251,18 @@ class History:
                     refused=0,
                     downloaded_octets=77,
                     duration_ms=5,
+                    withheld=self._withheld(),
                 ),
                 UidlResetSuspected(mailbox=name, listed=9, vanished=8, alike=7),
             )
         )
         yield Unit((self._on_mailbox(name, event),))
+
+    def _withheld(self) -> tuple[Withheld, ...]:
+        return tuple(
+            Withheld(uidl=self._uidl(), size_octets=n, breaks=n > 0, text="-ERR \0 no", since=self.at)
+            for n in range(self.random.randrange(3))
+        )
 
     def adopt(self) -> Iterator[Unit]:
         """By a person, or because the octets were recognised; and what was adopted leaves again."""

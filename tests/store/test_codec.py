@@ -41,6 +41,7 @@ from store.mailbox_events import (
     PollFinished,
     PollRecovered,
     UidlResetSuspected,
+    Withheld,
 )
 
 GOLDEN = Path(__file__).parent / "golden" / "events-1.json"
@@ -135,6 +136,17 @@ EVENTS: tuple[Event, ...] = (
     PollRecovered(mailbox="info"),
     PollFinished(
         mailbox="info", listed=9, downloaded=3, oversize=1, refused=2, downloaded_octets=777, duration_ms=55
+    ),
+    PollFinished(
+        mailbox="info",
+        listed=2,
+        downloaded=0,
+        oversize=0,
+        refused=1,
+        downloaded_octets=0,
+        duration_ms=5,
+        broken=True,
+        withheld=(Withheld(uidl="u\0", size_octets=5, breaks=True, text="-ERR no", since=AT),),
     ),
     Adopted(
         mailbox="info",

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -15,11 +21,12 @@ from store import log
 from store.database import CHECKPOINT_PAGES, open_store, reachable, reading, sqlite_file, unreachable, writing
 from store.errors import StoreError, StoreUnreachable
 from store.log import Unit
-from store.schema import events
+from store.schema import events, messages
 from store.statement import Lookup
 from tests.store.build import append, opening, rows
 
 Open = Callable[..., Engine]
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -27,8 +34,8 @@ def opened() -> Iterator[Open]:
     """Opens stores that are closed at the end."""
     engines: list[Engine] = []
 
-    def open_it(url: str, *, checkpoints: bool = False) -> Engine:
-        engines.append(open_store(url, checkpoints=checkpoints))
+    def open_it(url: str, **options: Any) -> Engine:
+        engines.append(open_store(url, **options))
         return engines[-1]
 
     yield open_it
@@ -187,6 +194,69 @@ def test_postgres_commits_to_disk_whatever_the_server_does_by_default(postgres_s
     assert found == ["on", "UTC", "read committed", "read committed"]
 
 
+def test_a_postgres_reader_may_take_its_time(postgres_store: Engine) -> None:
+    name = "idle_in_transaction_session_timeout"
+    with postgres_store.begin() as connection:
+        connection.execute(text(f"ALTER DATABASE {postgres_store.url.database} SET {name} = 77"))
+    postgres_store.dispose()
+    with reading(postgres_store) as connection:
+        assert connection.scalar(text(f"SHOW {name}")) == "0"
+
+
+STOPPED = """
+import os, signal, sys
+from store import log
+from store.database import open_store, reachable, writing
+from store.errors import StoreUnreachable
+from store.log import Unit
+from tests.store.build import append, opening
+
+engine = open_store(sys.argv[1])
+try:
+    with reachable(engine), writing(engine) as connection:
+        if sys.argv[2] == "amid an append":
+            log.append(connection, [Unit((opening("m2"),))])
+        os.kill(os.getpid(), signal.SIGSTOP)
+except StoreUnreachable as error:
+    print(error, flush=True)
+append(engine, opening("m2"))
+"""
+
+
+@pytest.mark.parametrize("where", ["before an append", "amid an append"])
+def test_a_writer_that_was_stopped_holds_up_nobody_and_goes_on_when_it_is_woken(
+    postgres_store: Engine, opened: Open, where: str
+) -> None:
+    store = opened(url_of(postgres_store), silent_seconds=0.2)
+    command = [sys.executable, "-c", STOPPED, url_of(postgres_store), where]
+    with (
+        ThreadPoolExecutor() as pool,
+        subprocess.Popen(command, cwd=ROOT, text=True, stdout=subprocess.PIPE) as stopped,
+    ):
+        try:
+            _, status = os.waitpid(stopped.pid, os.WUNTRACED)
+            assert os.WIFSTOPPED(status)
+            pool.submit(append, store, opening("m1")).result(30)  # it waits for the lock first
+            stopped.send_signal(signal.SIGCONT)
+            said, _ = stopped.communicate(timeout=60)
+        finally:
+            stopped.kill()
+    assert stopped.returncode == 0
+    assert said == "the store can't be used: terminating connection due to administrator command\n"
+    assert {row["id"] for row in rows(store, messages)} == {"m1", "m2"}
+
+
+def test_a_writer_that_works_is_waited_for_however_long(postgres_store: Engine, opened: Open) -> None:
+    store = opened(url_of(postgres_store), silent_seconds=1)
+    with writing(postgres_store) as connection, ThreadPoolExecutor() as pool:
+        waiting = pool.submit(append, store, opening("m1"))
+        connection.exec_driver_sql("SELECT pg_sleep(1.5)")
+        log.append(connection, [Unit((opening("m2"),))])
+        connection.commit()
+        waiting.result(60)
+    assert {row["id"] for row in rows(store, messages)} == {"m1", "m2"}
+
+
 def test_a_postgres_reader_is_read_only_and_its_connection_is_not_spoilt(postgres_store: Engine) -> None:
     with reading(postgres_store) as connection, pytest.raises(DBAPIError, match="read-only transaction"):
         connection.execute(text("DELETE FROM contents"))
@@ -285,6 +355,7 @@ def test_errors_are_told_apart_as_the_driver_gives_them(sqlite_store: Engine, op
         "the store can't be used: server closed",
     )
     assert unreachable(away, psycopg.OperationalError()) is not None
+    assert unreachable(away, psycopg.errors.IdleInTransactionSessionTimeout("stopped")) is not None
     for error in (sqlite3.IntegrityError("x"), sqlite3.ProgrammingError("x"), ValueError("x")):
         assert unreachable(sqlite_store, error) is None
     wrapped = OperationalError("SELECT geheim", {}, sqlite3.OperationalError("disk full"))

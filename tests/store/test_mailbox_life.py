@@ -13,8 +13,9 @@ from store.mailbox_events import (
     PollFinished,
     PollRecovered,
     UidlResetSuspected,
+    Withheld,
 )
-from store.mailbox_life import Mailbox, fold_mailbox
+from store.mailbox_life import Mailbox, evolve_mailbox, fold_mailbox
 from tests.store.build import (
     NOW,
     after,
@@ -56,3 +57,11 @@ def test_a_mailbox_counts_what_it_gave() -> None:
     mailbox = fold_mailbox("info", [(FOUND, NOW), (replace(FOUND, downloaded=4), after(hours=1))])
     assert (mailbox.downloaded, mailbox.last_new_at, mailbox.since) == (7, after(hours=1), None)
     assert fold_mailbox("info", []) == Mailbox(name="info")
+
+
+def test_what_is_withheld_is_what_the_last_poll_said_and_nothing_new_in_itself() -> None:
+    one = Withheld(uidl="u", size_octets=5, breaks=False, text="-ERR no", since=NOW)
+    only = replace(FOUND, downloaded=0, oversize=0, refused=1, withheld=(one,))
+    mailbox = fold_mailbox("info", [(FOUND, NOW), (only, after(hours=1)), (NO, after(hours=2))])
+    assert (mailbox.withheld, mailbox.last_new_at) == ((one,), NOW)
+    assert evolve_mailbox(mailbox, FOUND, after(hours=3)).withheld == ()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta, timezone
+from email import message_from_bytes
 
 import pytest
 from hypothesis import given
@@ -12,6 +13,7 @@ from engine.core import headers
 from engine.core.trace import (
     HOPS_LIMIT,
     LINE_LENGTH_CHARACTERS,
+    bridge,
     hops,
     loops,
     own_ids,
@@ -42,6 +44,50 @@ def test_a_fetched_message_gets_a_field_with_the_mailbox_as_comment() -> None:
         )
         + b"\twith POP3 id 01JXYZ for <info@example.com>; Tue, 12 Aug 2025 08:05:09 +0000\r\n"
     )
+
+
+FIELDS = b"Subject: x\r\nFrom: a@b.example\r\n\r\nbody\r\n"
+SPOILING = [
+    b" white space first\r\n",
+    b"\tand a tab\r\n",
+    b" \r\n",
+    b"From anna@b.example Sun Mar  1 12:00:00 2026\r\n",
+    b">From anna@b.example Sun Mar  1 12:00:00 2026\r\n",
+    b"From anna@b.example Sun Mar  1 12:00:00 2026\n",
+]
+
+
+@pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
+@pytest.mark.parametrize("first", SPOILING)
+def test_a_first_line_that_would_spoil_the_header_becomes_the_value_of_a_field(
+    first: bytes, kind: type[bytes]
+) -> None:
+    content = first + FIELDS
+    read = message_from_bytes(ours() + bridge(kind(content)) + content)
+    assert [name for name, _ in read.items()] == ["Received", "X-Mailgate-First-Line", "Subject", "From"]
+    assert read["X-Mailgate-First-Line"].strip().encode() == first.strip()
+    assert read["Received"].endswith("+0000")
+    assert read.defects == []
+    assert own_ids(ours() + bridge(content) + content, "gate.example.com") == ("01JXYZ",)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        FIELDS,
+        b"From: a@b.example\r\n\r\n",
+        b"From here on it is text\r\n\r\nand more\r\n",
+        b"From here on\r\nit is text: all of it\r\n",
+        b"no field at all\r\n" + FIELDS,
+        b"\r\n the body\r\n",
+        b">\r\n",
+        b"",
+    ],
+)
+def test_nothing_else_is_put_in_front(content: bytes) -> None:
+    assert bridge(content) == b""
+    read = message_from_bytes(ours() + content)
+    assert read["Received"].endswith("+0000")
 
 
 def test_a_submitted_message_gets_a_field_with_the_client() -> None:

@@ -1,0 +1,73 @@
+"""What a session shows of messages that are not to be had, held against what was known."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from engine.core.listing import Offer
+from engine.core.withheld import NAMED, Withholding, in_words
+from store.mailbox_events import Withheld
+
+NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+EARLIER = NOW - timedelta(days=2)
+OFFERS = tuple(Offer(number, 100 * number, b"u%d" % number) for number in range(1, 6))
+NONE: frozenset[int] = frozenset()
+
+
+def known(number: int, *, breaks: bool = False) -> Withheld:
+    return Withheld(uidl=f"u{number}", size_octets=100 * number, breaks=breaks, text="no", since=EARLIER)
+
+
+def test_a_whole_session_forgets_what_it_did_not_meet() -> None:
+    held = Withholding([known(1), known(2, breaks=True)])
+    held.meet(OFFERS[0], "still no", NOW)
+    after = held.after(OFFERS, frozenset({2, 3, 4, 5}), whole=True)
+    assert after == (known(1),)
+    assert held.news(after) == ()
+
+
+def test_a_broken_session_keeps_what_it_did_not_reach() -> None:
+    held = Withholding([known(1), known(2), known(9)])
+    held.meet(OFFERS[4], "broken", NOW, breaks=True)
+    after = held.after(OFFERS, frozenset({1}), whole=False)
+    assert [(one.uidl, one.breaks) for one in after] == [("u5", True), ("u2", False)]
+    assert held.news(after) == after[:1]
+
+
+def test_other_words_or_another_size_are_no_news() -> None:
+    held = Withholding([known(1)])
+    held.meet(Offer(1, 101, b"u1"), "no, as of 12:01", NOW)
+    assert held.news(held.after(OFFERS, NONE, whole=True)) is None
+
+
+def test_a_message_that_was_refused_and_breaks_sessions_now_is_news() -> None:
+    held = Withholding([known(1)])
+    held.meet(OFFERS[0], "broken", NOW, breaks=True)
+    (after,) = held.after(OFFERS, NONE, whole=False)
+    assert (after.breaks, after.since) == (True, NOW)
+    assert held.news([after]) == (after,)
+
+
+def test_of_very_many_some_are_named_and_always_the_same() -> None:
+    offers = [Offer(number, 5, b"%d" % number) for number in range(NAMED * 3)]
+    held = Withholding(())
+    for offer in offers:
+        held.meet(offer, "no", NOW)
+    held.meet(offers[-1], "broken", NOW, breaks=True)
+    first = held.after(offers, NONE, whole=False)
+    assert len(first) == NAMED
+    assert first[0].breaks
+    again = Withholding(first)
+    for offer in offers:
+        again.meet(offer, "no", NOW)
+    again.meet(offers[-1], "broken", NOW, breaks=True)
+    assert again.news(again.after(offers, NONE, whole=False)) is None
+
+
+def test_a_uidl_of_any_octets_is_known_again_and_shown_on_one_line() -> None:
+    odd = Offer(1, 7, b"\xff\n\x00")
+    held = Withholding(())
+    held.meet(odd, "", NOW, breaks=True)
+    (one,) = held.after([odd], NONE, whole=False)
+    assert Withholding([one]).breaking == (odd.uidl,)
+    assert in_words(one) == "the session breaks at a message (UIDL \xff??, 7 octets): without a reason"

@@ -1,0 +1,41 @@
+"""A store that is down is said once, trouble with one stream each time."""
+
+from __future__ import annotations
+
+import pytest
+
+from engine import outage
+from engine.outage import QUIET_SECONDS, Outage
+from store.errors import LeaseLost, StoreError, StoreUnreachable
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The seconds on the clock; set the only entry."""
+    seconds = [1_000.0]
+    monkeypatch.setattr(outage.time, "monotonic", lambda: seconds[0])
+    return seconds
+
+
+def test_a_store_that_is_down_is_said_once_until_it_was_quiet(
+    clock: list[float], caplog: pytest.LogCaptureFixture
+) -> None:
+    store = Outage()
+    for whose in ("m1", "m2", ""):
+        store.say(StoreUnreachable("the store can't be used: refused"), whose)
+    clock[0] += QUIET_SECONDS - 1
+    store.say(StoreUnreachable("the store can't be used: starting up"))
+    clock[0] += QUIET_SECONDS - 1  # since the last failure, not since the first
+    store.say(StoreUnreachable("the store can't be used: starting up"))
+    assert caplog.messages == ["the store can't be used: refused; waiting for it"]
+    clock[0] += QUIET_SECONDS
+    store.say(StoreUnreachable("the store can't be used: refused"))
+    assert len(caplog.messages) == 2
+
+
+def test_what_the_store_says_of_one_stream_is_never_kept_back(caplog: pytest.LogCaptureFixture) -> None:
+    store = Outage()
+    store.say(StoreUnreachable("gone"))
+    store.say(StoreError("can't be stored"), "m1")
+    store.say(LeaseLost("m2", 3))
+    assert caplog.messages[1:] == ["m1: can't be stored", "stream m2: lease 3 is no longer held"]
