@@ -3,7 +3,8 @@
 Owns how many connections there are, which one a transaction gets, when one is closed. A kept connection may
 have been closed by the server without our knowing; if it is gone before MAIL was taken, the transaction is
 tried once more, on a fresh one. Every connection counts from its opening to its closing, so there are never
-more than `connections`. Never retries anything else.
+more than `connections`. Whoever waited for his turn while no session could be opened shares that outcome: a server
+that is gone costs one time-out, not one for each message. Never retries anything else.
 """
 
 from __future__ import annotations
@@ -37,6 +38,9 @@ class SmtpNextHop:
         self._idle: list[SmtpLine] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._closed = False
+        self._not_opened: tuple[float, NotOpened] | None = (
+            None  # when the last trouble with opening was, and which
+        )
 
     async def hand_over(self, transaction: Transaction, before_dot: Callable[[], Awaitable[None]]) -> Outcome:
         """One mail transaction; see `engine.ports.NextHop`. The duration doesn't count waiting for a slot."""
@@ -44,18 +48,19 @@ class SmtpNextHop:
         if len(refused) == len(transaction.recipients):
             return Outcome(tuple(refused[place] for place in range(len(refused))), "", "none", 0)
         measured = await measure(transaction)
+        asked = time.monotonic()
         await self._slots.acquire()
         started = time.monotonic()
         line: SmtpLine | None = None
         usable = False
         try:
-            line, kept = await self._line()
+            line, kept = await self._line(asked)
             delivery = Delivery(line, measured, refused)
             usable = await delivery.run(before_dot)
             if kept and delivery.never_began:
                 line.drop()
                 line = None
-                line = await open_line(self._access, self._hello)
+                line = await self._opened()
                 delivery = Delivery(line, measured, refused)
                 usable = await delivery.run(before_dot)
             answers, address, tls = delivery.answers(), line.peer.address, line.peer.tls
@@ -90,14 +95,24 @@ class SmtpNextHop:
         while self._tasks:
             await asyncio.gather(*self._tasks)
 
-    async def _line(self) -> tuple[SmtpLine, bool]:
-        """A connection, and whether it is a kept one."""
+    async def _line(self, asked: float) -> tuple[SmtpLine, bool]:
+        """A connection for who asked at that time, and whether it is a kept one. Raises NotOpened."""
         while self._idle:
             line = self._wake(self._idle.pop())
             if line.trouble is None:
                 return line, True
             line.drop()
-        return await open_line(self._access, self._hello), False
+        if self._not_opened is not None and self._not_opened[0] > asked:
+            trouble = self._not_opened[1]
+            raise NotOpened(trouble.text, address=trouble.address)
+        return await self._opened(), False
+
+    async def _opened(self) -> SmtpLine:
+        try:
+            return await open_line(self._access, self._hello)
+        except NotOpened as trouble:
+            self._not_opened = (time.monotonic(), trouble)
+            raise
 
     def _settle(self, line: SmtpLine | None, *, usable: bool) -> None:
         """Keep the connection or end it; the slot becomes free when that is done."""

@@ -114,6 +114,19 @@ async def test_there_are_never_more_connections_than_allowed():
         assert server.most_open == 3
 
 
+async def test_who_waits_while_no_session_can_be_opened_shares_the_outcome():
+    async with ScriptedServer() as server, next_hop(server.port, connections=1) as hop:
+        server.on("GREETING", "421 4.3.2 not now")
+        outcomes = await asyncio.gather(*(handed_over(hop) for _ in range(10)))
+        assert [codes(outcome) for outcome in outcomes] == [[421]] * 10
+        assert {only(outcome).scope for outcome in outcomes} == {"next-hop"}
+        assert {outcome.address for outcome in outcomes} == {f"127.0.0.1:{server.port}"}
+        assert len(server.connections) == 1
+
+        server.on("GREETING", "220 again")
+        assert codes(await handed_over(hop)) == [250]  # who comes later asks for himself
+
+
 async def test_an_idle_connection_is_ended_after_a_while():
     timeouts = NextHopTimeouts(idle_seconds=0.05)
     async with ScriptedServer() as server, next_hop(server.port, timeouts=timeouts) as hop:
