@@ -60,6 +60,19 @@ smtp_host_lookup = native
 message_size_limit = {message_size_limit}
 """
 
+# Behind the others: of two lines for one parameter the last counts.
+_RELAYING = """\
+relayhost = [127.0.0.1]:{port}
+virtual_mailbox_domains =
+smtp_tls_security_level = none
+queue_run_delay = 1s
+minimal_backoff_time = 1s
+maximal_backoff_time = 2s
+transport_retry_time = 1s
+smtp_destination_concurrency_failed_cohort_limit = 0
+smtp_connection_cache_on_demand = yes
+"""
+
 _SERVICES = """\
 127.0.0.1:{port} inet n - n - - smtpd
 pickup unix n - n 60 1 pickup
@@ -93,7 +106,8 @@ class Postfix(Server):
 
     `message_size_limit` in octets is what EHLO SIZE says and what is enforced. `refusals` (recipient to
     reply, such as `"550 5.1.1 unknown"`) answers RCPT. TLS shows the certificate of
-    tests/peers/certificates.py.
+    tests/peers/certificates.py. With `relay_port` it keeps nothing, but hands all to that port of this machine, and
+    tries again within seconds where that fails.
     """
 
     short_name = "mta"
@@ -105,6 +119,7 @@ class Postfix(Server):
         hostname: str = "home.example.test",
         message_size_limit: int = 50 * 2**20,
         refusals: Mapping[str, str] | None = None,
+        relay_port: int | None = None,
     ) -> None:
         find_program("postfix", package="postfix")
         if not _MASTER.exists():
@@ -114,6 +129,7 @@ class Postfix(Server):
         self.hostname = hostname
         self.message_size_limit = message_size_limit
         self._refusals = dict(refusals or {})
+        self._relay_port = relay_port
 
     def delivered(self, *, at_least: int = 0) -> list[bytes]:
         """The octets of what was delivered, in order of delivery: one for each recipient.
@@ -171,7 +187,8 @@ class Postfix(Server):
     def _config(self) -> str:
         refusals = " ".join(f"{{ {recipient} = {reply} }}" for recipient, reply in self._refusals.items())
         certificate, key = write_certificate_and_key(self.folder)
-        return _MAIN.format(
+        relaying = "" if self._relay_port is None else _RELAYING.format(port=self._relay_port)
+        kept = _MAIN.format(
             folder=self.folder,
             hostname=self.hostname,
             refusals=refusals or "{ nobody@invalid = 550 5.1.1 no such user }",  # an empty table is an error
@@ -179,3 +196,4 @@ class Postfix(Server):
             key=key,
             message_size_limit=self.message_size_limit,
         )
+        return kept + relaying
