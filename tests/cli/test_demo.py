@@ -62,14 +62,23 @@ def test_the_commands_name_the_program_as_it_was_called(tmp_path: Path) -> None:
     program.chmod(0o755)
     environment = os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "200", "PATH": "/usr/bin:/bin"}
     done = subprocess.run(
-        [str(program), "demo"], capture_output=True, timeout=PROCESS_SECONDS, env=environment, cwd=tmp_path
+        [str(program), "demo"],
+        capture_output=True,
+        timeout=PROCESS_SECONDS,
+        env=environment,
+        cwd=tmp_path,
+        check=True,
     )
     said = done.stdout.decode()
     listing = re.findall(r"^  (.+ list)\s+# ", said, re.MULTILINE)
     again = subprocess.run(
-        shlex.split(listing[0]), capture_output=True, timeout=PROCESS_SECONDS, env=environment, cwd=tmp_path
+        shlex.split(listing[0]),
+        capture_output=True,
+        timeout=PROCESS_SECONDS,
+        env=environment,
+        cwd=tmp_path,
+        check=True,
     )
-    assert again.returncode == 0, again.stderr
     assert "Order 77" in again.stdout.decode()
 
 
