@@ -27,7 +27,7 @@ from engine.wire.pop3_replies import Broken, Replied
 
 # With a round trip of 50 ms, 512 mails of 4 KiB in flight make 10,000 mails and 40 MB a second, and 4 MiB
 # of larger ones 80 MB a second: more than the far side gives. A window of 4 MiB for each session still lets
-# 60 of them run within 256 MiB.
+# 40 of them run within 256 MiB, what each message costs beside its octets included.
 WINDOW_COMMANDS: Final = 512
 WINDOW_OCTETS: Final = 4 * 1024 * 1024
 
