@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import shlex
+import shutil
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,6 +21,7 @@ from cli import context, render, times
 from cli.context import Failure, Misuse
 
 MARK = "# Written by 'mailgate demo', with stand-ins for mailbox and home server that ended with it.\n"
+PROGRAM = "mailgate"
 CONFIGURATION = "mailgate.toml"
 STORE = "mailgate.db"
 MADE = (CONFIGURATION, STORE, *(STORE + end for end in ("-wal", "-shm", ".lock")))
@@ -203,12 +206,20 @@ def _point_on(folder: Path) -> None:
     with context.opened(context.settings()) as engine, reading(engine) as connection:
         rows = list(queries.every(connection, queries.Filter(direction="inbound")))
     ids = {row["state"]: row["id"] for row in rows}
-    program = f"mailgate --config {shlex.quote(str(folder / CONFIGURATION))}"
+    program = f"{_program()} --config {shlex.quote(str(folder / CONFIGURATION))}"
     render.line(("Now look yourself; the store is kept:", "bold"))
     commands = _commands(ids, rows)
     width = max(len(words) for words, _ in commands)
     for words, about in commands:
         render.line(f"  {program} {words.ljust(width)}", (f"  # {about}", "dim"))
+
+
+def _program() -> str:
+    """Return how to call us again: by the path we were called by, where no search path leads here."""
+    called, found = Path(sys.argv[0]), shutil.which(PROGRAM)
+    if called.name != PROGRAM or (found is not None and called.exists() and called.samefile(found)):
+        return PROGRAM
+    return shlex.quote(sys.argv[0])
 
 
 def _commands(ids: Mapping[str, str], rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:

@@ -44,7 +44,7 @@ domains = ["example.com"]
 [store]
 # Where everything is kept: a file, or postgresql://user@host/database (its password belongs in ~/.pgpass).
 url = "sqlite:///mailgate.db"
-# How many octets of mail may be in memory at once.
+# How many octets of mail may be in memory at once: what has arrived counts, and half is kept for small messages.
 #in_flight = "256MiB"
 
 # One [[mailbox]] for each POP3 mailbox.

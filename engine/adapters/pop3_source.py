@@ -1,12 +1,8 @@
 """POP3 mailboxes as a source of messages: `engine.ports.SourceSession` over `engine.wire.pop3`.
 
 Owns what a session does once it is logged in: listing, retrieving, marking, committing. How it gets there
-is in `pop3_login`, how far ahead it asks in `pop3_pipeline`, what failures mean in `pop3_trouble`.
-
-A listing gives an offer only for what is whole. A message whose LIST or UIDL line is broken is passed over
-in this session and counted in `passed_over`: it must not look like a message of a server without UIDL,
-whose mail is told apart in other ways. Offers without UIDL come only from a server that refuses UIDL as
-such.
+is in `pop3_login`, how far ahead it asks in `pop3_pipeline`, what a listing comes to in `pop3_offers`, what
+failures mean in `pop3_trouble`.
 """
 
 from __future__ import annotations
@@ -18,12 +14,13 @@ from typing import Final
 from engine.adapters import pop3_login, pop3_trouble
 from engine.adapters.pop3_access import Auth, MailboxAccess, Tls
 from engine.adapters.pop3_connection import Pop3Connection
+from engine.adapters.pop3_offers import offers_of
 from engine.adapters.pop3_pipeline import Pipeline
 from engine.adapters.tls import describe
-from engine.ports import Offer, Refused, Retrieved, SourceTrouble
+from engine.ports import Admit, Offer, Refused, Retrieved, SourceTrouble
 from engine.wire import pop3_commands
 from engine.wire.pop3_commands import Command
-from engine.wire.pop3_listing import Numbered, TooManyOffers, sizes_of, uidls_of
+from engine.wire.pop3_listing import TooManyOffers
 from engine.wire.pop3_replies import Capabilities, Replied, text_of
 
 __all__ = ["Auth", "MailboxAccess", "Pop3Session", "Tls", "open_session"]
@@ -65,9 +62,20 @@ class Pop3Session:
         self._quit_seconds = mailbox.quit_seconds
         self._busy_with: str | None = None  # a run of commands that has not taken all its replies
 
-    async def listing(self) -> tuple[Offer, ...]:
-        """LIST and UIDL, matched by number. Raises SourceTrouble."""
-        sizes, uidls = await self._run("listing", [pop3_commands.LIST, pop3_commands.UIDL])
+    async def listing(self, admit: Callable[[int], Awaitable[None]] | None = None) -> tuple[Offer, ...]:
+        """LIST and UIDL, matched by number. Raises SourceTrouble, and what `admit` raises."""
+        asked: dict[str, int] = {}
+
+        async def more(command: Command, octets: int) -> None:
+            asked[command.verb] = octets
+            if admit is not None:
+                await admit(sum(asked.values()))
+
+        commands = [pop3_commands.LIST, pop3_commands.UIDL]
+        sizes, uidls = await self._run("listing", commands, more)
+        return await self._offers(sizes, uidls)
+
+    async def _offers(self, sizes: Replied, uidls: Replied) -> tuple[Offer, ...]:
         if not sizes.ok:
             raise pop3_trouble.of_refusal(sizes)
         if not uidls.ok and (
@@ -78,9 +86,9 @@ class Pop3Session:
         octets = len(sizes.body or b"") + len(uidls.body or b"")
         try:
             if octets > LISTING_OCTETS_AT_ONCE:
-                offers, self.passed_over = await asyncio.to_thread(_offers, sizes, uidls)
+                offers, self.passed_over = await asyncio.to_thread(offers_of, sizes, uidls)
             else:
-                offers, self.passed_over = _offers(sizes, uidls)
+                offers, self.passed_over = offers_of(sizes, uidls)
         except TooManyOffers as error:
             raise SourceTrouble("protocol", str(error)) from error
         if self.passed_over and not offers:
@@ -88,15 +96,15 @@ class Pop3Session:
         return offers
 
     async def retrieve(
-        self, offers: Sequence[Offer], admit: Callable[[Offer], Awaitable[None]]
+        self, offers: Sequence[Offer], admit: Admit
     ) -> AsyncGenerator[Retrieved | Refused, None]:
         """RETR each offer, in order. Use it under `contextlib.aclosing`, and see the class on leaving early.
 
         Raises SourceTrouble with the offer whose retrieval broke the session, and what `admit` raises.
         """
         self._begin("a retrieval")
-        commands = [_retr(offer) for offer in offers]
-        async with Pipeline(self._connection, commands, lambda command: admit(_offer(command))) as replies:
+        commands = (_retr(offer) for offer in offers)
+        async with Pipeline(self._connection, commands, len(offers), _by_offer(admit)) as replies:
             for offer in offers:
                 reply = await replies.next()
                 if replies.finished:
@@ -107,10 +115,12 @@ class Pop3Session:
                     yield Refused(offer, text_of(reply.line))
         self._busy_with = None
 
-    async def top(self, offer: Offer) -> bytes | None:
-        """The header section, or None where the server refuses TOP. Raises SourceTrouble."""
+    async def top(self, offer: Offer, admit: Admit) -> bytes | None:
+        """The header section, or None where the server refuses TOP. Raises SourceTrouble, and what `admit`
+        raises.
+        """
         command = pop3_commands.top(offer.number, listed_octets=offer.size_octets, about=offer)
-        (reply,) = await self._run("TOP", [command])
+        (reply,) = await self._run("TOP", [command], _by_offer(admit))
         return bytes(reply.body) if reply.body is not None else None
 
     async def delete(self, offers: Sequence[Offer]) -> tuple[Offer, ...]:
@@ -147,10 +157,15 @@ class Pop3Session:
         self._connection.abort()
         await self._connection.close()
 
-    async def _run(self, name: str, commands: Sequence[Command]) -> list[Replied]:
+    async def _run(
+        self,
+        name: str,
+        commands: Sequence[Command],
+        admit: Callable[[Command, int], Awaitable[None]] | None = None,
+    ) -> list[Replied]:
         """The reply to each command."""
         self._begin(name)
-        async with Pipeline(self._connection, commands) as replies:
+        async with Pipeline(self._connection, commands, len(commands), admit) as replies:
             taken = [await replies.next() for _ in commands]
         self._busy_with = None
         return taken
@@ -173,25 +188,13 @@ def _retr(offer: Offer) -> Command:
     )
 
 
+def _by_offer(admit: Admit) -> Callable[[Command, int], Awaitable[None]]:
+    return lambda command, octets: admit(_offer(command), octets)
+
+
 def _offer(command: Command) -> Offer:
     assert isinstance(command.about, Offer), "made by this module"
     return command.about
-
-
-def _offers(sizes: Replied, uidls: Replied) -> tuple[tuple[Offer, ...], int]:
-    """What is offered, and how many listed messages are not, because a line of theirs is broken."""
-    listed: Numbered[int] = sizes_of(sizes.body or b"", sizes.line_end)
-    if uidls.body is None:
-        offers = [Offer(number, size, None) for number, size in listed.facts.items() if size is not None]
-        return tuple(offers), listed.unreadable + len(listed.facts) - len(offers)
-    named: Numbered[bytes] = uidls_of(uidls.body, uidls.line_end)
-    offers = [
-        Offer(number, size, uidl)
-        for number, size in listed.facts.items()
-        if size is not None and (uidl := named.facts.get(number)) is not None
-    ]
-    numbers = len(listed.facts.keys() | named.facts.keys())
-    return tuple(offers), max(listed.unreadable, named.unreadable) + numbers - len(offers)
 
 
 def _as_lines(capabilities: Capabilities) -> frozenset[str]:

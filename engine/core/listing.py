@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
 
+from msgspec import Struct
+
 from store.mailbox_life import Known
 from store.recipient import ACCEPTED
 
@@ -29,8 +31,7 @@ def named(uidl: str, size_octets: int) -> str:
     return f"{f'UIDL {shown}' if uidl else 'without UIDL'}, {size_octets:,} octets"
 
 
-@dataclass(frozen=True, slots=True)
-class Offer:
+class Offer(Struct, frozen=True, gc=False):  # there may be a million, and none is part of a cycle
     """One message of a listing (RFC 1939 section 5).
 
     `number` is valid in this session only. `size_octets` is what LIST says, which may be wrong. `uidl` is the octets as
@@ -100,20 +101,23 @@ def compare(offers: Sequence[Offer], present: Sequence[Known]) -> Difference:
 
     Offers without a UIDL are all new or doubtful: without names only the octets can tell.
     """
-    groups: defaultdict[bytes, list[Offer]] = defaultdict(list)
-    for offer in offers:
-        groups[offer.uidl or b""].append(offer)
     records: defaultdict[bytes, list[Known]] = defaultdict(list)
     for one in present:
         records[one.uidl].append(one)
     new: list[Offer] = []
+    groups: defaultdict[bytes, list[Offer]] = defaultdict(
+        list
+    )  # only of what is on record: a million may be new
+    for offer in offers:
+        uidl = offer.uidl or b""
+        (groups[uidl] if uidl in records else new).append(offer)
     doubtful: list[Offer] = []
     known: list[tuple[Offer, Known]] = []
     vanished = [one for uidl, ones in records.items() if uidl not in groups for one in ones]
     for uidl, group in groups.items():
-        _compare_group(uidl, group, records.get(uidl, []), new, doubtful, known, vanished)
+        _compare_group(uidl, group, records[uidl], doubtful, known, vanished)
     sizes = Counter(one.size_octets for one in vanished)
-    alike = (Counter(offer.size_octets for offer in new) & sizes).total()
+    alike = (Counter(offer.size_octets for offer in new if offer.size_octets in sizes) & sizes).total()
     return Difference(
         new=tuple(new), doubtful=tuple(doubtful), known=tuple(known), vanished=tuple(vanished), alike=alike
     )
@@ -123,15 +127,12 @@ def _compare_group(
     uidl: bytes,
     group: list[Offer],
     records: list[Known],
-    new: list[Offer],
     doubtful: list[Offer],
     known: list[tuple[Offer, Known]],
     vanished: list[Known],
 ) -> None:
     """Tell apart what shares one UIDL: nearly always one offer and at most one record."""
-    if not records:
-        new += group
-    elif not uidl or len(group) > len(records):
+    if not uidl or len(group) > len(records):
         doubtful += group
     else:
         left, strange = list(records), []

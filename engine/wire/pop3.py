@@ -117,6 +117,11 @@ class Pop3:
         return len(self._outstanding)
 
     @property
+    def collected(self) -> Command | None:
+        """The command whose multi-line reply is being collected."""
+        return self._outstanding[0] if self._body is not None else None
+
+    @property
     def awaited(self) -> bool:
         """Whether it is the server's turn."""
         return bool(self._outstanding) or self.phase is Phase.GREETING

@@ -17,9 +17,8 @@ PASSWORD_OCTETS_LIMIT: Final = (
     64 * 1024
 )  # PASS may be longer: a token used as a password is, and servers take it
 CAPA_OCTETS_LIMIT: Final = 64 * 1024  # servers list some 20 lines of at most 512 octets
-LISTING_OCTETS_LIMIT: Final = (
-    96 * 1024 * 1024
-)  # a million lines with a number and a UIDL of 70 characters and more
+LIST_OCTETS_LIMIT: Final = 32 * 1024 * 1024  # a million lines with a number and a size, and room to spare
+UIDL_OCTETS_LIMIT: Final = 96 * 1024 * 1024  # a million with a number and a UIDL of 70 characters and more
 TOP_OCTETS_LIMIT: Final = 1024 * 1024  # a header section; mail servers refuse those above some 256 KiB
 
 SECRET_VERBS: Final = frozenset({"PASS", "APOP", "AUTH"})
@@ -62,8 +61,8 @@ class Command:
 
 CAPA: Final = Command(verb="CAPA", multi_line=True, limit_octets=CAPA_OCTETS_LIMIT)
 STLS: Final = Command(verb="STLS")
-LIST: Final = Command(verb="LIST", multi_line=True, limit_octets=LISTING_OCTETS_LIMIT)
-UIDL: Final = Command(verb="UIDL", multi_line=True, limit_octets=LISTING_OCTETS_LIMIT)
+LIST: Final = Command(verb="LIST", multi_line=True, limit_octets=LIST_OCTETS_LIMIT)
+UIDL: Final = Command(verb="UIDL", multi_line=True, limit_octets=UIDL_OCTETS_LIMIT)
 NOOP: Final = Command(verb="NOOP")
 RSET: Final = Command(verb="RSET")
 QUIT: Final = Command(verb="QUIT")

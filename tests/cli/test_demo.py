@@ -55,6 +55,33 @@ def test_the_demo_shows_every_fate_and_names_commands_that_work(tmp_path: Path) 
         assert mailgate(tmp_path, *shlex.split(command)).strip()
 
 
+def test_the_commands_name_the_program_as_it_was_called(tmp_path: Path) -> None:
+    program = tmp_path / "some bin" / "mailgate"
+    program.parent.mkdir()
+    program.write_text(f"#!{sys.executable}\nimport sys\nfrom cli.main import main\nsys.exit(main())\n")
+    program.chmod(0o755)
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "200", "PATH": "/usr/bin:/bin"}
+    done = subprocess.run(
+        [str(program), "demo"],
+        capture_output=True,
+        timeout=PROCESS_SECONDS,
+        env=environment,
+        cwd=tmp_path,
+        check=True,
+    )
+    said = done.stdout.decode()
+    listing = re.findall(r"^  (.+ list)\s+# ", said, re.MULTILINE)
+    again = subprocess.run(
+        shlex.split(listing[0]),
+        capture_output=True,
+        timeout=PROCESS_SECONDS,
+        env=environment,
+        cwd=tmp_path,
+        check=True,
+    )
+    assert "Order 77" in again.stdout.decode()
+
+
 def test_a_demo_takes_the_place_of_an_earlier_one(tmp_path: Path) -> None:
     folder = tmp_path / "with space"
     mailgate(tmp_path, "demo", "--keep", str(folder))

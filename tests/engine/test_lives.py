@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import pytest
+from sqlalchemy import Connection
 
 from engine import lives
+from engine.budget import COPIES
 from engine.core.routing import MailboxRule
+from store import contents
+from store.life import Message
 from tests.engine.rig import Rig, mail
 from tests.engine.situations import DESK, TWO_HOPS
 from tests.peers.smtpd import HomePeer
@@ -54,3 +58,28 @@ async def test_mail_without_room_in_memory_is_read_back_from_the_store(database_
         await rig.poll()
         await rig.settled()
         assert sorted(rig.delivered()) == sorted(octets)
+
+
+async def test_a_large_message_counts_more_than_once_only_while_it_is_read_back(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    octets = mail(1, 2_000_000)
+    used: list[int] = []
+    read_back = contents.get
+
+    def get(connection: Connection, message: Message) -> bytes | None:
+        used.append(rig.budget.used_octets)
+        return read_back(connection, message)
+
+    monkeypatch.setattr(contents, "get", get)
+    async with Rig(database_url, works=False) as rig:
+        rig.put(octets)
+        await rig.poll()
+        late = rig.home.fault("dot", "late")
+        await rig.restart(works=True)
+        await rig.until(lambda: rig.home.ledger)
+        used.append(rig.budget.used_octets)
+        late.release()
+        await rig.settled()
+        assert used == [COPIES * len(octets), len(octets)]
+        assert rig.delivered() == [octets]

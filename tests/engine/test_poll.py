@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from collections import Counter
+
+import pytest
 
 from engine import intake
 from engine.core.listing import RESET_VANISHED, Removal
 from engine.core.routing import MailboxRule
 from store import log
-from store.events import Attempted, Held, RemovedFromSource
+from store.events import Attempted, Downloaded, Held, RemovedFromSource
 from store.mailbox_events import PollFailed, PollFinished, PollRecovered, UidlResetSuspected
-from tests.engine.rig import INFO, POSTMASTER, Rig, mail
+from tests.engine.rig import INFO, PATIENCE_SECONDS, POSTMASTER, Rig, mail
 from tests.engine.situations import MULTIDROP, SALES, adopt, box, nameless
 
 # -- exactly once, octet by octet
@@ -245,6 +249,47 @@ async def test_a_message_larger_than_the_whole_budget_goes_through_alone(databas
         await rig.poll()
         await rig.settled()
         assert Counter(rig.delivered()) == Counter(octets)
+
+
+async def test_large_messages_of_several_mailboxes_that_fill_the_budget_all_get_through(
+    database_url: str,
+) -> None:
+    octets = {name: [mail(n, 1_500_000, header=f"X-Box: {name}\r\n") for n in range(2)] for name in "abcde"}
+    async with Rig(
+        database_url,
+        mailboxes={name: {"rule": MailboxRule(recipients=(INFO,))} for name in octets},
+        budget_octets=2_500_000,
+        connections_per_host=5,
+    ) as rig:
+        for name, ones in octets.items():
+            rig.put(*ones, user=name)
+        assert all(await asyncio.gather(*(rig.poll(name) for name in octets)))
+        await rig.settled()
+        assert Counter(rig.delivered()) == Counter(one for ones in octets.values() for one in ones)
+
+
+@pytest.mark.parametrize("listed_octets", [1, 40_000])
+async def test_messages_larger_than_listed_wait_for_the_store_when_there_is_no_room_for_them(
+    database_url: str, listed_octets: int
+) -> None:
+    size_octets, total_octets = 60_000, 1 << 20
+    octets = [mail(n, size_octets) for n in range(60)]
+    written = threading.Event()
+    async with Rig(database_url, budget_octets=total_octets, works=False) as rig:
+        rig.put(*octets)
+        rig.provider.fault("list", "lie-size", octets=listed_octets)
+        first = rig.provider.fault("retr", "stall")
+        polled = asyncio.create_task(rig.poll())
+        await rig.until(lambda: first.stalled)
+        blocked = rig.journal.call(lambda _: written.wait(PATIENCE_SECONDS))
+        first.release()
+        await rig.until(lambda: rig.budget.overdrawn)
+        await asyncio.sleep(0.1)  # nothing more is to come
+        assert rig.budget.used_octets < total_octets + 2 * size_octets
+        written.set()
+        assert await blocked
+        assert await polled
+        assert len(rig.events(Downloaded)) == len(octets)
 
 
 async def test_the_budget_is_given_back_when_a_session_breaks(database_url: str) -> None:

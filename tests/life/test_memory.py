@@ -21,6 +21,7 @@ LITTLE_OCTETS = 110 * MB  # where little mail is there at once; the process alon
 LARGE_OCTETS = 35 * MB
 LARGE = 10
 SMALL = 2_000
+LISTINGS = 5
 ENDLESS_OCTETS = 10**12
 SECONDS = 120  # only a hang takes so long
 
@@ -92,4 +93,21 @@ def test_data_without_end_is_cut_off(tmp_path: Path, sqlite_url: str) -> None:
             assert gateway.stop() == 0
         assert opened.arrived() == Counter([mail(0)])
         assert opened.problems() == []
+    assert peak < LIMIT_OCTETS
+
+
+def test_listings_without_end_stay_within_the_budget(tmp_path: Path, sqlite_url: str) -> None:
+    with house(tmp_path, sqlite_url) as opened, ExitStack() as stack:
+        opened.gateway = {"connections_per_host": 100}
+        for number in range(LISTINGS):
+            peer = add_mailbox(stack, opened, f"box{number}", 1)
+            peer.fault("uidl", "flood", times=None, octets=ENDLESS_OCTETS)
+        opened.provider.put("info", mail(0))
+        with running(opened) as gateway:
+            for name in opened.neighbours:
+                gateway.says(f"mailbox {name}: ")
+            opened.home.wait_until(lambda: opened.home.ledger)
+            peak = gateway.peak_octets()
+            assert gateway.stop() == 0
+        assert opened.arrived() == Counter([mail(0)])
     assert peak < LIMIT_OCTETS

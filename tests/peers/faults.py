@@ -38,8 +38,9 @@ class Occasion:
 class Fault:
     """One rule. `times` None means every time; the first `after` occasions that match pass unharmed.
 
-    `octets` is how much a flood or an endless line says, how much content comes before a drop, or the size
-    that is told. `pause_seconds` lies between the octets of a drip.
+    `octets` is how much a flood or an endless line says, how much content comes before a drop or a stall, or the
+    size that is told. `pause_seconds` lies between the octets of a drip. `stalled`: what is to come before the
+    stall was sent.
     """
 
     stage: str
@@ -54,6 +55,7 @@ class Fault:
     pause_seconds: float = 0.0
     fired: int = 0
     released: bool = False
+    stalled: bool = False
     _changed: Callable[[], None] = field(default=lambda: None, repr=False)
 
     def release(self) -> None:
@@ -161,6 +163,8 @@ class FaultyServer(LoopbackServer):
 
     async def stall(self, fault: Fault, conversation: Conversation) -> None:
         """Say nothing until the fault is released. Raises Hangup if the client leaves first."""
+        fault.stalled = True
+        self.changed()
         released = asyncio.ensure_future(self.until(lambda: fault.released, None))
         gone = asyncio.ensure_future(conversation.gone.wait())
         try:

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 ANY = frozenset({"drop", "drop-mid", "stall", "err", "garbage", "endless-line", "drip"})
-LONG = ANY | {"flood", "no-final-dot"}
+LONG = ANY | {"flood", "no-final-dot", "stall-mid"}
 LISTING = LONG | {"repeat", "omit"}
 ACTIONS = {
     "connect": frozenset({"drop", "stall"}),

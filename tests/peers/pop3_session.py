@@ -178,6 +178,11 @@ class Pop3Session:
                 assert fault
                 await self.conversation.write(reply.partition(b"\r\n")[0] + b"\r\n")
                 await flood(self.conversation, FLOOD_LINE, fault.octets)
+            case "stall-mid":
+                assert fault
+                await self.conversation.write(reply[: fault.octets])
+                await self.peer.stall(fault, self.conversation)
+                await self.conversation.write(reply[fault.octets :])
             case "drop-committed":
                 await hang_up(self.conversation)
             case "drip":

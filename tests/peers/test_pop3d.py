@@ -322,6 +322,17 @@ def test_a_stall_lasts_until_it_is_released(stage: str) -> None:
         assert client.line().startswith(b"+OK")
 
 
+@pytest.mark.parametrize("stage", LONG_COMMANDS)
+def test_a_stall_in_the_middle_says_the_rest_when_it_is_released(stage: str) -> None:
+    with running() as (peer, port), logged_in(port) as client:
+        stall = peer.fault(stage, "stall-mid", octets=5)
+        client.say(LONG_COMMANDS[stage] + b"\r\n")
+        assert client.until(b"+OK")
+        peer.wait_until(lambda: stall.stalled)
+        stall.release()
+        assert client.until(b"\r\n.\r\n").endswith(b"\r\n.\r\n")
+
+
 def test_a_stalled_session_ends_when_the_client_leaves() -> None:
     with running() as (peer, port):
         stall = peer.fault("retr", "stall")

@@ -107,7 +107,7 @@ def access(port: int, secret: str = SECRET, **changes: Any) -> MailboxAccess:
     return MailboxAccess(port=port, secret=fetch, **settings)
 
 
-async def freely(offer: Offer) -> None:
+async def freely(offer: Offer, octets: int) -> None:
     """Admit everything."""
 
 

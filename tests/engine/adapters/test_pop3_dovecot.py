@@ -45,7 +45,7 @@ async def test_every_octet_comes_from_dovecot_and_deletions_follow_quit(
     session = await open_session(access(dovecot.port, tls="starttls", tls_ca=ca))
     offers = await session.listing()
     got = [happened for happened in await all_of(session, offers) if isinstance(happened, Retrieved)]
-    header = await session.top(next(offer for offer in offers if offer.uidl == b"large"))
+    header = await session.top(next(offer for offer in offers if offer.uidl == b"large"), freely)
     marked = await session.delete(offers[:300])
     assert await session.quit()
 

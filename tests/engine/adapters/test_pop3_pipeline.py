@@ -108,7 +108,7 @@ async def test_each_offer_is_admitted_before_it_is_asked_for() -> None:
     opened = asyncio.Semaphore(1)
     admitted: list[int] = []
 
-    async def admit(offer: Offer) -> None:
+    async def admit(offer: Offer, octets: int) -> None:
         await opened.acquire()
         admitted.append(offer.number)
 
@@ -128,7 +128,7 @@ async def test_each_offer_is_admitted_before_it_is_asked_for() -> None:
 
 
 async def test_what_admit_raises_goes_through_and_ends_the_session() -> None:
-    async def admit(offer: Offer) -> None:
+    async def admit(offer: Offer, octets: int) -> None:
         if offer.number == 2:
             raise LookupError("no room")
 
@@ -149,7 +149,7 @@ async def test_nothing_waits_for_admission_once_the_session_is_broken(by_server:
     waits = asyncio.Event()
     given_up = asyncio.Event()
 
-    async def admit(offer: Offer) -> None:
+    async def admit(offer: Offer, octets: int) -> None:
         if offer.number == 2:
             waits.set()
             try:

@@ -46,7 +46,7 @@ async def test_a_session_lists_retrieves_deletes_and_commits() -> None:
         assert session.tls == "none"
         first, second, third = await session.listing()
         assert (first, second, third) == (Offer(1, 9, b"a b "), Offer(2, 5, b"a b "), Offer(3, 5, b"c"))
-        assert await session.top(third) == b"Subject: x\r\n\r\n"
+        assert await session.top(third, freely) == b"Subject: x\r\n\r\n"
         got = await all_of(session, [first, second])
         assert got == [Retrieved(first, bytearray(b"a\n.\r\nb\r\n.\r\n")), Refused(second, "no such thing")]
         assert await session.delete([first, third]) == (first,)
@@ -185,7 +185,7 @@ async def test_nothing_to_do_is_done() -> None:
         session = await open_session(access(port))
         assert await all_of(session, []) == []
         assert await session.delete([]) == ()
-        assert await session.top(Offer(1, 5, None)) is None
+        assert await session.top(Offer(1, 5, None), freely) is None
         assert not await session.quit()
 
 
