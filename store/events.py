@@ -6,8 +6,8 @@ Names are kebab-case, past tense and never change. Adding an optional fact makes
 Each event has facts and personal facts (addresses, subjects, what the far side wrote). The two are stored apart, so that
 personal facts can be erased lawfully while the chain still verifies. Therefore every personal fact has a default, and
 nothing that decides a message's state may depend on one: recipients are also named by `numbers`, their places in
-the opening event's list, from 0; or in that of `released`, where the first named nobody. Who decided something is a plain fact, for
-it must be answered for; why, in the words of a person, may hold names and is a personal one.
+the opening event's list, from 0; or in that of `released`, where the first named nobody. Who decided something is a
+plain fact, for it must be answered for; why, in a person's words, may hold names and is a personal one.
 """
 
 from __future__ import annotations
