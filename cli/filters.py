@@ -111,7 +111,8 @@ def taken(command: Callable[..., Any]) -> Callable[..., Any]:
     asked = inspect.signature(filtered, locals={"until": until}, eval_str=True).parameters
 
     def taking(**given: Any) -> Any:
-        return command(**given, wanted=filtered(**{name: given.pop(name) for name in asked}))
+        filters = {name: given.pop(name) for name in asked}
+        return command(**given, wanted=filtered(**filters))
 
     every = [*(p for name, p in its_own.items() if name != "wanted"), *asked.values()]
     by_name = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in every]
