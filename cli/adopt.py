@@ -7,7 +7,6 @@ suspected again.
 
 from __future__ import annotations
 
-import getpass
 import os
 import socket
 import sys
@@ -23,11 +22,11 @@ from sqlalchemy import Connection, Engine
 
 from cli import render, times
 from cli.context import EXIT_BAD_NEWS, EXIT_DONE, Failure, Misuse
+from cli.person import operator
 from engine import service, wiring
 from engine.core import listing
 from engine.core.listing import Offer
 from engine.ports import SourceTrouble
-from engine.recognition import OURSELVES
 from engine.settings import Mailbox
 from store import agenda, log, queries
 from store.agenda import Claim, Lease
@@ -70,13 +69,6 @@ def adopt(engine: Engine, mailbox: Mailbox, reason: str, *, yes: bool) -> int:
         taken, gone = _record(connection, mailbox.name, shown, reason, lease)
     render.line(f"{mailbox.name}: {taken:,} adopted" + (f", {gone:,} recorded as gone" if gone else ""))
     return EXIT_DONE
-
-
-def operator() -> str:
-    """Return who asked, for the record: the user of the system, also behind sudo."""
-    name = os.environ.get("SUDO_USER") or getpass.getuser()
-    # The gateway's own recognitions bear its name; a person who works under that name is none of them.
-    return f"user {name}" if name == OURSELVES else name
 
 
 # -- looking

@@ -131,6 +131,20 @@ def sqlite_file(settings: Settings) -> Path | None:
     return Path(unquote(url.removeprefix(SQLITE).partition("?")[0])) if url.startswith(SQLITE) else None
 
 
+def gateway_runs(engine: Engine) -> bool | None:
+    """Whether a gateway runs on the store; None where it can't be said."""
+    from engine import presence
+    from store.database import sqlite_file
+
+    file = sqlite_file(engine)
+    if file is not None and not file.with_name(f"{file.name}.lock").exists():
+        return False  # nor is the sign of life made by asking for it
+    try:
+        return presence.gateway_runs(engine)
+    except OSError:  # the sign of life is another user's
+        return None
+
+
 _FIRST = "'mailgate run' makes it, and so does 'mailgate db upgrade'"
 
 

@@ -20,16 +20,18 @@ from engine.core.plan import HandOver, Record, Rest, Step, plan
 from engine.core.policy import Policy
 from engine.core.routing import next_hop
 from store import queries
-from store.database import reading, sqlite_file
+from store.database import reading
 from store.events import (
     Attempted,
     Deferred,
     Delivered,
+    Discarded,
     Failed,
     Held,
     MessageEvent,
     RejectedOversize,
     Relayed,
+    Released,
 )
 from store.life import Message, fold
 from store.recipient import Recipient
@@ -37,7 +39,7 @@ from store.recipient import Recipient
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
-DECIDING = (Attempted, Deferred, Delivered, Failed, Held, RejectedOversize, Relayed)
+DECIDING = (Attempted, Deferred, Delivered, Discarded, Failed, Held, RejectedOversize, Relayed, Released)
 NO_GATEWAY = "none runs on this store: 'mailgate run' starts one"
 
 
@@ -85,7 +87,7 @@ def _case(engine: Engine, beginning: str, policy: Policy) -> Case:
         policy=policy,
         lease=lease,
         hop=None,
-        gateway_runs=_gateway_runs(engine) if message.open else None,
+        gateway_runs=context.gateway_runs(engine) if message.open else None,
         now=times.now(),
     )
     goes_to = case.step.next_hop if isinstance(case.step, HandOver) else message.lane
@@ -99,18 +101,6 @@ def _case(engine: Engine, beginning: str, policy: Policy) -> Case:
         gateway_runs=case.gateway_runs,
         now=case.now,
     )
-
-
-def _gateway_runs(engine: Engine) -> bool | None:
-    from engine.presence import gateway_runs
-
-    file = sqlite_file(engine)
-    if file is not None and not file.with_name(f"{file.name}.lock").exists():
-        return False  # nor is the sign of life made by asking for it
-    try:
-        return gateway_runs(engine)
-    except OSError:  # the sign of life is another user's
-        return None
 
 
 def _page(case: Case) -> None:
@@ -215,7 +205,7 @@ def _when(case: Case) -> str:
 
 
 def _given_up(case: Case) -> str:
-    end = case.message.opened_at + case.policy.give_up_after
+    end = (case.message.resumed_at or case.message.opened_at) + case.policy.give_up_after
     if end <= max(case.now, case.message.due_at or case.now):
         return "It is given up if that is deferred too."
     return f"If that goes on, it is given up {times.away(end, case.now)} at {times.stamp(end)}."
@@ -247,10 +237,15 @@ def _useful(case: Case) -> Iterator[tuple[str, str]]:
     yield "show", "every event, every reply"
     if message.content is not None:
         yield "raw", "its octets"
-    if message.state in ("held", "quarantined") or (message.open and message.due_at is None):
+    if message.state in ("held", "quarantined") or any(r.held for r in message.recipients):
         yield "release", "let it go on"
+    elif message.open:
+        yield "hold", "keep it until a person or a time lets it go on"
+    if message.open:
         yield "discard", "give it up without a report"
-    if message.state == "deferred":
-        yield "fail", "no further try"
+        yield (
+            "fail",
+            "no further try" + (", and its sender is told" if message.direction == "outbound" else ""),
+        )
     if not message.open and message.content is not None:
         yield "replay", "deliver it again"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import inspect
+from collections.abc import Callable
+from typing import Annotated, Any
 
 import typer
 
@@ -32,6 +34,9 @@ Since = Annotated[
     typer.Option("--since", metavar="TIME", help="Came in then or later: 2h, 3d, or a time (RFC 3339)."),
 ]
 Until = Annotated[str | None, typer.Option("--until", metavar="TIME", help="Came in before then.")]
+Before = Annotated[
+    str | None, typer.Option("--before", metavar="TIME", help="Came in before then.")
+]  # where --until means something else
 Event = Annotated[
     str | None, typer.Option("--event", metavar="NAME", help="This event happened to it, at any time.")
 ]
@@ -66,3 +71,52 @@ def wanted(
         until=times.read_optional(until, "--until", current),
         event=words.message_event(event),
     )
+
+
+def taken(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command, in place of its `wanted`, the options whose meaning together that is.
+
+    Where the command has an --until of its own, that filter is --before.
+    """
+    its_own = inspect.signature(command, eval_str=True).parameters
+    until = Before if "until" in its_own else Until
+
+    def filtered(
+        sender: From = None,
+        recipient: To = None,
+        subject: Subject = None,
+        message_id: MessageId = None,
+        mailbox: Mailbox = None,
+        state: State = None,
+        direction: Direction = None,
+        next_hop: NextHop = None,
+        since: Since = None,
+        before: until = None,  # type: ignore[valid-type]
+        event: Event = None,
+    ) -> Filter:
+        return wanted(
+            sender=sender,
+            recipient=recipient,
+            subject=subject,
+            message_id=message_id,
+            mailbox=mailbox,
+            state=state,
+            direction=direction,
+            next_hop=next_hop,
+            since=since,
+            until=before,
+            event=event,
+        )
+
+    asked = inspect.signature(filtered, locals={"until": until}, eval_str=True).parameters
+
+    def taking(**given: Any) -> Any:
+        filters = {name: given.pop(name) for name in asked}
+        return command(**given, wanted=filtered(**filters))
+
+    every = [*(p for name, p in its_own.items() if name != "wanted"), *asked.values()]
+    by_name = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in every]
+    taking.__signature__ = inspect.Signature(by_name)  # type: ignore[attr-defined]
+    taking.__annotations__ = {}
+    taking.__doc__ = command.__doc__
+    return taking

@@ -53,6 +53,12 @@ SECTIONS: Mapping[str, Mapping[str, Place]] = {
         "queue": Place("cli.queue", "queue", "Show what is open, by next hop and by age."),
     },
     "Setting things right": {
+        "hold": Place(
+            "cli.operator", "hold", "Keep messages back, until a time or a person lets them go on."
+        ),
+        "release": Place("cli.operator", "release", "Let go on what is held."),
+        "discard": Place("cli.operator", "discard", "Decide that messages go nowhere; nobody is told."),
+        "fail": Place("cli.operator", "fail", "Give messages up; the sender of outgoing mail is told."),
         "mailbox": Place("cli.mailbox", "app", "Health of each mailbox; poll now; adopt what is there."),
         "route": Place("cli.route", "route", "Say who would get a message, by which rule, sent where."),
         "db": Place("cli.db", "app", "Schema, read tables, backup."),

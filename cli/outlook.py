@@ -19,12 +19,12 @@ def outlook(message: Message, current: datetime) -> str:
     due = message.due_at
     if due is None:
         return f"Nothing, until a person decides: it is {message.state}."
-    if any(
-        one.state == "outcome-unknown" and one.retry_at is None and not one.held for one in message.recipients
-    ):
+    if any(one.in_flight for one in message.recipients):
         return "An attempt is under way, or was cut off; then a gateway tries again or holds it, as its policy says."
     if message.state == "received" and message.attempts == 0:
         return "It is handed over as soon as a gateway runs."
+    if message.state == "held" and due > current:
+        return f"It goes on {times.away(due, current)}, at {times.stamp(due)}, or when a person releases it."
     what = "tried again" if message.attempts else "looked at again"
     where = f" at {message.lane}" if message.lane else ""
     if due <= current:
@@ -42,6 +42,8 @@ def _closed(message: Message) -> str:
             fate = "Nothing more: it is not tried again for the recipients that failed"
         case "rejected-oversize":
             fate = "Nothing more: it is too large"
+        case "discarded":
+            fate = "Nothing more: it was decided that it goes nowhere"
         case _:
             fate = f"Nothing more: it is {message.state}"
     return f"{fate}{_in_mailbox(message)}."

@@ -1,11 +1,11 @@
-"""`mailgate queue`: what is open, by next hop and by age, and what has waited longest."""
+"""`mailgate queue`: what is open, by next hop and by age; what is held and why; what has waited longest."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from itertools import islice
 from typing import Annotated, Any
 
 import typer
@@ -15,6 +15,7 @@ from cli.message import AsJson, Json, addressees, as_listed
 from cli.render import Column
 from store import queries
 from store.database import reading
+from store.waiting import Hold, Waiting, waiting
 
 DEFAULT_LIMIT = 20
 UNTRIED = "(not tried yet)"
@@ -35,9 +36,18 @@ HOPS = (
     Column(title="NEXT TRY"),
     Column(title="STANDING", least=20),
 )
+HELD = (
+    Column(title="HELD"),
+    Column(title="AGE", right=True),
+    Column(title="AS"),
+    Column(title="UNTIL"),
+    Column(title="TO", least=12, from_width=95),
+    Column(title="WHY", least=12),
+)
 OLDEST = (
     Column(title="ID"),
     Column(title="AGE", right=True),
+    Column(title="WAY", from_width=110),
     Column(title="STATE", styles=render.STATE_STYLES),
     Column(title="NEXT HOP", from_width=110),
     Column(title="NEXT TRY"),
@@ -46,42 +56,94 @@ OLDEST = (
 )
 
 
+@dataclass(slots=True)
+class Lane:
+    """What waits for one next hop."""
+
+    oldest_at: datetime
+    due_at: datetime
+    open: int = 0
+
+
+@dataclass(slots=True)
+class Overview:
+    """What is open, added up; `oldest` and `held` are the first so many of each."""
+
+    limit: int  # 0 for all
+    ages: Counter[str] = field(default_factory=Counter)
+    lanes: dict[str, Lane] = field(default_factory=dict)
+    oldest: list[Json] = field(default_factory=list)
+    held: list[tuple[Json, Hold]] = field(default_factory=list)
+    held_count: int = 0
+    going: int = 0  # messages that wait for a next hop, held for some recipients or not
+
+    def add(self, one: Waiting, current: datetime) -> None:
+        """Add a message; the oldest come first."""
+        self.ages[_age(current - one.row["opened_at"])] += 1
+        for hop, due_at in one.due.items():
+            lane = self.lanes.setdefault(hop, Lane(oldest_at=one.row["opened_at"], due_at=due_at))
+            lane.open += 1
+            lane.due_at = min(lane.due_at, due_at)
+        self.held_count += bool(one.holds)
+        if not self.limit or len(self.held) < self.limit:
+            self.held += ((one.row, hold) for hold in one.holds)
+        self.going += bool(one.due)
+        if one.due and (not self.limit or len(self.oldest) < self.limit):
+            self.oldest.append(one.row)
+
+
 def queue(
     limit: Annotated[
         int, typer.Option(metavar="N", help="How many of the oldest to name; 0 for all.")
     ] = DEFAULT_LIMIT,
     as_json: AsJson = False,
 ) -> None:
-    """Show what is open, by next hop and by age, and the oldest. --json: all of it, an object for each message."""
-    current, limit = times.now(), words.limit(limit)
+    """Show what is open, by next hop and by age; what is held, and why; and the oldest.
+
+    With --json all of it, an object for each message.
+    """
+    current = times.now()
+    overview, oldest_at = Overview(words.limit(limit)), current
     with context.opened(context.settings()) as engine, reading(engine) as connection:
-        if as_json:
-            for row in queries.queue(connection):
-                render.json_line(as_queued(row))
-            return
-        ages = Counter(_age(current - row["opened_at"]) for row in queries.queue(connection))
-        if not ages:
-            render.line("nothing is open")
-            return
+        for one in waiting(connection):
+            if as_json:
+                render.json_line(as_queued(one))
+                continue
+            overview.add(one, current)
+            oldest_at = min(oldest_at, one.row["opened_at"])
         hops = queries.hops(connection)
-        oldest = list(islice(queries.queue(connection), limit or None))
-    count = "1 message is open" if ages.total() == 1 else f"{ages.total()} messages are open"
-    render.line((f"{count}, the oldest for {times.span(current - oldest[0]['opened_at'])}.", "bold"))
-    render.line()
-    _by_next_hop(hops, current)
-    render.line()
-    _by_age(ages)
-    render.line()
-    _oldest(oldest, ages.total(), current)
+    if as_json:
+        return
+    total = overview.ages.total()
+    if not total:
+        render.line("nothing is open")
+        return
+    count = "1 message is open" if total == 1 else f"{total} messages are open"
+    render.line((f"{count}, the oldest for {times.span(current - oldest_at)}.", "bold"))
+    _page(overview, hops, current)
 
 
-def as_queued(row: Mapping[str, Any]) -> Json:
-    """Return an open message as JSON has it: as listed, with where and when it is tried next."""
-    return as_listed(row) | {"next_hop": row["next_hop"], "due_at": row["due_at"]}
+def as_queued(one: Waiting) -> Json:
+    """Return an open message as JSON has it: as listed, with where and when it is tried next, and what holds it."""
+    return as_listed(one.row) | {
+        "next_hop": one.row["next_hop"],
+        "due_at": one.row["due_at"],
+        "holds": [
+            {
+                "why": hold.event.why,
+                "rule": hold.event.rule,
+                "until": hold.event.until,
+                "operator": hold.event.operator,
+                "reason": hold.event.reason,
+                "recipients": [one.address for one in hold.recipients],
+            }
+            for hold in one.holds
+        ],
+    }
 
 
 def standing(hop: Mapping[str, Any], current: datetime) -> str:
-    """Return how a next hop is doing, in words; `hop` is a row of `queries.hops`."""
+    """Return how a next hop is doing, in words; `hop` is a row of `queries.hops`, or has its name alone."""
     if "failures" not in hop:
         return "nothing known" if hop["next_hop"] else ""
     if not hop["failures"]:
@@ -98,21 +160,38 @@ def standing(hop: Mapping[str, Any], current: datetime) -> str:
     return down + (f": {hop['reply']}" if hop["reply"] else "")
 
 
-def _by_next_hop(hops: list[Json], current: datetime) -> None:
-    render.table(
-        HOPS,
-        (
+def _page(overview: Overview, hops: Iterable[Json], current: datetime) -> None:
+    known = {hop["next_hop"]: hop for hop in hops}
+    if overview.lanes or any(hop["failures"] for hop in known.values()):
+        render.line()
+        _by_next_hop(overview.lanes, known, current)
+    render.line()
+    _by_age(overview.ages)
+    if overview.held:
+        render.line()
+        render.table(HELD, _held(overview.held, current))
+        _more(overview.held_count - len({row["id"] for row, _ in overview.held}))
+    if overview.oldest:
+        render.line()
+        render.table(OLDEST, _oldest(overview.oldest, current))
+        _more(overview.going - len(overview.oldest))
+
+
+def _by_next_hop(lanes: Mapping[str, Lane], known: Mapping[str, Json], current: datetime) -> None:
+    down = {name for name, hop in known.items() if hop["failures"]}
+    rows = []
+    for name in sorted({*lanes, *down}):
+        lane = lanes.get(name)
+        rows.append(
             (
-                hop["next_hop"] or UNTRIED,
-                str(hop["open"]),
-                times.span(current - hop["oldest_at"]) if hop["oldest_at"] else "",
-                _next(hop["due_at"], current) if hop["open"] else "",
-                standing(hop, current),
+                name or UNTRIED,
+                str(lane.open if lane else 0),
+                times.span(current - lane.oldest_at) if lane else "",
+                _next(lane.due_at, current) if lane else "",
+                standing(known.get(name, {"next_hop": name}), current),
             )
-            for hop in hops
-            if hop["open"] or hop.get("failures")
-        ),
-    )
+        )
+    render.table(HOPS, rows)
 
 
 def _by_age(ages: Counter[str]) -> None:
@@ -120,18 +199,32 @@ def _by_age(ages: Counter[str]) -> None:
     render.table(columns, ((name, str(ages[name])) for name, _ in AGES if ages[name]))
 
 
-def _oldest(rows: list[Json], count: int, current: datetime) -> None:
-    render.table(OLDEST, _cells(rows, current))
-    if len(rows) < count:
-        render.line((f"There are {count - len(rows)} more; --limit 0 shows them.", "dim"))
+def _more(count: int) -> None:
+    if count > 0:
+        render.line((f"There are {count} more; --limit 0 shows them.", "dim"))
 
 
-def _cells(rows: list[Json], current: datetime) -> Iterator[tuple[str, ...]]:
+def _held(held: Iterable[tuple[Json, Hold]], current: datetime) -> Iterator[tuple[str, ...]]:
+    for row, hold in held:
+        event = hold.event
+        by = f"{event.operator}: {event.reason}" if event.reason else event.operator
+        yield (
+            row["id"],
+            times.span(current - row["opened_at"]),
+            event.why,
+            _next(event.until, current),
+            addressees({"recipients": [{"address": one.address} for one in hold.recipients]}),
+            by or event.rule,
+        )
+
+
+def _oldest(rows: Iterable[Json], current: datetime) -> Iterator[tuple[str, ...]]:
     for row in rows:
         replies = (one["reply"] for one in row["recipients"] if one["state"] == row["state"] and one["reply"])
         yield (
             row["id"],
             times.span(current - row["opened_at"]),
+            row["direction"],
             row["state"],
             row["next_hop"] or "",
             _next(row["due_at"], current),

@@ -15,6 +15,7 @@ from store.events import (
     Attempted,
     Deferred,
     Delivered,
+    Discarded,
     Downloaded,
     Event,
     Failed,
@@ -22,6 +23,7 @@ from store.events import (
     Held,
     RejectedOversize,
     Relayed,
+    Released,
     RemovedFromSource,
     Reported,
     Submitted,
@@ -46,9 +48,12 @@ def sentence(event: Event, at: datetime, recipients: int | None = None) -> str:
         case Generated():
             return f": a notice ({event.kind}) about message {event.about}{_for(event.recipients)}"
         case Held():
-            return f" as {event.why}: {event.rule}" + (
-                f", until {_then(event.until, at)}" if event.until else ""
-            )
+            return _held(event, at, recipients)
+        case Released():
+            return _released(event, recipients)
+        case Discarded():
+            who = _who(event.numbers, event.recipients, recipients)
+            return f"{_by(event.operator, event.rule)}{who}{_because(event.reason)}"
         case Attempted():
             who = _who(event.numbers, event.recipients, recipients)
             return f" to hand over to {event.next_hop}{who}: attempt {event.attempt}, by {event.rule}"
@@ -132,6 +137,31 @@ def _routed(count: int, addresses: tuple[str, ...], by: tuple[str, ...]) -> str:
     )
 
 
+def _held(event: Held, at: datetime, recipients: int | None) -> str:
+    until = f", until {_then(event.until, at)}" if event.until else ""
+    if event.operator is None:
+        return f" as {event.why}: {event.rule}{until}"
+    who = _who(event.numbers, (), recipients) if event.numbers else ""
+    return f"{_by(event.operator)}{who}{until}{_because(event.reason)}"
+
+
+def _released(event: Released, recipients: int | None) -> str:
+    if event.routed_by:
+        who = _routed(len(event.numbers), event.recipients, event.routed_by).removeprefix(",")
+    else:
+        who = _who(event.numbers, event.recipients, recipients) if event.numbers else ""
+    return f"{_by(event.operator)}{who}{_because(event.reason)}"
+
+
+def _by(operator: str | None, rule: str | None = None) -> str:
+    """Who decided: a person or a rule."""
+    return f" by {operator or rule or 'a person'}"
+
+
+def _because(reason: str) -> str:
+    return f": {reason}" if reason else ""
+
+
 def _accepted(event: Delivered | Relayed, recipients: int | None) -> str:
     who = _who(event.numbers, event.recipients, recipients)
     took = times.span(timedelta(milliseconds=event.duration_ms))
@@ -155,12 +185,13 @@ def _deferred(event: Deferred, at: datetime, recipients: int | None) -> str:
 
 def _failed(event: Failed, recipients: int | None) -> str:
     who = _who(event.numbers, event.recipients, recipients)
+    if event.reason == "operator":
+        return f"{_by(event.operator)}{who}: no further try{_because(event.comment)}"
     reply = said(event.code, event.reply)
     reason = {
         "rejected": f"rejected by {event.next_hop}",
         "expired": "given up",
         "bounced-later": f"{event.next_hop} took it and returned it later",
-        "operator": "a person decided so",
     }[event.reason]
     return f"{who}: {reason}" + (f": {reply}" if reply else "")
 

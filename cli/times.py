@@ -36,6 +36,16 @@ def read(text: str, option: str, at: datetime) -> datetime:
         raise Misuse(f"{option}: {text!r} is not a time: {example}") from None
 
 
+def read_ahead(text: str, option: str, at: datetime) -> datetime:
+    """Return the time to come that a person wrote: RFC 3339, or relative, so long after `at`. Raises Misuse."""
+    then = read(text, option, at)
+    if _RELATIVE.fullmatch(text):
+        then = at + (at - then)
+    if then <= at:
+        raise Misuse(f"{option}: {text} is in the past")
+    return then
+
+
 def read_optional(text: str | None, option: str, at: datetime) -> datetime | None:
     """As `read`; None for an option that was not given."""
     return None if text is None else read(text, option, at)

@@ -17,7 +17,7 @@ from engine.ports import Greeting, NextHopTrouble
 from engine.settings import NextHopSettings
 from engine.wiring import next_hop
 
-ASKED = ("SIZE", "PIPELINING", "8BITMIME", "SMTPUTF8", "AUTH")
+ASKED = ("SIZE", "PIPELINING", "8BITMIME", "SMTPUTF8", "DSN", "AUTH")
 JSON_NAMES = {"8BITMIME": "eightbitmime"}  # a name that programs can use as an attribute
 
 
@@ -48,7 +48,11 @@ def _looked(hop: NextHopSettings, greeting: Greeting, took: timedelta) -> Trial:
         found=(
             f"{greeting.address} greeted within {times.span(took)}, TLS: {greeting.tls}{logged_in}",
             f"{greeting.banner}{limit}",
-            offered((name, there) for name, there in has.items() if there or name != "AUTH" or hop.username),
+            offered(
+                (f"AUTH {' '.join(mechanisms)}".rstrip() if name == "AUTH" else name, there)
+                for name, there in has.items()
+                if there or name != "AUTH" or hop.username
+            ),
         ),
         advice=tuple(_meanings(hop, greeting, has)),
         facts={
@@ -57,7 +61,7 @@ def _looked(hop: NextHopSettings, greeting: Greeting, took: timedelta) -> Trial:
             "tls": greeting.tls,
             "size_octets": greeting.size_octets,
             "auth": mechanisms,
-            **{JSON_NAMES.get(n, n.lower()): has[n] for n in ("PIPELINING", "8BITMIME", "SMTPUTF8")},
+            **{JSON_NAMES.get(n, n.lower()): has[n] for n in ("PIPELINING", "8BITMIME", "SMTPUTF8", "DSN")},
             "extensions": list(greeting.extensions),
         },
     )
@@ -72,6 +76,8 @@ def _meanings(hop: NextHopSettings, greeting: Greeting, has: dict[str, bool]) ->
         yield f"max_size is above what it takes ({times.size(size)}), and so changes nothing"
     if hop.tls == "opportunistic" and greeting.tls.startswith("none"):
         yield "mail goes in the clear: it offers no STARTTLS that works"
+    if hop.tls == "none" and "STARTTLS" in (line.partition(" ")[0] for line in greeting.extensions):
+        yield 'mail goes in the clear though it offers STARTTLS: tls = "opportunistic" uses it'
     if not has["8BITMIME"]:
         yield "no 8BITMIME: text in eight bits is sent as it is, and may be refused"
     if not has["SMTPUTF8"]:

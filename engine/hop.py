@@ -111,5 +111,5 @@ class Hop:
 def remember(hops: Mapping[str, Hop], connection: Connection) -> None:
     """Take over what the log says of each next hop."""
     for row in queries.hops(connection):
-        if row["next_hop"] in hops and "failures" in row:
+        if row["next_hop"] in hops:
             hops[row["next_hop"]].remember(row)

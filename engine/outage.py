@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 
-from store.errors import StoreError, StoreUnreachable
+from store.errors import Conflict, LeaseLost, StoreError, StoreUnreachable
 
 QUIET_SECONDS = 60.0  # without a failure: then the next one is another outage
 
@@ -21,7 +21,9 @@ class Outage:
     def say(self, error: StoreError, whose: str = "") -> None:
         """Log what the store refused: trouble with one stream each time, that it is down once."""
         if not isinstance(error, StoreUnreachable):
-            logger.error("%s%s", f"{whose}: " if whose else "", error)
+            moved = isinstance(error, Conflict | LeaseLost)  # a person holds it, for one: no trouble
+            level = logging.WARNING if moved else logging.ERROR
+            logger.log(level, "%s%s", f"{whose}: " if whose else "", error)
             return
         now = time.monotonic()
         if now >= self._until:

@@ -6,7 +6,8 @@ Names are kebab-case, past tense and never change. Adding an optional fact makes
 Each event has facts and personal facts (addresses, subjects, what the far side wrote). The two are stored apart, so that
 personal facts can be erased lawfully while the chain still verifies. Therefore every personal fact has a default, and
 nothing that decides a message's state may depend on one: recipients are also named by `numbers`, their places in
-the opening event's list, from 0.
+the opening event's list, from 0; or in that of `released`, where the first named nobody. Who decided something is a
+plain fact, for it must be answered for; why, in a person's words, may hold names and is a personal one.
 """
 
 from __future__ import annotations
@@ -140,7 +141,10 @@ class Generated(Struct, frozen=True, kw_only=True):
 
 
 class Held(Struct, frozen=True, kw_only=True):
-    """Kept until a person, or `until`, lets it go on. No numbers means the whole message."""
+    """Kept until a person, or `until`, lets it go on. No numbers means the whole message.
+
+    A person who holds it is the `operator`, for a `reason`.
+    """
 
     NAME: ClassVar[str] = "held"
     VERSION: ClassVar[int] = 1
@@ -149,7 +153,28 @@ class Held(Struct, frozen=True, kw_only=True):
     rule: str  # what made us hold it, without personal facts
     until: datetime | None = None
     numbers: tuple[int, ...] = ()
+    operator: str | None = None
     policy: str
+
+    reason: Personal[str] = ""
+
+
+class Released(Struct, frozen=True, kw_only=True):
+    """A person let go on what was held for these recipients; no numbers means for all of them.
+
+    A message that had no recipient has these from now on: the current rules name them.
+    """
+
+    NAME: ClassVar[str] = "released"
+    VERSION: ClassVar[int] = 1
+
+    numbers: tuple[int, ...] = ()
+    operator: str
+    policy: str
+
+    recipients: Personal[tuple[str, ...]] = ()
+    routed_by: Personal[tuple[str, ...]] = ()  # the rule that named each, where nobody was named before
+    reason: Personal[str] = ""
 
 
 class Attempted(Struct, frozen=True, kw_only=True):
@@ -228,7 +253,10 @@ class Deferred(Struct, frozen=True, kw_only=True):
 
 
 class Failed(Struct, frozen=True, kw_only=True):
-    """No further try for these recipients; the octets are kept."""
+    """No further try for these recipients; the octets are kept. No numbers means a message that has no recipient.
+
+    A person who decided so is the `operator`; why is the `comment`, which the sender is not told.
+    """
 
     NAME: ClassVar[str] = "failed"
     VERSION: ClassVar[int] = 1
@@ -238,10 +266,30 @@ class Failed(Struct, frozen=True, kw_only=True):
     next_hop: str | None
     attempt: int
     code: int | None
+    operator: str | None = None
     policy: str
 
     recipients: Personal[tuple[str, ...]] = ()
     reply: Personal[str | None] = None
+    comment: Personal[str] = ""
+
+
+class Discarded(Struct, frozen=True, kw_only=True):
+    """It goes nowhere for these recipients, and nobody is told: an operator decided so, or a rule. The octets are kept.
+
+    No numbers means a message that has no recipient.
+    """
+
+    NAME: ClassVar[str] = "discarded"
+    VERSION: ClassVar[int] = 1
+
+    numbers: tuple[int, ...] = ()
+    operator: str | None = None
+    rule: str | None = None
+    policy: str
+
+    recipients: Personal[tuple[str, ...]] = ()
+    reason: Personal[str] = ""
 
 
 class Reported(Struct, frozen=True, kw_only=True):
@@ -275,11 +323,13 @@ MessageEvent = (
     | RejectedOversize
     | Generated
     | Held
+    | Released
     | Attempted
     | Delivered
     | Relayed
     | Deferred
     | Failed
+    | Discarded
     | Reported
     | RemovedFromSource
 )

@@ -21,6 +21,7 @@ from store.events import (
     Deferred,
     Delivered,
     Direction,
+    Discarded,
     Downloaded,
     Event,
     Failed,
@@ -30,6 +31,7 @@ from store.events import (
     MessageEvent,
     RejectedOversize,
     Relayed,
+    Released,
     RemovedFromSource,
     Reported,
     Submitted,
@@ -41,8 +43,10 @@ from store.recipient import (
     State,
     attempted,
     deferred,
-    held_state,
+    given_up,
+    held,
     recipients_of,
+    released,
     submitted_recipients,
 )
 
@@ -70,6 +74,8 @@ class Message(Struct, frozen=True, kw_only=True):
     attempts: int = 0
     held_why: HeldWhy | None = None
     held_until: datetime | None = None
+    resumed_at: datetime | None = None  # when it last goes on, or went on, after it was held
+    fate: State | None = None  # of a message that has no recipient
     oversize: bool = False
     user: str | None = None  # who logged in to submit it
     peer: str = ""  # the address of the client that submitted it
@@ -93,7 +99,7 @@ class Message(Struct, frozen=True, kw_only=True):
             return self.recipients[0].state
         states = {recipient.state for recipient in self.recipients}
         if not states:
-            return "held" if self.held_why else "received"
+            return self.fate or ("held" if self.held_why else "received")
         return next(state for state in (*ATTENTION, *FATES) if state in states)
 
     @property
@@ -236,20 +242,17 @@ def _changed(message: Message, event: MessageEvent, at: datetime) -> Message:
             )
         case Deferred():
             return _each(message, event.numbers, lambda r: deferred(r, event))
-        case Failed():
-            return _each(
-                message,
-                event.numbers,
-                lambda r: replace(
-                    r, state="failed", reply=event.reply, next_hop=event.next_hop or r.next_hop, retry_at=None
-                ),
-            )
+        case Failed() | Discarded():
+            fate = "failed" if isinstance(event, Failed) else "discarded"
+            settled = _each(message, event.numbers, lambda r: given_up(r, event))
+            return settled if message.recipients else replace(settled, fate=fate)
         case Held():
             numbers = event.numbers or tuple(r.number for r in message.recipients if r.open)
-            kept = _each(
-                message, numbers, lambda r: replace(r, state=held_state(event), held=True, retry_at=None)
-            )
-            return replace(kept, held_why=event.why, held_until=event.until)
+            kept = _each(message, numbers, lambda r: held(r, event))
+            resumed_at = event.until or message.resumed_at
+            return replace(kept, held_why=event.why, held_until=event.until, resumed_at=resumed_at)
+        case Released():
+            return _released(message, event, at)
         case RejectedOversize():
             numbers = tuple(r.number for r in message.recipients if r.open)
             refused = _each(
@@ -268,6 +271,21 @@ def _changed(message: Message, event: MessageEvent, at: datetime) -> Message:
             assert_never(event)
 
 
+def _released(message: Message, event: Released, at: datetime) -> Message:
+    if not message.recipients:
+        named = recipients_of(len(event.numbers), event.recipients, event.routed_by)
+        return replace(message, recipients=named, held_why=None, held_until=None, resumed_at=at)
+    numbers = event.numbers or tuple(r.number for r in message.recipients)
+    going = _each(message, numbers, lambda r: released(r, at))
+    left = next((r for r in going.recipients if r.held and r.open), None)
+    return replace(
+        going,
+        held_why=left.held_why if left else None,
+        held_until=left.held_until if left else None,
+        resumed_at=at,
+    )
+
+
 def _each(message: Message, numbers: tuple[int, ...], change: Callable[[Recipient], Recipient]) -> Message:
     touched = frozenset(numbers)
     return replace(
@@ -278,7 +296,7 @@ def _each(message: Message, numbers: tuple[int, ...], change: Callable[[Recipien
 def due_at(recipient: Recipient, message: Message) -> datetime | None:
     """Return when to look at a recipient again, None for never without a person."""
     if recipient.held and recipient.open:
-        return message.held_until
+        return recipient.held_until
     match recipient.state:
         case "received":
             return message.opened_at

@@ -109,6 +109,14 @@ def read(connection: Connection, stream: str) -> list[Recorded]:
     return [_recorded(row) for row in rows]
 
 
+def read_many(connection: Connection, streams: Sequence[str]) -> dict[str, list[Recorded]]:
+    """Return the events of several streams, oldest first."""
+    found: dict[str, list[Recorded]] = {}
+    for row in connection.execute(_READ_MANY, {"streams": list(streams)}):
+        found.setdefault(row.stream, []).append(_recorded(row))
+    return found
+
+
 def message(connection: Connection, stream: str) -> Message | None:
     """Fold a message from the log; None for no such stream."""
     return fold(stream, ((r.event, r.at) for r in read(connection, stream)))
@@ -121,9 +129,7 @@ def mailbox(connection: Connection, name: str) -> Mailbox:
 
 def messages(connection: Connection, streams: Sequence[str]) -> dict[str, Message]:
     """Fold several messages in one go."""
-    found: dict[str, list[Recorded]] = {}
-    for row in connection.execute(_READ_MANY, {"streams": list(streams)}):
-        found.setdefault(row.stream, []).append(_recorded(row))
+    found = read_many(connection, streams)
     folded = {stream: fold(stream, ((r.event, r.at) for r in rows)) for stream, rows in found.items()}
     return {stream: message for stream, message in folded.items() if message is not None}
 

@@ -45,6 +45,7 @@ from store.rows import (
     hop_down,
     hop_limit,
     hop_up,
+    joined_rows,
     mailbox_row,
     message_row,
     moved_rows,
@@ -134,6 +135,7 @@ class Changes:
         opened = self.opened.values()
         _OPEN.many(connection, [message_row(position, message) for position, message in opened])
         _ARRIVE.many(connection, [recipient_row(p, m, r) for p, m in opened for r in m.recipients])
+        _JOIN.many(connection, [row for pair in self.changed.values() for row in joined_rows(*pair)])
         _HAPPEN.many(
             connection, [{"name": name, "stream": stream} for name, stream in sorted(self.happenings)]
         )
@@ -162,8 +164,22 @@ def _assigned(*names: str, table: Table) -> dict[str, BindParameter[Any]]:
 
 _its_id = bindparam("the_id", type_=Text)
 _its_position = select(messages.c.position).where(messages.c.id == _its_id).scalar_subquery()
+_JOINED = {
+    column.name: BigInteger() if isinstance(column.type, Utc) else column.type
+    for column in recipients.c
+    if column.name != "message"
+}
 _OPEN = Statement(insert(messages))
 _ARRIVE = Statement(insert(recipients))
+# One that a message gets later on: its position is looked up.
+_JOIN = Statement(
+    insert(recipients).from_select(
+        ["message", *_JOINED],
+        select(messages.c.position, *(bindparam(name, type_=kind) for name, kind in _JOINED.items())).where(
+            messages.c.id == _its_id
+        ),
+    )
+)
 _TAKE = Statement(insert(uidls))
 _CHANGE = Statement(
     update(messages)

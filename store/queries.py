@@ -88,32 +88,18 @@ def queue(connection: Connection, limit: int = 1000) -> Iterator[Json]:
 
 
 def hops(connection: Connection) -> list[Json]:
-    """Return each next hop's standing, and what is open for it: count, oldest, next attempt."""
-    waiting = select(
-        messages.c.next_hop,
-        func.count().label("open"),
-        func.min(messages.c.opened_at).label("oldest_at"),
-        func.min(messages.c.due_at).label("due_at"),
-    ).where(messages.c.state.in_(ATTENTION))
-    found: dict[str, Json] = {}
-    for row in connection.execute(waiting.group_by(messages.c.next_hop)).mappings():
-        name = row["next_hop"] or ""
-        found[name] = {
-            "next_hop": name,
-            "open": row["open"],
-            "oldest_at": row["oldest_at"],
-            "due_at": row["due_at"],
-        }
-    for row in connection.execute(select(next_hops)).mappings():
-        blank = {"next_hop": row["name"], "open": 0, "oldest_at": None, "due_at": None}
-        found[row["name"]] = found.get(row["name"], blank) | {
+    """Return the standing of each next hop of which anything is known."""
+    return [
+        {
+            "next_hop": row["name"],
             "failures": row["failures"],
             "since": row["since"],
             "probe_at": row["probe_at"],
             "reply": row["reply"],
             "size_limit_octets": row["size_limit_octets"],
         }
-    return [found[name] for name in sorted(found)]
+        for row in connection.execute(select(next_hops).order_by(next_hops.c.name)).mappings()
+    ]
 
 
 def mailbox_rows(connection: Connection) -> list[Json]:

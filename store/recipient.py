@@ -8,7 +8,7 @@ from typing import Literal
 from msgspec import Struct
 from msgspec.structs import replace
 
-from store.events import Attempted, Deferred, Held, Submitted
+from store.events import Attempted, Deferred, Discarded, Failed, Held, HeldWhy, Submitted
 
 State = Literal[
     "received",
@@ -46,7 +46,18 @@ class Recipient(Struct, frozen=True, kw_only=True):
     retry_at: datetime | None = None
     notify: str = ""  # what the client asked to be told (RFC 3461), "" for nothing
     orcpt: str = ""
-    held: bool = False  # until a person, or the message's `held_until`, lets it go on
+    held_why: HeldWhy | None = None  # until a person, or `held_until`, lets it go on
+    held_until: datetime | None = None
+
+    @property
+    def held(self) -> bool:
+        """Whether it is kept until somebody lets it go on, or its time comes."""
+        return self.held_why is not None
+
+    @property
+    def in_flight(self) -> bool:
+        """Whether it is being handed over, or was when the gateway was cut off: no answer is on record."""
+        return self.state == "outcome-unknown" and self.retry_at is None and not self.held
 
     @property
     def open(self) -> bool:
@@ -88,7 +99,8 @@ def attempted(recipient: Recipient, event: Attempted, at: datetime) -> Recipient
         attempts=recipient.attempts + 1,
         first_tried_at=recipient.first_tried_at or at,
         retry_at=None,
-        held=False,
+        held_why=None,
+        held_until=None,
     )
 
 
@@ -101,10 +113,47 @@ def deferred(recipient: Recipient, event: Deferred) -> Recipient:
         reply=event.reply,
         unknown_attempts=recipient.unknown_attempts + event.unknown,
         retry_at=event.retry_at,
-        held=False,
+        held_why=None,
+        held_until=None,
     )
 
 
-def held_state(event: Held) -> State:
-    """Return the state of a recipient that is held: an outcome nobody knows stays in sight as such."""
-    return "outcome-unknown" if event.why == "outcome-unknown" else "held"
+def held(recipient: Recipient, event: Held) -> Recipient:
+    """Return a recipient that is held: an outcome nobody knows stays in sight as such."""
+    unknown = event.why == "outcome-unknown"
+    return replace(
+        recipient,
+        state="outcome-unknown" if unknown or recipient.state == "outcome-unknown" else "held",
+        unknown_attempts=recipient.unknown_attempts + unknown,
+        retry_at=None,
+        held_why=event.why,
+        held_until=event.until,
+    )
+
+
+def released(recipient: Recipient, at: datetime) -> Recipient:
+    """Return a recipient that was held and goes on: it is due now."""
+    if not recipient.held or not recipient.open:
+        return recipient
+    tried = recipient.state == "outcome-unknown" or recipient.attempts > 0
+    going: State = "deferred" if tried else "received"
+    return replace(
+        recipient,
+        state="outcome-unknown" if recipient.state == "outcome-unknown" else going,
+        retry_at=at if tried else None,
+        held_why=None,
+        held_until=None,
+    )
+
+
+def given_up(recipient: Recipient, event: Failed | Discarded) -> Recipient:
+    """Return a recipient that is not tried again. What the far side said last stays in sight."""
+    if isinstance(event, Discarded):
+        return replace(recipient, state="discarded", retry_at=None)
+    return replace(
+        recipient,
+        state="failed",
+        reply=event.reply if event.reason != "operator" else event.reply or recipient.reply,
+        next_hop=event.next_hop or recipient.next_hop,
+        retry_at=None,
+    )

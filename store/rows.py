@@ -115,7 +115,7 @@ def recipient_row(position: int, message: Message, recipient: Recipient) -> Row:
 
 def moved_rows(before: Message, after: Message) -> Iterable[Row]:
     """Yield what the updates of the recipients' rows need, for those to whom something happened."""
-    for old, new in zip(before.recipients, after.recipients, strict=True):
+    for old, new in zip(before.recipients, after.recipients, strict=False):
         if old != new:
             yield {
                 "the_id": after.id,
@@ -127,6 +127,14 @@ def moved_rows(before: Message, after: Message) -> Iterable[Row]:
                 "new_unknown_attempts": new.unknown_attempts,
                 "new_retry_at": _time(new.retry_at),
             }
+
+
+def joined_rows(before: Message, after: Message) -> Iterable[Row]:
+    """Yield the rows of the recipients that a message did not have when it was opened."""
+    for new in after.recipients[len(before.recipients) :]:
+        row = recipient_row(0, after, new)
+        del row["message"]
+        yield {"the_id": after.id, **row}
 
 
 def uidl_row(

@@ -26,6 +26,7 @@ from store.events import (
     RejectedOversize,
     RemovedFromSource,
     Reported,
+    Submitted,
 )
 from store.life import Message
 from store.log import Append, Unit
@@ -107,6 +108,28 @@ class Builder:
             from_=f"Alice Example <{reverse_path}>" if reverse_path else "MAILER-DAEMON",
         )
         self.append(stream, opening, octets=kept)
+        return stream
+
+    def submitted(
+        self, *, recipients: tuple[str, ...] = ("bob@partner.example",), subject: str = "Offer 12"
+    ) -> str:
+        stream, octets = self.new_id(), f"Subject: {subject}\r\n\r\nHello\r\n".encode()
+        opening = Submitted(
+            direction="outbound",
+            protocol="ESMTP",
+            tls="none",
+            size_octets=len(octets),
+            content=sha256(octets).hexdigest(),
+            bare_newlines=False,
+            recipient_count=len(recipients),
+            policy=POLICY,
+            peer="192.0.2.9",
+            helo="exchange.example.com",
+            reverse_path="anna@example.com",
+            recipients=recipients,
+            subject=subject,
+        )
+        self.append(stream, opening, octets=octets)
         return stream
 
     def oversize(self, *, mailbox: str = "info", subject: str = "Holiday photos") -> str:

@@ -105,7 +105,8 @@ def _meaning(
 
 
 def _expired(message: Message, policy: Policy, now: datetime) -> bool:
-    return now - message.opened_at >= policy.give_up_after
+    """Whether it was tried for long enough; what was held has its time from when it went on."""
+    return now - (message.resumed_at or message.opened_at) >= policy.give_up_after
 
 
 def _retries(policy: Policy, hop: str) -> bool:

@@ -55,7 +55,7 @@ def plan(message: Message, policy: Policy, now: datetime) -> Step:
         return Rest(message.due_at)
     if message.content is None:
         return Record((_no_octets(message, due, policy),))
-    if cut_off := [r for r in due if r.state == "outcome-unknown" and r.retry_at is None and not r.held]:
+    if cut_off := [r for r in due if r.in_flight]:
         return Record(tuple(_cut_off(message, cut_off, policy, now)))
     routed = {
         r.number: next_hop(message.reverse_path, r.address, message.user, policy.routes, policy.domains)

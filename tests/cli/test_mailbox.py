@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from cli.adopt import operator
+from cli.person import operator
 from tests.cli.installation import LETTER, PROCESS_SECONDS, Installation, installed
 from tests.peers.pop3d import Pop3Peer
 

@@ -25,12 +25,24 @@ def builder(mailgate: Mailgate, database_url: str) -> Iterator[Builder]:
 def test_json_has_an_object_for_each_open_message_the_oldest_first(stock: Stock) -> None:
     rows = stock.mailgate("queue", "--json").json
     assert [row["id"] for row in rows] == [stock.ids[kind] for kind in OPEN]
-    assert [list(row) for row in rows] == [[*FIELDS, "next_hop", "due_at"]] * len(OPEN)
+    assert [list(row) for row in rows] == [[*FIELDS, "next_hop", "due_at", "holds"]] * len(OPEN)
     by_id = {row["id"]: row for row in rows}
     assert by_id[stock.ids["mixed"]]["next_hop"] == "home"
     assert by_id[stock.ids["mixed"]]["due_at"] == "2026-03-01T13:05:04.212000Z"
     assert by_id[stock.ids["held"]]["next_hop"] is None
     assert by_id[stock.ids["held"]]["due_at"] is None
+    assert by_id[stock.ids["held"]]["holds"] == [
+        {
+            "why": "unroutable",
+            "rule": "no header named an own address",
+            "until": None,
+            "operator": None,
+            "reason": "",
+            "recipients": [],
+        }
+    ]
+    assert [hold["recipients"] for hold in by_id[stock.ids["unknown"]]["holds"]] == [["info@example.com"]]
+    assert by_id[stock.ids["deferred"]]["holds"] == []
 
 
 def test_nothing_open_is_said_and_no_trouble(mailgate: Mailgate, builder: Builder) -> None:
@@ -60,7 +72,7 @@ def test_the_page_counts_by_next_hop_and_by_age(mailgate: Mailgate, builder: Bui
     assert pages[0] == ["3 messages are open, the oldest for 6d."]
     header, untried, home = pages[1]
     assert header.split("  ")[0] == "NEXT HOP"
-    assert untried.split() == ["(not", "tried", "yet)", "2", "6d", "now"]
+    assert untried.split() == ["(not", "tried", "yet)", "1", "1h", "59m", "now"]
     assert home.split()[:3] == ["home", "1", "1d"]
     assert ", failed once, tried again in " in home
     assert home.endswith(": 4.4.1 connection refused")
@@ -70,9 +82,54 @@ def test_the_page_counts_by_next_hop_and_by_age(mailgate: Mailgate, builder: Bui
         ["1d", "to", "5d", "1"],
         ["over", "5d", "1"],
     ]
-    assert [line.split()[0] for line in pages[3][1:]] == [old, down, new]
-    assert "by hand" in pages[3][1]
-    assert pages[3][2].endswith("4.4.1 connection refused")
+    assert [line.split()[:4] for line in pages[3][1:]] == [[old, "6d", "unroutable", "by"]]
+    assert pages[3][1].endswith("no header named an own address")
+    assert [line.split()[0] for line in pages[4][1:]] == [down, new]
+    assert pages[4][1].endswith("4.4.1 connection refused")
+
+
+def test_each_next_hop_counts_what_waits_for_it_in_every_direction(
+    mailgate: Mailgate, builder: Builder
+) -> None:
+    soon, late = (times.now() + timedelta(hours=hours) for hours in (30.5, 78.5))
+    both = builder.submitted(recipients=("a@partner.example", "b@other.example", "c@other.example"))
+    builder.attempted(both, (0,), hop="provider")
+    builder.deferred(both, late, numbers=(0,), hop="provider")
+    builder.attempted(both, (1,), hop="backup")
+    builder.deferred(both, soon, numbers=(1,), hop="backup")
+    builder.later(days=1)
+    builder.held(both, why="operator", rule="by hand", numbers=(2,), operator="anna", reason="who is c?")
+    inbound = builder.downloaded()
+    builder.attempted(inbound)
+    builder.failed(inbound)
+    notice = builder.notice(inbound)
+    builder.attempted(notice)
+    builder.deferred(notice, soon)
+    pages = [page.splitlines() for page in mailgate("queue").out.split("\n\n")]
+    assert [line.split()[:5] for line in pages[1][1:]] == [
+        ["backup", "1", "6d", "in", "1d"],
+        ["home", "1", "5d", "in", "1d"],
+        ["provider", "1", "6d", "in", "3d"],
+    ]
+    (held,) = pages[3][1:]
+    assert held.startswith(f"{both}   6d  operator  by hand  c@other.example")
+    assert held.endswith("  anna: who is c?")
+    assert [line.split()[:3] for line in pages[4][1:]] == [
+        [both, "6d", "outbound"],
+        [notice, "5d", "internal"],
+    ]
+    assert [one["id"] for one in mailgate("list", "--direction", "outbound", "--json").json] == [both]
+
+
+def test_only_what_is_held_is_left(mailgate: Mailgate, builder: Builder) -> None:
+    stream = builder.downloaded()
+    builder.held(
+        stream, why="operator", rule="by hand", operator="anna", until=times.now() + timedelta(hours=27.5)
+    )
+    pages = [page.splitlines() for page in mailgate("queue").out.split("\n\n")]
+    assert [page[0].split()[0] for page in pages] == ["1", "AGE", "HELD"]
+    assert "  in 1d 3h  " in pages[2][1]
+    assert pages[2][1].endswith("  anna")
 
 
 def test_the_oldest_are_named_and_the_rest_counted(mailgate: Mailgate, builder: Builder) -> None:

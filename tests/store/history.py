@@ -12,11 +12,22 @@ from hashlib import sha256
 from random import Random
 from typing import Any
 
+from msgspec.structs import replace
 from sqlalchemy import Engine
 
 from store import log
 from store.database import writing
-from store.events import Event, Generated, Held, MailboxEvent, RejectedOversize, RemovedFromSource, Reported
+from store.events import (
+    Discarded,
+    Event,
+    Generated,
+    Held,
+    MailboxEvent,
+    RejectedOversize,
+    Released,
+    RemovedFromSource,
+    Reported,
+)
 from store.life import Message
 from store.log import Append, Unit
 from store.mailbox_events import (
@@ -72,6 +83,8 @@ class History:
             self.poll,
             self.adopt,
             self.hold,
+            self.release,
+            self.give_up,
             self.postpone,
         ]
         while count > 0:
@@ -219,12 +232,39 @@ class History:
         if message is None:
             return
         until = self.at + timedelta(days=1) if self.random.random() < 0.5 else None
-        held = Held(why="operator", rule="anna", until=until, policy=POLICY)
+        held = Held(
+            why="operator", rule="by hand", until=until, operator="anna", reason="a \0 reason", policy=POLICY
+        )
         received = [r.number for r in message.recipients if r.state == "received"]
         if received and self.random.random() < 0.5:
             numbers = tuple(self._part(received))
             held = Held(why="unroutable", rule="no route", numbers=numbers, policy=POLICY)
         yield Unit((self._append(message.id, held),))
+
+    def release(self) -> Iterator[Unit]:
+        """What is held goes on; for nobody: somebody is named now."""
+        message = self._some(lambda m: m.open and (not m.recipients or any(r.held for r in m.recipients)))
+        if message is None:
+            return
+        event = Released(operator="anna", policy=POLICY, reason="it may go")
+        if not message.recipients:
+            named = tuple(self.random.sample(OURS, 2))
+            by = ("fallback: nobody", "a \0 rule")
+            event = Released(numbers=(0, 1), operator="anna", policy=POLICY, recipients=named, routed_by=by)
+        yield Unit((self._append(message.id, event),))
+
+    def give_up(self) -> Iterator[Unit]:
+        """A person discards or fails what is left, or a part of it."""
+        message = self._some(lambda m: m.open and self.random.random() < 0.3)
+        if message is None:
+            return
+        left = [r.number for r in message.recipients if r.open]
+        numbers = tuple(sorted(self._part(left))) if left else ()
+        event: Event = Discarded(numbers=numbers, operator="anna", policy=POLICY, reason="nobody wants it")
+        if self.random.random() < 0.5:
+            event = failed(*numbers, next_hop=None, reason="operator", code=None, operator="anna", reply=None)
+            event = replace(event, numbers=numbers)
+        yield Unit((self._append(message.id, event),))
 
     def remove(self) -> Iterator[Unit]:
         message = self._some(lambda m: m.mailbox is not None and not m.removed)

@@ -12,7 +12,7 @@ from msgspec.structs import fields
 from msgspec.structs import replace as changed
 
 from store.codec import decode, encode
-from store.events import Event, Held, RejectedOversize, Reported, personal_facts
+from store.events import Discarded, Event, Held, RejectedOversize, Released, Reported, personal_facts
 from store.life import Message, due_at, evolve, fold
 from store.mailbox_events import PollRecovered
 from store.mailbox_life import fold_mailbox
@@ -36,6 +36,10 @@ from tests.store.history import History
 THREE = ("a@example.com", "b@example.com", "c@example.com")
 UNROUTABLE = Held(why="unroutable", rule="nobody", policy=POLICY)
 UNKNOWN = Held(why="outcome-unknown", rule="home", numbers=(0,), policy=POLICY)
+BY_HAND = Held(why="operator", rule="by hand", operator="anna", policy=POLICY)
+RELEASED = Released(operator="anna", policy=POLICY)
+DISCARDED = Discarded(numbers=(0,), operator="anna", policy=POLICY)
+GIVEN_UP = failed(0, reason="operator", next_hop=None, code=None, reply=None, operator="anna")
 LEARNT = RejectedOversize(
     size_octets=9, limit_octets=8, limit_from="next-hop", next_hop="home", policy=POLICY, reply="552"
 )
@@ -67,6 +71,15 @@ def told(*events: Event) -> Message:
         ((UNROUTABLE,), "held", None),
         ((Held(why="loop", rule="twice", policy=POLICY),), "held", None),
         ((Held(why="operator", rule="anna", until=after(days=1), policy=POLICY),), "held", after(days=1)),
+        ((BY_HAND, RELEASED), "received", NOW),
+        ((UNROUTABLE, RELEASED), "received", NOW),
+        ((attempted(), deferred(), BY_HAND, RELEASED), "deferred", after(seconds=4)),
+        ((attempted(), UNKNOWN, RELEASED), "outcome-unknown", after(seconds=3)),
+        ((attempted(), deferred(unknown=True), BY_HAND), "outcome-unknown", None),
+        ((BY_HAND, BY_HAND), "held", None),
+        ((RELEASED,), "received", NOW),
+        ((BY_HAND, DISCARDED), "discarded", None),
+        ((attempted(), deferred(), GIVEN_UP), "failed", None),
         ((attempted(), LEARNT), "rejected-oversize", None),
         ((attempted(), delivered(), removed()), "delivered", None),
         ((attempted(), failed(), Reported(kind="failure", report="m2")), "failed", None),
@@ -177,6 +190,50 @@ def test_a_message_for_nobody_is_open_until_a_person_decides() -> None:
     assert (held.state, held.open, held.due_at, held.held_why) == ("held", True, None, "unroutable")
 
 
+@pytest.mark.parametrize(
+    ("event", "state"), [(Discarded(policy=POLICY), "discarded"), (changed(GIVEN_UP, numbers=()), "failed")]
+)
+def test_a_message_for_nobody_may_be_given_up(event: Any, state: State) -> None:
+    message = life(UNROUTABLE, event, recipients=())
+    assert (message.state, message.open, message.closed_at) == (state, False, after(seconds=2))
+
+
+def test_a_message_for_nobody_goes_on_to_those_that_are_named_now() -> None:
+    named = Released(
+        numbers=(0, 1),
+        operator="anna",
+        policy=POLICY,
+        recipients=THREE[:2],
+        routed_by=("fallback", "fallback"),
+    )
+    message = life(UNROUTABLE, named, recipients=())
+    assert [(r.number, r.address, r.routed_by, r.state) for r in message.recipients] == [
+        (0, THREE[0], "fallback", "received"),
+        (1, THREE[1], "fallback", "received"),
+    ]
+    assert (message.held_why, message.due_at) == (None, NOW)
+
+
+def test_each_recipient_is_held_for_its_own_time_and_released_apart() -> None:
+    until = Held(why="operator", rule="by hand", numbers=(0,), until=after(days=1), policy=POLICY)
+    message = life(until, changed(BY_HAND, numbers=(1,)), attempted(2), delivered(2), recipients=THREE)
+    assert (message.state, message.due_at) == ("held", after(days=1))
+    going = evolve(message, "m1", changed(RELEASED, numbers=(1,)), after(hours=1))
+    assert [r.state for r in going.recipients] == ["held", "received", "delivered"]
+    assert (going.held_until, going.resumed_at) == (after(days=1), after(hours=1))
+    assert evolve(going, "m1", RELEASED, after(hours=2)).held_why is None
+
+
+def test_an_attempt_without_an_answer_counts_once_though_it_is_held_for_it() -> None:
+    message = life(attempted(), UNKNOWN, BY_HAND, RELEASED)
+    assert message.recipients[0].unknown_attempts == 1
+
+
+def test_what_a_person_gives_up_keeps_the_last_reply() -> None:
+    message = life(attempted(), deferred(reply="4.3.0 later"), GIVEN_UP)
+    assert (message.recipients[0].reply, message.recipients[0].next_hop) == ("4.3.0 later", "home")
+
+
 def test_a_notice_speaks_of_a_message_and_is_internal() -> None:
     message = told(generated(about="m0", subject="Not delivered"))
     assert (message.direction, message.about, message.mailbox, message.due_at) == (
@@ -261,7 +318,8 @@ def check(before: Message | None, message: Message, at: Any) -> None:
     assert [r.number for r in message.recipients] == list(range(len(message.recipients)))
     assert {message.state, *(r.state for r in message.recipients)} <= set(get_args(State))
     assert message.open == (
-        any(r.open for r in message.recipients) or not (message.recipients or message.oversize)
+        any(r.open for r in message.recipients)
+        or not (message.recipients or message.oversize or message.fate)
     )
     for one in message.recipients:
         assert one.retry_at is None or one.state in ("deferred", "outcome-unknown")
@@ -269,7 +327,7 @@ def check(before: Message | None, message: Message, at: Any) -> None:
         assert (one.first_tried_at is None) == (one.attempts == 0)
     if message.due_at is not None:
         assert message.open
-    if before is not None:
+    if before is not None and before.recipients:
         assert [r.address for r in before.recipients] == [r.address for r in message.recipients]
         for old, new in zip(before.recipients, message.recipients, strict=True):
             assert old.open or new.state == old.state

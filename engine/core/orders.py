@@ -1,0 +1,192 @@
+"""What a person decides about a message: hold, release, discard, fail.
+
+`carry_out` looks at a message as it stands and returns the events of an order, or why it can't be carried out. Pure. An
+order concerns a message's recipients as they are: those that have a fate keep it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal, assert_never
+
+from engine.core import envelope
+from engine.core.plan import NO_ANSWER, addresses
+from engine.core.policy import Policy
+from engine.core.routing import Recipients
+from store.events import Discarded, Failed, Held, MessageEvent, Released
+from store.life import Message
+from store.recipient import Recipient
+
+Verb = Literal["hold", "release", "discard", "fail"]
+
+BY_HAND = "by hand"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """What is to be done, who says so and why.
+
+    `until` is for "hold": when it goes on by itself. `recipients` are addresses or patterns: only these; empty for all.
+    """
+
+    verb: Verb
+    operator: str
+    reason: str = ""
+    until: datetime | None = None
+    recipients: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decided:
+    """It can be done, by appending these. `doubtful` may have the message already: nobody knows."""
+
+    events: tuple[MessageEvent, ...]
+    doubtful: tuple[Recipient, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """It can't be done; the text goes on where "it can't be held: " stops."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class UnderWay:
+    """It is just being handed over to this next hop, and what is handed over can't be called back."""
+
+    next_hop: str
+
+
+Answer = Decided | Refused | UnderWay
+
+
+def carry_out(
+    message: Message, order: Order, policy: Policy, *, worked_on: bool, named: Recipients | None = None
+) -> Answer:
+    """Return what an order comes to.
+
+    `worked_on` says that a gateway that lives holds the message. `named` is whom the current rules name, for a message
+    that names nobody and is to be released.
+    """
+    if not message.open:
+        return Refused(f"it is {message.state}")
+    if not message.recipients and not order.recipients:
+        return _for_nobody(message, order, policy, named)
+    meant = [r for r in message.recipients if _meant(r, order)]
+    if not meant:
+        return Refused(f"it has no recipient {' or '.join(order.recipients)}")
+    chosen = [r for r in meant if r.open and (r.held or order.verb != "release")]
+    if not chosen:
+        states = sorted({r.state for r in meant})
+        return Refused(
+            f"it isn't held: it is {' and '.join(states)}" if _any_open(meant) else _settled(meant)
+        )
+    flying = [r for r in chosen if r.in_flight]
+    if flying and worked_on:
+        return UnderWay(flying[0].next_hop or "")
+    return Decided(
+        events=tuple(_events(message, order, chosen, policy)),
+        doubtful=tuple(r for r in chosen if r.state == "outcome-unknown"),
+    )
+
+
+def _meant(recipient: Recipient, order: Order) -> bool:
+    return not order.recipients or any(envelope.matches(p, recipient.address) for p in order.recipients)
+
+
+def _any_open(recipients: list[Recipient]) -> bool:
+    return any(r.open for r in recipients)
+
+
+def _settled(recipients: list[Recipient]) -> str:
+    return "; ".join(f"{r.address or '(erased)'} is {r.state}" for r in recipients)
+
+
+def _events(
+    message: Message, order: Order, chosen: list[Recipient], policy: Policy
+) -> Iterator[MessageEvent]:
+    numbers = tuple(r.number for r in chosen)
+    match order.verb:
+        case "hold":
+            yield from _cut_off(chosen, policy)
+            yield _held(order, numbers, policy)
+        case "release":
+            yield Released(
+                numbers=numbers,
+                operator=order.operator,
+                policy=policy.version,
+                recipients=addresses(message, numbers),
+                reason=order.reason,
+            )
+        case "discard" | "fail":
+            yield _given_up(message, order, numbers, policy)
+        case _:
+            assert_never(order.verb)
+
+
+def _cut_off(chosen: list[Recipient], policy: Policy) -> Iterator[MessageEvent]:
+    """First say of attempts that were cut off that nobody will ever know: a hold must not cover that up."""
+    flying = [r for r in chosen if r.in_flight]
+    for hop in sorted({r.next_hop or "" for r in flying}):
+        numbers = tuple(r.number for r in flying if (r.next_hop or "") == hop)
+        rule = f"{hop}: {NO_ANSWER}"
+        yield Held(why="outcome-unknown", rule=rule, numbers=numbers, policy=policy.version)
+
+
+def _held(order: Order, numbers: tuple[int, ...], policy: Policy) -> Held:
+    return Held(
+        why="operator",
+        rule=BY_HAND,
+        until=order.until,
+        numbers=numbers,
+        operator=order.operator,
+        policy=policy.version,
+        reason=order.reason,
+    )
+
+
+def _given_up(message: Message, order: Order, numbers: tuple[int, ...], policy: Policy) -> Failed | Discarded:
+    if order.verb == "discard":
+        return Discarded(
+            numbers=numbers,
+            operator=order.operator,
+            policy=policy.version,
+            recipients=addresses(message, numbers),
+            reason=order.reason,
+        )
+    return Failed(
+        numbers=numbers,
+        reason="operator",
+        next_hop=None,
+        attempt=message.attempts,
+        code=None,
+        operator=order.operator,
+        policy=policy.version,
+        recipients=addresses(message, numbers),
+        comment=order.reason,
+    )
+
+
+def _for_nobody(message: Message, order: Order, policy: Policy, named: Recipients | None) -> Answer:
+    """A message that names no recipient: it can go on only where the current rules name one."""
+    if order.verb == "hold":
+        if order.until is not None:
+            return Refused("it names no recipient, so that it can't go on by itself later")
+        return Decided(events=(_held(order, (), policy),))
+    if order.verb != "release":
+        return Decided(events=(_given_up(message, order, (), policy),))
+    if named is None or not named.addresses:
+        why = f" ({named.held})" if named is not None and named.held else ""
+        return Refused(f"it names no recipient{why}; with a fallback set for its mailbox it can")
+    released = Released(
+        numbers=tuple(range(len(named.addresses))),
+        operator=order.operator,
+        policy=policy.version,
+        recipients=named.addresses,
+        routed_by=named.routed_by,
+        reason=order.reason,
+    )
+    return Decided(events=(released,))

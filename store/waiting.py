@@ -1,0 +1,107 @@
+"""What is open: which next hop each message waits for, or why it is held. For the queue as a person sees it.
+
+Read from the read tables; of what is held, or may be, also the log, which alone knows by whom and why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import islice
+from typing import Any
+
+from sqlalchemy import Connection
+
+from store import log, queries
+from store.events import Held, MessageEvent
+from store.life import Message, due_at, fold
+from store.log import Recorded
+from store.recipient import FATES, Recipient
+
+BATCH = 500
+PLAIN = frozenset({"received", "deferred"})  # states that the read tables tell all of
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hold:
+    """These recipients are held by this event; none where the message names nobody."""
+
+    event: Held
+    recipients: tuple[Recipient, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waiting:
+    """An open message: its row, when it is due at each next hop it waits for ("" for not known yet), and what is held."""
+
+    row: Json
+    due: dict[str, datetime]
+    holds: tuple[Hold, ...]
+
+
+def waiting(connection: Connection) -> Iterator[Waiting]:
+    """Yield every open message, oldest first, in constant memory."""
+    rows = queries.queue(connection)
+    while some := list(islice(rows, BATCH)):
+        asked = [row["id"] for row in some if not _plain(row)]
+        known = log.read_many(connection, asked) if asked else {}
+        for row in some:
+            recorded = known.get(row["id"])
+            yield _plainly(row) if recorded is None else _by_the_log(row, recorded)
+
+
+def _plain(row: Json) -> bool:
+    states = {one["state"] for one in row["recipients"] if one["state"] not in FATES}
+    return bool(states) and states <= PLAIN
+
+
+def _plainly(row: Json) -> Waiting:
+    due: dict[str, datetime] = {}
+    for one in row["recipients"]:
+        if one["state"] in PLAIN:
+            at = one["retry_at"] if one["state"] == "deferred" else row["opened_at"]
+            _sooner(due, one["next_hop"] or row["next_hop"] or "", at)
+    return Waiting(row=row, due=due, holds=())
+
+
+def _by_the_log(row: Json, recorded: Sequence[Recorded]) -> Waiting:
+    events = [(r.event, r.at) for r in recorded]
+    message = fold(row["id"], events)
+    assert message is not None  # it has events
+    due: dict[str, datetime] = {}
+    for one in message.recipients:
+        at = due_at(one, message)
+        if at is not None and not one.held:
+            _sooner(due, one.next_hop or message.first_hop or "", at)
+    return Waiting(row=row, due=due, holds=tuple(holds(message, [event for event, _ in events])))
+
+
+def holds(message: Message, events: Sequence[Any]) -> Iterator[Hold]:
+    """Yield what holds a message now; `events` are its own."""
+    if not message.recipients:
+        last = next((event for event in reversed(events) if isinstance(event, Held)), None)
+        if last is not None:
+            yield Hold(event=last, recipients=())
+        return
+    by: dict[int, list[Recipient]] = {}
+    for one in message.recipients:
+        if one.held and one.open:
+            by.setdefault(_last(one, events), []).append(one)
+    for place, those in by.items():
+        yield Hold(event=events[place], recipients=tuple(those))
+
+
+def _last(recipient: Recipient, events: Sequence[MessageEvent]) -> int:
+    """Where the event is that holds a recipient."""
+    return next(
+        place
+        for place, event in reversed(list(enumerate(events)))
+        if isinstance(event, Held) and (not event.numbers or recipient.number in event.numbers)
+    )
+
+
+def _sooner(due: dict[str, datetime], hop: str, at: datetime) -> None:
+    due[hop] = min(due.get(hop, at), at)
