@@ -79,6 +79,7 @@ class Message(Struct, frozen=True, kw_only=True):
     ret: Literal["FULL", "HDRS"] | None = None
     smtputf8: bool = False
     automatic: bool = False  # nobody is to be answered
+    status_report: bool = False  # a machine reports what became of a message
     first_hop: str | None = None  # where it was to go when it came in
     about: str | None = None  # a generated message: which one it speaks of
     reported: tuple[str, ...] = ()  # the kinds of report sent about this one
@@ -155,6 +156,7 @@ def _opened(stream: str, event: MessageEvent, at: datetime) -> Message:
                 listed_octets=event.listed_octets,
                 content=event.content,
                 bare_newlines=event.bare_newlines,
+                status_report=event.status_report,
                 first_hop=event.next_hop,
             )
         case Submitted():
@@ -180,6 +182,7 @@ def _opened(stream: str, event: MessageEvent, at: datetime) -> Message:
                 ret=event.ret,
                 smtputf8=event.smtputf8,
                 automatic=event.automatic,
+                status_report=event.status_report,
                 first_hop=event.next_hop,
             )
         case RejectedOversize():
@@ -231,7 +234,7 @@ def _changed(message: Message, event: MessageEvent, at: datetime) -> Message:
             fate: State = "delivered" if isinstance(event, Delivered) else "relayed"
             return _each(
                 message,
-                event.numbers,
+                _meant(message, event),
                 lambda r: replace(r, state=fate, next_hop=event.next_hop, reply=event.reply, retry_at=None),
             )
         case Deferred():
@@ -239,7 +242,7 @@ def _changed(message: Message, event: MessageEvent, at: datetime) -> Message:
         case Failed():
             return _each(
                 message,
-                event.numbers,
+                _meant(message, event),
                 lambda r: replace(
                     r, state="failed", reply=event.reply, next_hop=event.next_hop or r.next_hop, retry_at=None
                 ),
@@ -266,6 +269,13 @@ def _changed(message: Message, event: MessageEvent, at: datetime) -> Message:
             raise TypeError(f"{event.NAME} in the middle of stream {message.id}")
         case _:
             assert_never(event)
+
+
+def _meant(message: Message, event: Delivered | Relayed | Failed) -> tuple[int, ...]:
+    """Whom it concerns. A report that comes later has a say on those that were relayed, and on nobody else."""
+    if isinstance(event, Relayed) or event.report is None:
+        return event.numbers
+    return tuple(r.number for r in message.recipients if r.number in event.numbers and r.state == "relayed")
 
 
 def _each(message: Message, numbers: tuple[int, ...], change: Callable[[Recipient], Recipient]) -> Message:
