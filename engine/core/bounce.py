@@ -206,13 +206,13 @@ def _said(fields: tuple[Field, ...]) -> Said:
     def text(name: bytes) -> str:
         return headers.text(_value(fields, name))
 
-    kind, _, diagnostic = text(b"diagnostic-code").partition(";")
+    kind, typed, diagnostic = text(b"diagnostic-code").partition(";")
     return Said(
         original=_address(text(b"original-recipient")),
         final=_address(text(b"final-recipient")),
         action=(text(b"action").partition("(")[0].split() or [""])[0].lower(),
         status=text(b"status").partition("(")[0].strip(),
-        diagnostic=(diagnostic or kind).strip(),
+        diagnostic=(diagnostic if typed else kind).strip(),
     )
 
 

@@ -27,11 +27,11 @@ LINE_OCTETS = 998  # RFC 5322 section 2.1.1
 TITLES: dict[Kind, str] = {"failure": "Not delivered", "delay": "Delayed", "success": "Passed on"}
 ACTIONS: dict[Kind, str] = {"failure": "failed", "delay": "delayed", "success": "relayed"}
 OPENINGS: dict[Kind, str] = {
-    "failure": "your message could not be delivered to the following recipients, and is not tried again.",
-    "delay": "your message could not be delivered yet. Nothing is lost and there is nothing to do: it is tried\n"
-    "again by itself.",
-    "success": "you asked to be told: your message was handed on. The server that took it sends no report of its\n"
-    "own, so this one does not say that it was read, or that it arrived in the end.",
+    "failure": "your message could not be delivered to the following recipients.\nIt is not tried again.",
+    "delay": "your message could not be delivered to the following recipients yet.\n"
+    "It is tried again by itself: there is nothing that you have to do.",
+    "success": "you asked to be told: your message was handed on for the following recipients.\n"
+    "The server that took it sends no report of its own, so this does not say\nthat it arrived in the end.",
 }
 # By subject and detail of the status (RFC 3463), then by subject alone: what it means, and what can be done.
 MEANINGS = {
