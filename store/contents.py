@@ -17,7 +17,12 @@ from store.life import Message
 from store.schema import contents, messages
 
 _BEGINNING = (
-    select(func.substr(contents.c.octets, 1, bindparam("size"), type_=LargeBinary))
+    # SQLite makes NULL of the substring of nothing.
+    select(
+        func.coalesce(
+            func.substr(contents.c.octets, 1, bindparam("size")), contents.c.octets, type_=LargeBinary
+        )
+    )
     .join(messages, messages.c.position == contents.c.position)
     .where(messages.c.id == bindparam("stream"))
 )
