@@ -24,7 +24,7 @@ from engine.outage import Outage
 from store import agenda, contents, log
 from store.agenda import Lease
 from store.errors import Conflict, LeaseLost, StoreError, StoreUnreachable
-from store.events import Delivered, Failed, MessageEvent, Relayed
+from store.events import Delivered, Failed, MessageEvent, RejectedOversize, Relayed
 from store.life import Message
 from store.log import Append, Unit
 
@@ -131,7 +131,11 @@ class Settler:
                 lambda: self._read(lambda c: contents.beginning(c, after, notices.ORIGINAL_OCTETS)),
             )
         told = notices.called_for(after, events, self._policy, now, original)
-        if not told and after.direction == "outbound" and any(isinstance(e, Failed) for e in events):
+        if (
+            not told
+            and after.direction == "outbound"
+            and any(isinstance(e, Failed | RejectedOversize) for e in events)
+        ):
             logger.warning("%s: failed, and nobody is told: %s", after.id, silence(after) or "not asked for")
         return notices.together(append, told)
 

@@ -148,13 +148,19 @@ def _for_people(kind: Kind, message: Message, fates: tuple[Fate, ...], policy: P
 
 
 def _of_one(kind: Kind, fate: Fate) -> list[str]:
-    said = report.short(fate.reply) or "nothing"
+    said = report.short(fate.reply) or "nothing is known"
     where = f" ({fate.address})" if fate.address else ""
-    lines = [f"  {report.short(fate.recipient.address)}", f"    The server{where} said: {said}"]
+    who = f"The server{where} said" if _by_smtp(fate.reply) else "What happened"
+    lines = [f"  {report.short(fate.recipient.address)}", f"    {who}: {said}"]
     if kind == "failure":
         means, advice = _meaning(status(kind, fate))
         lines += [f"    That means: {means}.", f"    You can: {advice}."]
     return [*lines, ""]
+
+
+def _by_smtp(reply: str) -> bool:
+    """Whether a server said that, and not we ourselves."""
+    return bool(_CODE.match(reply)) and not _OURS.match(reply)
 
 
 def _meaning(code: str) -> tuple[str, str]:
@@ -187,8 +193,8 @@ def _fields(kind: Kind, message: Message, fate: Fate, policy: Policy) -> list[st
     if fate.address:
         lines.append(f"Remote-MTA: dns; {_literal(fate.address)}")
     if fate.reply:
-        by_smtp = _CODE.match(fate.reply) and not _OURS.match(fate.reply)
-        lines.append(f"Diagnostic-Code: {'smtp' if by_smtp else 'x-mailgate'}; {_field(fate.reply)}")
+        kind_of_code = "smtp" if _by_smtp(fate.reply) else "x-mailgate"
+        lines.append(f"Diagnostic-Code: {kind_of_code}; {_field(fate.reply)}")
     if kind == "delay":
         lines.append(f"Will-Retry-Until: {format_datetime(message.opened_at + policy.give_up_after)}")
     return lines

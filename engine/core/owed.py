@@ -42,14 +42,15 @@ Owed = dict[Kind, tuple[Fate, ...]]
 
 def owed(after: Message, events: Iterable[MessageEvent], policy: Policy, now: datetime) -> Owed:
     """Return what is to be reported of these events on a message; `after` is the message with them."""
-    if not after.protocol or silence(after) is not None:
+    if not after.protocol:
         return {}
     happened = tuple(events)
     found: Owed = {"success": tuple(_successes(after, happened, policy))}
     if after.direction == "outbound":
         found["failure"] = tuple(_failures(after, happened))
         found["delay"] = tuple(_delays(after, happened, policy, now))
-    return {kind: fates for kind, fates in found.items() if fates}
+    called_for = {kind: fates for kind, fates in found.items() if fates}
+    return called_for if called_for and silence(after) is None else {}
 
 
 def silence(message: Message) -> str | None:
@@ -104,14 +105,17 @@ def _delays(
 
 def _successes(after: Message, events: tuple[MessageEvent, ...], policy: Policy) -> Iterable[Fate]:
     """What the next hop took and won't report itself (RFC 3461 section 5.2.2); never to somebody outside."""
-    inside = any(envelope.matches(own, after.reverse_path) for own in policy.domains)
-    if after.direction != "outbound" and not inside:
+    if after.direction != "outbound" and not _inside(after, policy):
         return
     for event in events:
         if isinstance(event, Delivered | Relayed) and not event.dsn:
             for one in _those(after, event.numbers, "SUCCESS"):
                 home = isinstance(event, Delivered)
                 yield Fate(recipient=one, reply=event.reply or "", address=event.address, home=home)
+
+
+def _inside(message: Message, policy: Policy) -> bool:
+    return any(envelope.matches(own, message.reverse_path) for own in policy.domains)
 
 
 def _those(message: Message, numbers: tuple[int, ...], wish: Wish) -> list[Recipient]:

@@ -155,7 +155,10 @@ def test_the_status_is_the_reply_s_or_a_fitting_one(
     ],
 )
 def test_only_what_a_server_said_is_called_smtp(reply: str, kind: str) -> None:
-    assert blocks(failure(reply=reply))[1]["Diagnostic-Code"] == f"{kind}; {reply}"
+    notice = failure(reply=reply)
+    assert blocks(notice)[1]["Diagnostic-Code"] == f"{kind}; {reply}"
+    assert (f"The server (192.0.2.25:25) said: {reply}" in text(notice)) is (kind == "smtp")
+    assert (f"What happened: {reply}" in text(notice)) is (kind != "smtp")
 
 
 def test_where_nobody_was_asked_no_server_is_named() -> None:
