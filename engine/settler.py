@@ -131,13 +131,15 @@ class Settler:
                 lambda: self._read(lambda c: contents.beginning(c, after, notices.ORIGINAL_OCTETS)),
             )
         told = notices.called_for(after, events, self._policy, now, original)
-        if (
-            not told
-            and after.direction == "outbound"
-            and any(isinstance(e, Failed | RejectedOversize) for e in events)
-        ):
-            logger.warning("%s: failed, and nobody is told: %s", after.id, silence(after) or "not asked for")
+        if not told:
+            _say_untold(after, events)
         return notices.together(append, told)
+
+
+def _say_untold(after: Message, events: tuple[MessageEvent, ...]) -> None:
+    """Nothing is dropped silently: of what failed and nobody is told, the log tells."""
+    if after.direction == "outbound" and any(isinstance(one, Failed | RejectedOversize) for one in events):
+        logger.warning("%s: failed, and nobody is told: %s", after.id, silence(after) or "not asked for")
 
 
 def _still_news(before: Message, moved: Message, events: tuple[MessageEvent, ...]) -> bool:

@@ -90,6 +90,16 @@ async def test_a_forged_report_changes_nothing_and_is_delivered(database_url: st
         assert len(rig.home.taken_for(INFO)) == len(forged) + 1
 
 
+async def test_a_report_that_goes_out_is_not_for_us_to_read(database_url: str) -> None:
+    """A client of ours could claim anything of anybody's mail."""
+    async with outgoing(database_url) as rig:
+        stream, about = await relayed(rig)
+        passed_on = await submit(rig, EVE, reverse_path="", octets=postfix(about))
+        await rig.settled()
+        assert of(rig, passed_on).status_report
+        assert [of(rig, one).state for one in (stream, passed_on)] == ["relayed", "relayed"]
+
+
 async def test_a_report_read_again_changes_nothing_more(database_url: str) -> None:
     async with outgoing(database_url) as rig:
         stream, about = await relayed(rig)
