@@ -16,6 +16,7 @@ from cli.message import Json, MessageId
 from cli.outlook import outlook
 from cli.queue import standing
 from cli.show import Entry, facts, labelled, life
+from engine.core.owed import silence
 from engine.core.plan import HandOver, Record, Rest, Step, plan
 from engine.core.policy import Policy
 from engine.core.routing import next_hop
@@ -32,6 +33,7 @@ from store.events import (
     RejectedOversize,
     Relayed,
     Released,
+    Reported,
 )
 from store.life import Message, fold
 from store.recipient import Recipient
@@ -114,6 +116,8 @@ def _page(case: Case) -> None:
     labelled("Policy", _policy(case))
     for one in message.recipients:
         labelled("To" if one is message.recipients[0] else "", _recipient(one, case))
+    for number, told in enumerate(_told(case)):
+        labelled("" if number else "Told", told)
     labelled("Next", _next(case))
     if message.open:
         labelled("Lease", _lease(case))
@@ -151,6 +155,19 @@ def _concerns(entry: Entry, recipient: Recipient) -> bool:
         return False
     numbers: tuple[int, ...] = getattr(entry.event, "numbers", ())
     return recipient.number in numbers or not numbers
+
+
+def _told(case: Case) -> Iterator[str]:
+    """Who was told of what; of mail that goes out and failed, also why nobody was."""
+    message = case.message
+    who = "the sender" if message.direction == "outbound" else "the postmaster or the recipients"
+    told = [entry for entry in case.entries if isinstance(entry.event, Reported)]
+    for entry in told:
+        assert isinstance(entry.event, Reported)
+        yield f"{times.stamp(entry.at)} {who} ({entry.event.kind}), by message {entry.event.report}"
+    failures = [entry.event for entry in case.entries if isinstance(entry.event, Failed)]
+    if message.direction == "outbound" and not told and any(event.report is None for event in failures):
+        yield f"nobody: {silence(message) or 'the client asked for no report'}"
 
 
 def _policy(case: Case) -> str:

@@ -31,6 +31,7 @@ from store.events import (
 from store.mailbox_events import Adopted, PollFailed, PollFinished, PollRecovered, UidlResetSuspected
 
 NAMED_RECIPIENTS = 3  # more are counted
+REPORT = "; it calls itself a delivery status notification"
 
 
 def sentence(event: Event, at: datetime, recipients: int | None = None) -> str:
@@ -98,7 +99,8 @@ def secured(tls: str) -> str:
 def _downloaded(event: Downloaded) -> str:
     mended = "; a lone CR or LF in it goes out as CRLF" if event.bare_newlines else ""
     text = f" from mailbox {event.mailbox}, UIDL {event.uidl or 'none'}: {times.size(event.size_octets)}"
-    return text + _routed(event.recipient_count, event.recipients, event.routed_by) + mended
+    report = REPORT if event.status_report else ""
+    return text + _routed(event.recipient_count, event.recipients, event.routed_by) + mended + report
 
 
 def _submitted(event: Submitted) -> str:
@@ -108,7 +110,8 @@ def _submitted(event: Submitted) -> str:
     who = f" as user {event.user}" if event.user else ""
     text = f"{client}{who} by {event.protocol} {secured(event.tls)}: {times.size(event.size_octets)}"
     mended = "; a lone CR or LF in it goes out as CRLF" if event.bare_newlines else ""
-    return text + _routed(event.recipient_count, event.recipients, ()) + mended
+    report = REPORT if event.status_report else ""
+    return text + _routed(event.recipient_count, event.recipients, ()) + mended + report
 
 
 def _oversize(event: RejectedOversize) -> str:
@@ -164,9 +167,12 @@ def _because(reason: str) -> str:
 
 def _accepted(event: Delivered | Relayed, recipients: int | None) -> str:
     who = _who(event.numbers, event.recipients, recipients)
+    if isinstance(event, Delivered) and event.report is not None:
+        return f"{who}, as report {event.report} says, which came back later: {said(event.code, event.reply)}"
     took = times.span(timedelta(milliseconds=event.duration_ms))
     where = f" to {event.next_hop} at {event.address}{who}"
-    return f"{where}, in {took} {secured(event.tls)}: {said(event.code, event.reply)}"
+    dsn = "; it reports further on by itself" if event.dsn else ""
+    return f"{where}, in {took} {secured(event.tls)}: {said(event.code, event.reply)}{dsn}"
 
 
 def _deferred(event: Deferred, at: datetime, recipients: int | None) -> str:
@@ -191,7 +197,7 @@ def _failed(event: Failed, recipients: int | None) -> str:
     reason = {
         "rejected": f"rejected by {event.next_hop}",
         "expired": "given up",
-        "bounced-later": f"{event.next_hop} took it and returned it later",
+        "bounced-later": f"{event.next_hop} took it, and report {event.report or '(unknown)'} came back later",
     }[event.reason]
     return f"{who}: {reason}" + (f": {reply}" if reply else "")
 

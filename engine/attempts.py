@@ -17,7 +17,7 @@ from sqlalchemy import Connection
 
 from engine import seams
 from engine.budget import OctetBudget, while_read
-from engine.core import trace
+from engine.core import bounce, dsn, trace
 from engine.core.decide import decide, untried
 from engine.core.outcome import NoAnswer, Octets, Outcome, Reply, ReportWish, Transaction
 from engine.core.plan import NO_OCTETS, HandOver
@@ -128,7 +128,7 @@ class Attempts:
             prefix=self._trace(life.message, octets),
             content=octets,
             clean=not life.message.bare_newlines,
-            wish=_wish(life.message, step.numbers),
+            wish=_wish(life.message, step.numbers, self._policy.hostname),
             smtputf8=life.message.smtputf8,
         )
         try:
@@ -226,10 +226,17 @@ class Attempts:
         return field + trace.bridge(octets)
 
 
-def _wish(message: Message, numbers: tuple[int, ...]) -> ReportWish | None:
-    """Return what the client asked for about reports, for these recipients; None for nothing."""
+def _wish(message: Message, numbers: tuple[int, ...], hostname: str) -> ReportWish | None:
+    """Return what the client asked for about reports, for these recipients; None for nothing.
+
+    What goes out carries our own ENVID and ORCPT where the client gave none, so that a report that comes back can be told.
+    """
     those = [r for r in message.recipients if r.number in numbers]
     notify, orcpt = tuple(r.notify for r in those), tuple(r.orcpt for r in those)
-    if not (any(notify) or any(orcpt) or message.envid or message.ret):
+    envid = message.envid
+    if message.protocol and message.direction == "outbound":
+        envid = envid or dsn.xtext(bounce.own_envid(message.id, hostname))
+        orcpt = tuple(r.orcpt or dsn.orcpt(r.address) for r in those)
+    if not (any(notify) or any(orcpt) or envid or message.ret):
         return None
-    return ReportWish(ret=message.ret, envid=message.envid, notify=notify, orcpt=orcpt)
+    return ReportWish(ret=message.ret, envid=envid, notify=notify, orcpt=orcpt)

@@ -24,7 +24,7 @@ CLAIM_SIZE = 200  # at once from one lane: a few commits' worth
 UNREADABLE = timedelta(hours=1)  # until a message is looked at again whose events this program can't read
 LONG_WAIT = timedelta(
     days=1
-)  # behind a next hop that rests: then the message is looked at, and given up in its time
+)  # at most, behind a next hop that rests: then the message is looked at, and given up in its time
 
 logger = logging.getLogger("mailgate.worker")
 
@@ -41,6 +41,7 @@ class Due:
         lives: Lives,
         settler: Settler,
         claim: Callable[[], Claim],
+        long_wait: timedelta,
         now: Callable[[], datetime],
     ) -> None:
         self._journal = journal
@@ -49,6 +50,7 @@ class Due:
         self._lives = lives
         self._settler = settler
         self._claim = claim
+        self._long_wait = long_wait
         self._now = now
 
     async def claimed(self) -> list[Life]:
@@ -90,7 +92,7 @@ class Due:
     def _capacity(self, lane: str, now: datetime) -> tuple[int, datetime]:
         """How many of a lane may be claimed, and due until when.
 
-        Of a next hop that rests only what waits for long: it may have to be given up.
+        Of a next hop that rests only what waits for long: its sender has to be told, or it may have to be given up.
         """
         room = min(CLAIM_SIZE, self._lives.left)
         hop = self._hops.get(lane)
@@ -102,4 +104,4 @@ class Due:
             case "probe":
                 return min(room, 1), now
             case "closed":
-                return room, now - LONG_WAIT
+                return room, now - self._long_wait

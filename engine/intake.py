@@ -59,6 +59,7 @@ async def downloaded(arrival: Arrival, octets: Octets, policy: Policy, now: date
         bare_newlines=has_bare_newlines(octets),
         recipient_count=len(routed.addresses),
         next_hop=_next_hop(reverse_path, routed, policy),
+        status_report=_status_report(facts, reverse_path),
         policy=policy.version,
         reverse_path=reverse_path,
         recipients=routed.addresses,
@@ -94,6 +95,7 @@ async def submitted(submission: Submission, octets: Octets, policy: Policy, now:
         ret=submission.ret,
         smtputf8=submission.smtputf8,
         automatic=facts.auto_submitted or facts.list_id,
+        status_report=_status_report(facts, submission.reverse_path),
         next_hop=_next_hop(submission.reverse_path, recipients, policy, submission.user),
         policy=policy.version,
         peer=submission.peer,
@@ -194,6 +196,11 @@ def _next_hop(reverse_path: str, routed: Recipients, policy: Policy, user: str |
         for address in routed.addresses
     }
     return hops.pop() if len(hops) == 1 else None
+
+
+def _status_report(facts: HeaderFacts, reverse_path: str) -> bool:
+    """Whether it passes for a delivery status notification: who writes those takes no answer (RFC 3464 section 2)."""
+    return facts.status_report and (not reverse_path or facts.auto_submitted)
 
 
 def _held(facts: HeaderFacts, octets: Octets, routed: Recipients, policy: Policy) -> Held | None:

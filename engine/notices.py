@@ -2,15 +2,19 @@
 
 A notice is a message of its own, taken in like any other; the message it is about says that it was sent. Both go
 into the log together, so that nobody is told twice and nobody is forgotten.
+
+Of inbound mail that failed the postmaster is told, never the outside sender. Of what was submitted its sender is told, by a
+report (`core.owed`, `core.dsn`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 
 from engine import intake
-from engine.core import report
+from engine.core import dsn, headers, report
+from engine.core.owed import owed
 from engine.core.policy import Policy
 from store.events import Event, Failed, MessageEvent, RejectedOversize, Reported
 from store.life import Message
@@ -19,13 +23,34 @@ from store.log import Append
 Notice = tuple[Append, Reported]  # what opens the notice's stream, and what goes on the message it is about
 
 
-def called_for(after: Message, events: Iterable[MessageEvent], policy: Policy, now: datetime) -> list[Notice]:
-    """Return the notices that these events on a message call for; `after` is the message with them."""
-    kinds = {
-        type(event): event for event in reversed(tuple(events))
-    }  # one notice tells all that failed alike
-    notices = (_called_for(after, event, policy, now) for event in kinds.values())
+# Of the message that a report is about: its header, or all of it where that may be returned.
+ORIGINAL_OCTETS = max(headers.HEADER_LIMIT_OCTETS, dsn.RETURNED_LIMIT_OCTETS)
+
+
+def called_for(
+    after: Message,
+    events: Sequence[MessageEvent],
+    policy: Policy,
+    now: datetime,
+    original: bytes | None = None,
+) -> list[Notice]:
+    """Return the notices that these events on a message call for; `after` is the message with them.
+
+    `original` is the message from its start, ORIGINAL_OCTETS of it at most, where `quotes` says that it is needed.
+    """
+    kinds = {type(event): event for event in reversed(events)}  # one notice tells all that failed alike
+    notices = [_called_for(after, event, policy, now) for event in kinds.values()]
+    for kind, fates in owed(after, events, policy, now).items():
+        written = dsn.write(
+            kind, after, fates, original or b"", policy=policy, notice_id=intake.new_id(now), now=now
+        )
+        notices.append(intake.notice(kind, after, written, now))
     return [notice for notice in notices if notice is not None]
+
+
+def quotes(after: Message, events: Sequence[MessageEvent], policy: Policy, now: datetime) -> bool:
+    """Whether a notice that is called for returns the message, or its header."""
+    return bool(owed(after, events, policy, now))
 
 
 def oversize(message: Message, limit_octets: int, *, recipient: str, policy: Policy, now: datetime) -> Notice:

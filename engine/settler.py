@@ -17,13 +17,14 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection
 
 from engine import notices
+from engine.core.owed import silence
 from engine.core.policy import Policy
 from engine.journal import Journal
 from engine.outage import Outage
-from store import agenda, log
+from store import agenda, contents, log
 from store.agenda import Lease
 from store.errors import Conflict, LeaseLost, StoreError, StoreUnreachable
-from store.events import Delivered, MessageEvent, Relayed
+from store.events import Delivered, Failed, MessageEvent, RejectedOversize, Relayed
 from store.life import Message
 from store.log import Append, Unit
 
@@ -62,7 +63,7 @@ class Settler:
         While the store is down this waits. Gives the lease back, unless `keep`.
         """
         while True:
-            appends = self._appends(before, events)
+            appends = await self._appends(before, events)
             unit = Unit(appends, lease=lease, keep=keep)
             try:
                 await self.surely(before.id, partial(self._journal.append, unit))
@@ -118,11 +119,27 @@ class Settler:
         )
         return found
 
-    def _appends(self, before: Message, events: tuple[MessageEvent, ...]) -> tuple[Append, ...]:
+    async def _appends(self, before: Message, events: tuple[MessageEvent, ...]) -> tuple[Append, ...]:
         now = self._now()
         append = Append(before.id, before, events, now)
-        assert isinstance(append.after, Message)
-        return notices.together(append, notices.called_for(append.after, events, self._policy, now))
+        after = append.after
+        assert isinstance(after, Message)
+        original: bytes | None = None
+        if notices.quotes(after, events, self._policy, now):
+            original = await self.surely(
+                after.id,
+                lambda: self._read(lambda c: contents.beginning(c, after, notices.ORIGINAL_OCTETS)),
+            )
+        told = notices.called_for(after, events, self._policy, now, original)
+        if not told:
+            _say_untold(after, events)
+        return notices.together(append, told)
+
+
+def _say_untold(after: Message, events: tuple[MessageEvent, ...]) -> None:
+    """Nothing is dropped silently: of what failed and nobody is told, the log tells."""
+    if after.direction == "outbound" and any(isinstance(one, Failed | RejectedOversize) for one in events):
+        logger.warning("%s: failed, and nobody is told: %s", after.id, silence(after) or "not asked for")
 
 
 def _still_news(before: Message, moved: Message, events: tuple[MessageEvent, ...]) -> bool:

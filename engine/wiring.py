@@ -36,6 +36,7 @@ def policy_of(settings: Settings) -> Policy:
         first=timedelta(seconds=settings.retry.first_seconds),
         cap=timedelta(seconds=settings.retry.cap_seconds),
         give_up_after=timedelta(seconds=settings.retry.give_up_after_seconds),
+        warn_after=timedelta(seconds=settings.retry.warn_after_seconds),
     )
 
 

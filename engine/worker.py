@@ -20,11 +20,12 @@ from engine.budget import OctetBudget
 from engine.core.outcome import Octets
 from engine.core.plan import HandOver, Record, Rest, plan
 from engine.core.policy import Policy
-from engine.due import Due
+from engine.due import LONG_WAIT, Due
 from engine.hop import Hop
 from engine.journal import Journal
 from engine.lives import Life, Lives
 from engine.outage import Outage
+from engine.returned import Returned
 from engine.settler import STORE_RETRY_SECONDS, Settler
 from store import agenda
 from store.agenda import Claim, Lease
@@ -66,6 +67,7 @@ class Worker:
         self._settler = Settler(
             journal=journal, read=read, policy=policy, outage=outage, now=now, told=self.wake
         )
+        self._returned = Returned(journal=journal, read=read, policy=policy, settler=self._settler, now=now)
         self._due = Due(
             journal=journal,
             read=read,
@@ -73,6 +75,7 @@ class Worker:
             lives=self.lives,
             settler=self._settler,
             claim=self.claim,
+            long_wait=min(LONG_WAIT, policy.warn_after),
             now=now,
         )
         self._attempts = Attempts(
@@ -170,6 +173,16 @@ class Worker:
     # -- one step
 
     def _step(self, life: Life) -> None:
+        if Returned.unread(life.message):
+            self.lives.spawn(self._read_report(life))
+        else:
+            self._go_on(life)
+
+    async def _read_report(self, life: Life) -> None:
+        await self._returned.take(life)
+        self._go_on(life)
+
+    def _go_on(self, life: Life) -> None:
         step = plan(life.message, self._policy, self._now())
         match step:
             case HandOver():
@@ -190,7 +203,7 @@ class Worker:
             self.lives.end(life)
         elif after.open:
             life.message = after
-            self._step(life)
+            self._go_on(life)
         else:
             await self._let_go(life)
 

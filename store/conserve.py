@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, bindparam, select
 
 from store import log
-from store.events import Failed, MessageEvent
+from store.events import Delivered, Failed, MessageEvent, Relayed
 from store.life import Message, evolve
 from store.log import Recorded
 from store.mailbox_events import MAILBOX_PREFIX
@@ -85,7 +85,7 @@ def _check_message(
         before = message
         assert isinstance(one.event, MessageEvent)
         message = evolve(before, stream, one.event, one.at)
-        yield from _undone_fates(before, message)
+        yield from _undone_fates(before, message, one.event)
     assert message is not None
     count.recipients += len(message.recipients)
     count.unknown_attempts += sum(r.unknown_attempts for r in message.recipients)
@@ -93,12 +93,15 @@ def _check_message(
     yield from _standing(message, tables.get(recorded[0].position))
 
 
-def _undone_fates(before: Message | None, after: Message) -> Iterator[str]:
-    """A fate once had must not be had again in another way."""
+def _undone_fates(before: Message | None, after: Message, event: MessageEvent) -> Iterator[str]:
+    """A fate once had must not be had again in another way; only what was relayed may be reported on later."""
     if before is None:
         return
+    mended = {Failed.NAME}
+    if isinstance(event, Delivered | Failed) and event.report is not None:
+        mended.add(Relayed.NAME)
     for old, new in zip(before.recipients, after.recipients, strict=False):
-        if old.state in FATES and new.state in FATES and old.state != new.state and old.state != Failed.NAME:
+        if old.state in FATES and new.state in FATES and old.state != new.state and old.state not in mended:
             yield f"recipient {new.number} was {old.state} and became {new.state}"
 
 

@@ -10,12 +10,22 @@ from contextlib import closing
 from hashlib import sha256
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, select
+from sqlalchemy import Connection, LargeBinary, bindparam, func, select
 
 from store.errors import Damaged
 from store.life import Message
 from store.schema import contents, messages
 
+_BEGINNING = (
+    # SQLite makes NULL of the substring of nothing.
+    select(
+        func.coalesce(
+            func.substr(contents.c.octets, 1, bindparam("size")), contents.c.octets, type_=LargeBinary
+        )
+    )
+    .join(messages, messages.c.position == contents.c.position)
+    .where(messages.c.id == bindparam("stream"))
+)
 _GET = (
     select(contents.c.octets)
     .join(messages, messages.c.position == contents.c.position)
@@ -34,6 +44,15 @@ def get(connection: Connection, message: Message) -> bytes | None:
     if sha256(octets).hexdigest() != message.content:
         raise Damaged(f"message {message.id}: the stored octets are not those that arrived; restore a backup")
     return octets
+
+
+def beginning(connection: Connection, message: Message, size_octets: int) -> bytes | None:
+    """Return up to so many octets from the start of a message; None where they were never here or are gone.
+
+    A part can't be checked against the sha256 on record: for reading about a message, never for handing it on.
+    """
+    found = connection.scalar(_BEGINNING, {"stream": message.id, "size": size_octets})
+    return None if found is None else bytes(found)
 
 
 def _octets(connection: Connection, stream: str) -> bytes | None:

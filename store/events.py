@@ -28,7 +28,7 @@ Direction = Literal["inbound", "outbound", "internal"]
 LimitFrom = Literal["config", "next-hop", "listener"]
 HeldWhy = Literal["unroutable", "outcome-unknown", "operator", "loop"]
 FailedWhy = Literal["rejected", "expired", "bounced-later", "operator"]
-ReportKind = Literal["failure", "delay", "oversize", "infected"]
+ReportKind = Literal["failure", "delay", "success", "oversize", "infected"]
 
 
 # Structs, not dataclasses: one is made for each step of each message, and a Struct is made several times faster.
@@ -46,6 +46,7 @@ class Downloaded(Struct, frozen=True, kw_only=True):
     bare_newlines: bool  # a lone CR or LF is in there, and becomes CRLF on the way out
     recipient_count: int
     next_hop: str | None = None  # where it was to go when it came in; the policy of each attempt decides anew
+    status_report: bool = False  # by its header a delivery status notification (RFC 3464) from a machine
     policy: str
 
     reverse_path: Personal[str] = ""
@@ -79,6 +80,7 @@ class Submitted(Struct, frozen=True, kw_only=True):
     ret: Literal["FULL", "HDRS"] | None = None
     smtputf8: bool = False
     automatic: bool = False  # a machine or a list sent it (RFC 3834): nobody is to be answered
+    status_report: bool = False  # by its header a delivery status notification (RFC 3464) from a machine
     next_hop: str | None = None  # where it was to go when it came in
     policy: str
 
@@ -193,7 +195,10 @@ class Attempted(Struct, frozen=True, kw_only=True):
 
 
 class Delivered(Struct, frozen=True, kw_only=True):
-    """The home server took responsibility for these recipients."""
+    """The home server took responsibility for these recipients, or a later report says that they have it.
+
+    Of a recipient that a later `report` names, only one that was relayed changes.
+    """
 
     NAME: ClassVar[str] = "delivered"
     VERSION: ClassVar[int] = 1
@@ -203,8 +208,10 @@ class Delivered(Struct, frozen=True, kw_only=True):
     attempt: int
     address: str  # of the server that took it
     tls: str
-    code: int
+    code: int | None  # None where a report gives none
     duration_ms: int
+    dsn: bool = False  # it was told what the client wants reported, and reports that itself (RFC 3461)
+    report: str | None = None  # the stream of the report that says so
 
     recipients: Personal[tuple[str, ...]] = ()
     reply: Personal[str | None] = None
@@ -223,6 +230,7 @@ class Relayed(Struct, frozen=True, kw_only=True):
     tls: str
     code: int
     duration_ms: int
+    dsn: bool = False  # it was told what the client wants reported, and reports that itself (RFC 3461)
 
     recipients: Personal[tuple[str, ...]] = ()
     reply: Personal[str | None] = None
@@ -244,6 +252,7 @@ class Deferred(Struct, frozen=True, kw_only=True):
     retry_at: datetime
     scope: Literal["next-hop", "message", "recipient"]
     code: int | None  # None where there was no answer
+    address: str = ""  # of the server that said so
     unknown: bool = False
     tried: bool = True
     policy: str
@@ -255,7 +264,8 @@ class Deferred(Struct, frozen=True, kw_only=True):
 class Failed(Struct, frozen=True, kw_only=True):
     """No further try for these recipients; the octets are kept. No numbers means a message that has no recipient.
 
-    A person who decided so is the `operator`; why is the `comment`, which the sender is not told.
+    A person who decided so is the `operator`; why is the `comment`, which the sender is not told. With reason
+    `bounced-later` a `report` said so after the next hop took it; only a recipient that was relayed changes.
     """
 
     NAME: ClassVar[str] = "failed"
@@ -267,6 +277,8 @@ class Failed(Struct, frozen=True, kw_only=True):
     attempt: int
     code: int | None
     operator: str | None = None
+    address: str = ""  # of the server that said so
+    report: str | None = None  # the stream of the report that says so
     policy: str
 
     recipients: Personal[tuple[str, ...]] = ()

@@ -85,6 +85,7 @@ class Message(Struct, frozen=True, kw_only=True):
     ret: Literal["FULL", "HDRS"] | None = None
     smtputf8: bool = False
     automatic: bool = False  # nobody is to be answered
+    status_report: bool = False  # a machine reports what became of a message
     first_hop: str | None = None  # where it was to go when it came in
     about: str | None = None  # a generated message: which one it speaks of
     reported: tuple[str, ...] = ()  # the kinds of report sent about this one
@@ -161,6 +162,7 @@ def _opened(stream: str, event: MessageEvent, at: datetime) -> Message:
                 listed_octets=event.listed_octets,
                 content=event.content,
                 bare_newlines=event.bare_newlines,
+                status_report=event.status_report,
                 first_hop=event.next_hop,
             )
         case Submitted():
@@ -186,6 +188,7 @@ def _opened(stream: str, event: MessageEvent, at: datetime) -> Message:
                 ret=event.ret,
                 smtputf8=event.smtputf8,
                 automatic=event.automatic,
+                status_report=event.status_report,
                 first_hop=event.next_hop,
             )
         case RejectedOversize():
@@ -237,14 +240,14 @@ def _changed(message: Message, event: MessageEvent, at: datetime) -> Message:
             fate: State = "delivered" if isinstance(event, Delivered) else "relayed"
             return _each(
                 message,
-                event.numbers,
+                _meant(message, event),
                 lambda r: replace(r, state=fate, next_hop=event.next_hop, reply=event.reply, retry_at=None),
             )
         case Deferred():
             return _each(message, event.numbers, lambda r: deferred(r, event))
         case Failed() | Discarded():
             fate = "failed" if isinstance(event, Failed) else "discarded"
-            settled = _each(message, event.numbers, lambda r: given_up(r, event))
+            settled = _each(message, _meant(message, event), lambda r: given_up(r, event))
             return settled if message.recipients else replace(settled, fate=fate)
         case Held():
             numbers = event.numbers or tuple(r.number for r in message.recipients if r.open)
@@ -284,6 +287,13 @@ def _released(message: Message, event: Released, at: datetime) -> Message:
         held_until=left.held_until if left else None,
         resumed_at=at,
     )
+
+
+def _meant(message: Message, event: Delivered | Relayed | Failed | Discarded) -> tuple[int, ...]:
+    """Whom it concerns. A report that comes later has a say on those that were relayed, and on nobody else."""
+    if isinstance(event, Relayed | Discarded) or event.report is None:
+        return event.numbers
+    return tuple(r.number for r in message.recipients if r.number in event.numbers and r.state == "relayed")
 
 
 def _each(message: Message, numbers: tuple[int, ...], change: Callable[[Recipient], Recipient]) -> Message:

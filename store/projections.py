@@ -84,6 +84,8 @@ class Changes:
         if event.NAME not in TOLD_BY_ROW and not stream.startswith(MAILBOX_PREFIX):
             self.happenings.add((event.NAME, stream))
         match event:
+            case Delivered() if event.report is not None:
+                pass  # tells nothing of the next hop as it is now
             case Delivered() | Relayed():
                 self.hops.setdefault(event.next_hop, []).append(lambda row: hop_up(row, at))
             case Downloaded():

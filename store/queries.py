@@ -16,7 +16,7 @@ from sqlalchemy import Connection, Row, Select, Text, bindparam, func, select
 from store import selection
 from store.mailbox_life import Known, Mailbox
 from store.recipient import ATTENTION
-from store.rows import mailbox_of, uidl_digest
+from store.rows import indexed, mailbox_of, uidl_digest
 from store.schema import (
     COMMON_EVENTS,
     agenda,
@@ -60,6 +60,14 @@ def one(connection: Connection, message_id: str) -> Json | None:
     """Return one message's row by its whole id."""
     rows = connection.execute(select(messages).where(messages.c.id == message_id)).all()
     return next(iter(_with_recipients(connection, rows)), None)
+
+
+def outbound_ids(connection: Connection, message_id: str, limit: int = 2) -> list[str]:
+    """Return the ids of up to `limit` outgoing messages with this Message-ID, newest first."""
+    found = select(messages.c.id).where(
+        messages.c.message_id == indexed(message_id), messages.c.direction == "outbound"
+    )
+    return list(connection.scalars(found.order_by(messages.c.position.desc()).limit(limit)))
 
 
 def ids(connection: Connection, prefix: str, limit: int = 2) -> list[str]:

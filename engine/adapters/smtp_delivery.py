@@ -191,6 +191,11 @@ class Delivery:
             or (reply is not None and reply.code == 421)
         )
 
+    @property
+    def wish_passed_on(self) -> bool:
+        """Whether the server was told what the client wants reported (RFC 3461 section 5.2.1)."""
+        return self._measured.transaction.wish is not None and "DSN" in self._line.peer.offers
+
     def answers(self) -> tuple[Answer, ...]:
         """One answer for each recipient of the transaction, in their order."""
         answers: dict[int, Answer] = dict(self._refused)

@@ -64,13 +64,14 @@ class SmtpNextHop:
                 delivery = Delivery(line, measured, refused)
                 usable = await delivery.run(before_dot)
             answers, address, tls = delivery.answers(), line.peer.address, line.peer.tls
+            dsn = delivery.wish_passed_on
         except NotOpened as trouble:
             lost = Reply(421, trouble.text, trouble.text.partition(" ")[0], "next-hop")
             answers = tuple(refused.get(place, lost) for place in range(len(transaction.recipients)))
-            address, tls = trouble.address, "none"
+            address, tls, dsn = trouble.address, "none", False
         finally:
             self._settle(line, usable=usable)
-        return Outcome(answers, address, tls, int((time.monotonic() - started) * 1000))
+        return Outcome(answers, address, tls, int((time.monotonic() - started) * 1000), dsn)
 
     async def greet(self) -> Greeting:
         """A new session, kept for use afterwards. Raises NextHopTrouble."""

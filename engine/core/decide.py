@@ -84,24 +84,30 @@ def _meaning(
     match answer:
         case NoAnswer() if _retries(policy, step.next_hop) and _expired(message, policy, now):
             # Each further try may be one more copy.
-            yield _failed(message, step.next_hop, numbers, policy, "expired", None, answer.text)
+            yield _failed(
+                message, step.next_hop, numbers, policy, "expired", None, answer.text, outcome.address
+            )
         case NoAnswer():
             yield unknown(message, numbers, step.next_hop, answer.text, policy, again)
         case TooManyRecipients():
             # Not a refusal: the rest goes in a transaction of its own, at once (RFC 5321 section 4.5.3.1.10).
             code, _, text = answer.text.partition(" ")
-            yield _deferred(message, step, numbers, policy, now, Reply(int(code), text))
+            yield _deferred(message, step, numbers, policy, now, Reply(int(code), text), outcome.address)
         case Reply() if 200 <= answer.code < 300:
             yield from _accepted(message, step, outcome, numbers, answer, policy)
         case Reply() if too_large(answer) and len(numbers) == sum(r.open for r in message.recipients):
             yield _oversize(message, step, answer, policy)
         case Reply() if answer.code >= 500 and answer.scope != "next-hop":
-            yield _failed(message, step.next_hop, numbers, policy, "rejected", answer.code, answer.said)
+            yield _failed(
+                message, step.next_hop, numbers, policy, "rejected", answer.code, answer.said, outcome.address
+            )
         case Reply() if _expired(message, policy, now):
-            yield _failed(message, step.next_hop, numbers, policy, "expired", answer.code, answer.said)
+            yield _failed(
+                message, step.next_hop, numbers, policy, "expired", answer.code, answer.said, outcome.address
+            )
         case Reply():
             retry_at = hop_retry_at if answer.scope == "next-hop" else again
-            yield _deferred(message, step, numbers, policy, retry_at, answer)
+            yield _deferred(message, step, numbers, policy, retry_at, answer, outcome.address)
 
 
 def _expired(message: Message, policy: Policy, now: datetime) -> bool:
@@ -129,7 +135,7 @@ def _accepted(
     policy: Policy,
 ) -> Iterator[MessageEvent]:
     """The home server delivered it; what goes out, a smart host or foreign server only relayed (RFC 3464's words)."""
-    foreign = _foreign(message, numbers, policy) if message.direction == "outbound" else ()
+    foreign = _foreign(message, numbers, policy) if message.direction != "inbound" else ()
     for kind, those in ((Relayed, foreign), (Delivered, tuple(n for n in numbers if n not in foreign))):
         if those:
             yield kind(
@@ -140,6 +146,7 @@ def _accepted(
                 tls=outcome.tls,
                 code=reply.code,
                 duration_ms=outcome.duration_ms,
+                dsn=outcome.dsn,
                 recipients=addresses(message, those),
                 reply=reply.said,
             )
@@ -161,6 +168,7 @@ def _deferred(
     policy: Policy,
     retry_at: datetime,
     reply: Reply,
+    address: str,
 ) -> MessageEvent:
     return Deferred(
         numbers=numbers,
@@ -169,6 +177,7 @@ def _deferred(
         retry_at=retry_at,
         scope=reply.scope,
         code=reply.code,
+        address=address,
         policy=policy.version,
         recipients=addresses(message, numbers),
         reply=reply.said,
@@ -183,6 +192,7 @@ def _failed(
     reason: str,
     code: int | None,
     text: str,
+    address: str = "",
 ) -> MessageEvent:
     return Failed(
         numbers=numbers,
@@ -190,6 +200,7 @@ def _failed(
         next_hop=hop,
         attempt=message.attempts,
         code=code,
+        address=address,
         policy=policy.version,
         recipients=addresses(message, numbers),
         reply=text,

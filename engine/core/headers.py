@@ -32,7 +32,7 @@ _FIELD = re.compile(rb".++(?:\n[ \t].*+)*+")
 _NAME = re.compile(rb"[!-9;-~]+")
 _WANTED = re.compile(
     rb"\n(received|message-id|subject|from|date|return-path|resent-sender|sender|resent-from"
-    rb"|auto-submitted|list-id|precedence)[ \t]*+:(.*+(?:\n[ \t].*+)*+)",
+    rb"|auto-submitted|list-id|precedence|content-type)[ \t]*+:(.*+(?:\n[ \t].*+)*+)",
     re.IGNORECASE,
 )
 _RECEIVED = re.compile(rb"\nreceived[ \t]*+:(.*+(?:\n[ \t].*+)*+)", re.IGNORECASE)
@@ -96,7 +96,8 @@ class HeaderFacts:
     taken, never from decoded text. `return_path` is the path without its angle brackets, "" for the null
     reverse-path. `client_ip` is the foreign host that the trusted last hop saw. `received_count` counts
     Received fields. `auto_submitted` is true for what a machine sent (RFC 3834 section 5), `list_id` for
-    mailing list traffic (RFC 2919, Precedence: list).
+    mailing list traffic (RFC 2919, Precedence: list), `status_report` for what calls itself a delivery status
+    notification (RFC 3464).
     """
 
     message_id: str | None
@@ -110,6 +111,7 @@ class HeaderFacts:
     received_count: int
     auto_submitted: bool
     list_id: bool
+    status_report: bool
 
 
 def section(octets: Octets) -> bytes:
@@ -145,7 +147,7 @@ def facts(octets: Octets) -> HeaderFacts:
             hops.append(value)
         else:
             top.setdefault(key, value)
-    author = top.get(b"from")
+    author, kind = top.get(b"from"), top.get(b"content-type", b"")
     return HeaderFacts(
         message_id=_plain(top.get(b"message-id")),
         subject=_readable(top.get(b"subject")),
@@ -158,6 +160,7 @@ def facts(octets: Octets) -> HeaderFacts:
         received_count=len(hops),
         auto_submitted=_first_word(top.get(b"auto-submitted", b"no")) != b"no",
         list_id=b"list-id" in top or _first_word(top.get(b"precedence", b"")) == b"list",
+        status_report=_first_word(kind) == b"multipart/report",
     )
 
 

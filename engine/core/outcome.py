@@ -88,3 +88,6 @@ class Outcome:
     address: str  # "192.0.2.1:25"; "" where no connection was made
     tls: str  # "TLSv1.3 TLS_AES_256_GCM_SHA384 verified", "… unverified" or "none"
     duration_ms: int
+    dsn: bool = (
+        False  # what the client wants reported was passed on: the next hop reports it itself (RFC 3461)
+    )

@@ -38,6 +38,7 @@ class Policy:
     first: timedelta = timedelta(minutes=5)
     cap: timedelta = timedelta(hours=1)
     give_up_after: timedelta = timedelta(days=5)
+    warn_after: timedelta = timedelta(hours=4)  # then whoever sent it is told that it waits
 
 
 def backoff(policy: Policy, failures: int, jitter: float) -> timedelta:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from email.message import EmailMessage
-from email.policy import SMTP
+from email.policy import SMTP, EmailPolicy
 from email.utils import format_datetime
 
 from store.life import Message
@@ -36,13 +36,13 @@ def failure(message: Message, *, hostname: str, postmaster: str, notice_id: str,
         "a message could not be delivered to the home server. It is kept in the store and was",
         "not returned to its sender.",
         "",
-        *_about(message),
+        *about(message),
         "",
         "What the home server said:",
     ]
     for recipient in message.recipients:
         if recipient.state == "failed":
-            lines.append(f"  {recipient.address}: {_short(recipient.reply or 'no reply')}")
+            lines.append(f"  {recipient.address}: {short(recipient.reply or 'no reply')}")
     lines += ["", "Its whole life:", f"  mailgate show {message.id}"]
     return _notice("Not delivered", message, lines, postmaster, hostname, postmaster, notice_id, now)
 
@@ -68,7 +68,7 @@ def oversize(
     lines = [
         *place,
         "",
-        *_about(message),
+        *about(message),
         f"  Largest accepted: {limit_octets:,} octets",
         "",
         f"Ask the sender for a smaller one, or {postmaster} to fetch it for you",
@@ -77,7 +77,7 @@ def oversize(
     return _notice("Message too large", message, lines, recipient, hostname, postmaster, notice_id, now)
 
 
-def _about(message: Message) -> list[str]:
+def about(message: Message) -> list[str]:
     """Say which message it is; a line for each fact that is known."""
     known = [
         ("From", message.sender or message.reverse_path or None),
@@ -86,7 +86,7 @@ def _about(message: Message) -> list[str]:
         ("Size", f"{message.size_octets:,} octets"),
         ("To", ", ".join(r.address for r in message.recipients) or None),
     ]
-    return [f"  {name}: {_short(value)}" for name, value in known if value]
+    return [f"  {name}: {short(value)}" for name, value in known if value]
 
 
 def _notice(
@@ -99,30 +99,55 @@ def _notice(
     notice_id: str,
     now: datetime,
 ) -> Notice:
-    subject = f"{title}: {_short(message.subject or '(no subject)')}"
-    sender = f"mailgate <{postmaster}>"
-    # Addresses beyond ASCII may stand in a header only as UTF-8 (RFC 6532): encoded words are not for them.
-    headers = SMTP.clone(utf8=not (recipient + postmaster).isascii())
-    written = EmailMessage(policy=headers.clone(max_line_length=998))
-    written["From"] = sender
+    written = letter(title, message, recipient, hostname, postmaster, notice_id, now)
+    written.set_content(letter_text(lines, hostname))
+    written["Content-Language"] = "en"  # behind the content, which takes away every header of its own kind
+    return finished(written, recipient, written.as_bytes(policy=_headers(recipient, postmaster)))
+
+
+def letter(
+    title: str,
+    message: Message,
+    recipient: str,
+    hostname: str,
+    postmaster: str,
+    notice_id: str,
+    now: datetime,
+) -> EmailMessage:
+    """Return a message of our own without its content."""
+    written = EmailMessage(policy=_headers(recipient, postmaster).clone(max_line_length=998))
+    written["From"] = f"mailgate <{postmaster}>"
     written["To"] = recipient
-    written["Subject"] = subject
+    written["Subject"] = f"{title}: {short(message.subject or '(no subject)')}"
     written["Date"] = format_datetime(now)
     written["Message-ID"] = f"<{notice_id}@{hostname}>"
     written["Auto-Submitted"] = "auto-replied"
-    written.set_content("\n".join(["Hello,", "", *lines, "", "-- ", f"mailgate at {hostname}", ""]))
-    written["Content-Language"] = "en"  # behind the content, which takes away every header of its own kind
+    return written
+
+
+def letter_text(lines: list[str], hostname: str) -> str:
+    """Return what a person reads, between salutation and signature."""
+    return "\n".join(["Hello,", "", *lines, "", "-- ", f"mailgate at {hostname}", ""])
+
+
+def finished(written: EmailMessage, recipient: str, octets: bytes) -> Notice:
+    """Return a letter as the notice it is."""
     return Notice(
-        octets=written.as_bytes(policy=headers),
+        octets=octets,
         recipient=recipient,
-        subject=subject,
+        subject=str(written["Subject"]),
         message_id=str(written["Message-ID"]),
-        sender=sender,
+        sender=str(written["From"]),
         date=str(written["Date"]),
     )
 
 
-def _short(text: str) -> str:
+def _headers(recipient: str, postmaster: str) -> EmailPolicy[EmailMessage]:
+    """Addresses beyond ASCII may stand in a header only as UTF-8 (RFC 6532): encoded words are not for them."""
+    return SMTP.clone(utf8=not (recipient + postmaster).isascii())
+
+
+def short(text: str, limit_characters: int = LINE_CHARACTERS) -> str:
     """One line of printable text: whatever a stranger wrote, it adds no header and no line."""
     line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
-    return line if len(line) <= LINE_CHARACTERS else line[: LINE_CHARACTERS - 1] + "…"
+    return line if len(line) <= limit_characters else line[: limit_characters - 1] + "…"

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator
 from datetime import timedelta
+from hashlib import sha256
+from typing import Any
 
 import pytest
 
@@ -10,6 +12,7 @@ from engine import presence
 from store import agenda
 from store.agenda import Claim
 from store.database import writing
+from store.events import Submitted
 from tests.build import POLICY, Builder
 from tests.cli.command import Mailgate, configure
 from tests.cli.stock import Stock
@@ -151,6 +154,47 @@ def test_each_recipient_has_its_own_reason(stock: Stock) -> None:
     assert [line.split()[2] for line in why] == ["delivered", "failed", "deferred"]
     to = told["To"].split("\n")
     assert [line.split(": ")[1].split(";")[0] for line in to] == ["delivered", "failed", "deferred"]
+
+
+def sent(builder: Builder, **facts: Any) -> str:
+    """A message that a client handed us and the smart host refused."""
+    stream, octets = builder.new_id(), b"Subject: Offer\r\n\r\nHello\r\n"
+    opening = Submitted(
+        direction="outbound",
+        protocol="ESMTP",
+        tls="none",
+        size_octets=len(octets),
+        content=sha256(octets).hexdigest(),
+        bare_newlines=False,
+        recipient_count=1,
+        policy=POLICY,
+        recipients=("bob@customer.example",),
+        **facts,
+    )
+    builder.append(stream, opening, octets=octets)
+    builder.attempted(stream, hop="smart")
+    builder.failed(stream, hop="smart")
+    return stream
+
+
+def test_who_was_told_of_a_failure_is_named(mailgate: Mailgate, builder: Builder) -> None:
+    stream = sent(builder, reverse_path="info@example.com")
+    notice = builder.notice(stream, recipient="info@example.com")
+    assert explained(mailgate, stream)["Told"].endswith(f"the sender (failure), by message {notice}")
+
+
+@pytest.mark.parametrize(
+    ("facts", "why"),
+    [
+        ({}, "it has the null reverse-path"),
+        ({"reverse_path": "info@example.com", "automatic": True}, "a machine or a mailing list sent it"),
+        ({"reverse_path": "info@example.com", "notify": ("NEVER",)}, "the client asked for no report"),
+    ],
+)
+def test_why_nobody_was_told_of_a_failure_is_said(
+    facts: dict[str, Any], why: str, mailgate: Mailgate, builder: Builder
+) -> None:
+    assert explained(mailgate, sent(builder, **facts))["Told"] == f"nobody: {why}"
 
 
 def test_only_commands_that_exist_are_proposed(stock: Stock) -> None:

@@ -18,6 +18,8 @@ from store.events import (
     Failed,
     Held,
     RejectedOversize,
+    Relayed,
+    Submitted,
 )
 from store.mailbox_events import PollFinished, Withheld
 from tests.build import NOON
@@ -185,6 +187,30 @@ def test_protection_is_told_in_words(tls: str, told: str) -> None:
         reply="2.0.0 Ok",
     )
     assert story.sentence(event, NOON, 1) == f" to home at 192.0.2.25:25, in 1.2s {told}: 250 2.0.0 Ok"
+
+
+def test_what_a_report_said_later_names_the_report() -> None:
+    facts = {"numbers": (0,), "next_hop": "smart", "attempt": 1, "report": "06h0kps6"}
+    bounced = Failed(reason="bounced-later", code=550, policy="p", reply="550 5.1.1 no such user", **facts)  # type: ignore[arg-type]
+    assert story.sentence(bounced, NOON, 1) == (
+        ": smart took it, and report 06h0kps6 came back later: 550 5.1.1 no such user"
+    )
+    proven = Delivered(address="", tls="", code=None, duration_ms=0, reply="delivered, status 2.0.0", **facts)  # type: ignore[arg-type]
+    assert story.sentence(proven, NOON, 1) == (
+        ", as report 06h0kps6 says, which came back later: delivered, status 2.0.0"
+    )
+
+
+def test_a_report_and_who_reports_further_on_are_called_so() -> None:
+    opening = example(Submitted)
+    assert isinstance(opening, Submitted)
+    assert "delivery status" not in story.sentence(opening, NOON)
+    assert story.sentence(replace(opening, status_report=True), NOON).endswith(
+        "a delivery status notification"
+    )
+    taken = example(Relayed)
+    assert isinstance(taken, Relayed)
+    assert story.sentence(replace(taken, dsn=True), NOON).endswith("; it reports further on by itself")
 
 
 def test_too_large_says_whose_limit_and_where_it_stays() -> None:

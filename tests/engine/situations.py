@@ -6,14 +6,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from engine import intake
 from engine.core.routing import MailboxRule, RouteRule
+from engine.ports import Submission
 from store import agenda
 from store.agenda import Claim, Lease
 from store.database import writing
 from store.log import Append, Unit
 from store.mailbox_events import Adopted, Adoption, mailbox_stream
-from tests.engine.rig import INFO, Rig
+from tests.engine.rig import INFO, Rig, mail
 from tests.peers.pop3d import Pop3Peer
+from tests.peers.smtpd import HomePeer
 
 SALES = "sales@example.com"
 DESK = "desk@branch.example"
@@ -29,6 +32,37 @@ MULTIDROP = MailboxRule(headers=("Delivered-To",), domains=("example.com",))
 
 def states(rig: Rig) -> list[str]:
     return [message.state for message in rig.messages() if message.direction == "inbound"]
+
+
+OUTGOING = {
+    "routes": (
+        RouteRule(recipients=("*@example.com",), next_hop="home"),
+        RouteRule(recipients=("*",), next_hop="smart"),
+    )
+}
+
+
+def outgoing(url: str, smart: HomePeer | None = None, **options: Any) -> Rig:
+    """A gateway between a home server and a smart host."""
+    homes = {"home": HomePeer(), "smart": smart or HomePeer(hostname="smart.example")}
+    return Rig(url, homes=homes, **{"policy": OUTGOING} | options)
+
+
+async def submit(rig: Rig, *recipients: str, octets: bytes | None = None, **facts: Any) -> str:
+    """Take in a message that a client hands us; returns its id."""
+    usual: dict[str, Any] = {
+        "peer": "192.0.2.9",
+        "helo": "exchange.example.com",
+        "protocol": "ESMTP",
+        "tls": "none",
+        "user": None,
+        "reverse_path": INFO,
+    }
+    submission = Submission(recipients=recipients, **usual | facts)
+    append = await intake.submitted(submission, octets or mail(1), rig.policy, rig.clock())
+    await rig.journal.append(Unit((append,)))
+    rig.worker.wake()
+    return append.stream
 
 
 @contextmanager

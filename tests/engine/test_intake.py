@@ -69,6 +69,25 @@ async def test_a_message_that_comes_in_opens_a_stream_with_its_facts_and_octets(
     assert append.after.due_at == NOON
 
 
+REPORT = b"Content-Type: multipart/report; report-type=delivery-status; boundary=x\r\n"
+
+
+@pytest.mark.parametrize(
+    ("header", "marked"),
+    [
+        (b"Return-Path: <>\r\n" + REPORT, True),
+        (b"Return-Path: <a@x.example>\r\nAuto-Submitted: auto-replied\r\n" + REPORT, True),
+        (b"Return-Path: <a@x.example>\r\n" + REPORT, False),
+        (b"Return-Path: <>\r\nContent-Type: text/plain\r\n", False),
+    ],
+)
+async def test_what_a_machine_sent_as_a_report_is_marked_as_one(header: bytes, marked: bool) -> None:
+    append = await opened(header + b"\r\n--x--\r\n")
+    assert downloaded(append).status_report is marked
+    assert isinstance(append.after, Message)
+    assert append.after.status_report is marked
+
+
 @pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
 async def test_octets_of_every_kind_have_the_same_facts(kind: Any) -> None:
     octets = mail(7)

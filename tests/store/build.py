@@ -21,6 +21,7 @@ from store.events import (
     RejectedOversize,
     Relayed,
     RemovedFromSource,
+    Submitted,
 )
 from store.life import Message
 from store.log import Append, Unit
@@ -51,6 +52,25 @@ def downloaded(octets: bytes = b"Subject: x\r\n\r\n", **facts: Any) -> Downloade
             "reverse_path": "anna@customer.example",
             "recipients": recipients,
             "routed_by": ("mailbox recipients",) * len(recipients),
+        }
+        | facts
+    )
+
+
+def submitted(octets: bytes = b"Subject: x\r\n\r\n", **facts: Any) -> Submitted:
+    """A client handed it in, for somebody outside."""
+    return Submitted(
+        **{
+            "direction": "outbound",
+            "protocol": "ESMTP",
+            "tls": "none",
+            "size_octets": len(octets),
+            "content": sha256(octets).hexdigest(),
+            "bare_newlines": False,
+            "recipient_count": 1,
+            "policy": POLICY,
+            "reverse_path": "info@example.com",
+            "recipients": ("bob@customer.example",),
         }
         | facts
     )

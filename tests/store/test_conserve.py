@@ -99,6 +99,10 @@ def test_each_kind_of_damage_is_named(damage: str, found: list[str], lives: Engi
         (delivered(), failed(), ["m1: recipient 0 was delivered and became failed"]),
         (failed(), delivered(), []),
         (delivered(), delivered(), []),
+        (relayed(), failed(), ["m1: recipient 0 was relayed and became failed"]),
+        (relayed(), delivered(), ["m1: recipient 0 was relayed and became delivered"]),
+        (relayed(), failed(reason="bounced-later", report="m2"), []),
+        (relayed(), delivered(report="m2"), []),
     ],
 )
 def test_a_fate_is_had_once(first: object, second: object, found: list[str], store: Engine) -> None:

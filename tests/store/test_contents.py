@@ -57,6 +57,18 @@ def test_octets_that_are_not_those_that_arrived_are_never_given_out(damage: byte
         get(store)
 
 
+def test_the_beginning_is_what_stands_there(store: Engine) -> None:
+    octets = ALL_OCTETS * 1_000
+    append(
+        store, opening("m1", octets=octets), opening("m2", octets=b""), Append("m3", None, (oversize(),), NOW)
+    )
+    with reading(store) as connection:
+        for size in (1, 700, len(octets), len(octets) + 1):
+            assert contents.beginning(connection, message(connection), size) == octets[:size]
+        assert contents.beginning(connection, message(connection, "m2"), 9) == b""
+        assert contents.beginning(connection, message(connection, "m3"), 9) is None
+
+
 def test_there_are_no_octets_of_what_was_never_here_or_is_gone(store: Engine) -> None:
     append(store, Append("m1", None, (oversize(),), NOW), opening("m2"), opening("m3"))
     assert get(store) is None

@@ -164,6 +164,20 @@ def test_a_message_closes_once_and_opens_again_when_tried_again() -> None:
     assert evolve(again, "m1", delivered(attempt=2), after(days=3)).closed_at == after(days=3)
 
 
+@pytest.mark.parametrize("event", [delivered(0, 1, 2, report="m2"), failed(0, 1, 2, report="m2")])
+def test_a_report_that_comes_later_changes_what_was_relayed_and_nothing_else(event: Any) -> None:
+    closed = life(attempted(0, 1, 2), delivered(0), failed(1), relayed(2), recipients=THREE)
+    reported = evolve(closed, "m1", event, after(days=1))
+    assert [r.state for r in reported.recipients] == ["delivered", "failed", event.NAME]
+    assert (reported.closed_at, reported.due_at, reported.open) == (closed.closed_at, None, False)
+    waiting = life(attempted(0), relayed(0), attempted(1), deferred(1), recipients=THREE)
+    assert [r.state for r in evolve(waiting, "m1", event, NOW).recipients] == [
+        event.NAME,
+        "deferred",
+        "received",
+    ]
+
+
 def test_too_large_a_message_is_closed_as_it_is_opened() -> None:
     message = told(oversize(recipients=THREE[:2], recipient_count=2))
     assert (message.state, message.open, message.closed_at, message.due_at) == (

@@ -13,7 +13,7 @@ from store.events import Event, MailboxEvent, RejectedOversize, RemovedFromSourc
 from store.log import Append
 from store.mailbox_events import Adopted, Adoption, mailbox_stream
 from store.mailbox_life import Known
-from store.schema import next_hops
+from store.schema import messages, next_hops
 from tests.store.build import (
     NOW,
     POLICY,
@@ -180,6 +180,15 @@ def test_failures_of_a_next_hop_count_once_a_rest_and_end_with_a_success(
     assert (hop(store)["failures"], hop(store)["since"], hop(store)["probe_at"]) == (0, after(hours=1), None)
     append(store, opening("m10"), then(opening("m10"), relayed(), at=after(hours=2)))
     assert hop(store)["since"] == after(hours=1)
+
+
+def test_a_report_that_comes_later_is_no_sign_of_life_of_a_next_hop(store: Engine) -> None:
+    sent = then(opening("m9"), relayed(next_hop="home"))
+    append(store, opening("m9"), sent)
+    happen(store, down(), one_batch=True)
+    append(store, then(sent, delivered(report="m2", code=None), at=after(hours=1)))
+    assert hop(store)["failures"] == 1
+    assert rows(store, messages, "state")[0]["state"] == "delivered"
 
 
 @pytest.mark.parametrize("event", [deferred(), deferred(scope="recipient"), down(tried=False)])

@@ -15,11 +15,12 @@ from sqlalchemy.event import listen
 from store import log, queries, selection
 from store.database import reading, writing
 from store.life import Message
+from store.log import Append
 from store.queries import Filter
 from store.recipient import ATTENTION
 from store.schema import COMMON_EVENTS, next_hops
 from store.selection import Bounds, Span
-from tests.store.build import NOW, after, append, attempted, deferred, opening, rows, then
+from tests.store.build import NOW, after, append, attempted, deferred, opening, rows, submitted, then
 from tests.store.conftest import KINDS, Fresh
 from tests.store.history import History, write
 
@@ -329,6 +330,22 @@ def test_rare_events_are_found_by_their_index(archive: Archive) -> None:
         how = "EXPLAIN QUERY PLAN " if connection.dialect.name == "sqlite" else "EXPLAIN "
         plan = connection.exec_driver_sql(how + asked[0][0], asked[0][1]).all()
     assert "events_rare_name" in str(plan)
+
+
+def test_outgoing_messages_are_found_by_their_message_id(store: Engine) -> None:
+    def sent(stream: str, message_id: str, direction: Any = "outbound") -> Append:
+        opened = submitted(message_id=message_id, direction=direction)
+        return Append(stream, None, (opened,), NOW)
+
+    append(
+        store, sent("m1", "<1@x>"), sent("m2", "<2@x>"), sent("m3", "<1@x>"), sent("m4", "<1@x>", "inbound")
+    )
+    append(store, opening("m5", message_id="<1@x>"))
+    with reading(store) as connection:
+        assert queries.outbound_ids(connection, "<1@x>") == ["m3", "m1"]
+        assert queries.outbound_ids(connection, "<1@x>", 1) == ["m3"]
+        assert queries.outbound_ids(connection, "<2@x>") == ["m2"]
+        assert queries.outbound_ids(connection, "<3@x>\0") == []
 
 
 def newest(wanted: Filter, span: Span | None = None, before: int | None = None) -> Any:

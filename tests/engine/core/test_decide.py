@@ -114,6 +114,7 @@ def test_a_temporary_refusal_defers_by_the_backoff() -> None:
         retry_at=NOON + timedelta(minutes=5),
         scope="message",
         code=451,
+        address="192.0.2.25:25",
         policy=VERSION,
         recipients=(INFO,),
         reply="451 4.3.0 later",

@@ -83,7 +83,21 @@ def test_the_facts_of_a_usual_header() -> None:
         received_count=2,
         auto_submitted=False,
         list_id=False,
+        status_report=False,
     )
+
+
+@pytest.mark.parametrize(
+    ("value", "is_one"),
+    [
+        ('multipart/report; report-type=delivery-status; boundary="x"', True),
+        ("MULTIPART/Report;\r\n\treport-type=delivery-status", True),
+        ("multipart/mixed; boundary=report", False),
+        ("text/plain; name=multipart/report", False),
+    ],
+)
+def test_what_calls_itself_a_report_is_known_by_its_media_type(value: str, is_one: bool) -> None:
+    assert facts(f"Content-Type: {value}\r\n\r\n".encode()).status_report is is_one
 
 
 @pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])

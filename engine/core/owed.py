@@ -1,0 +1,122 @@
+"""Which reports what happened to a message calls for, and of whom they speak (RFC 3461). Pure.
+
+Told is whoever handed us a message by SMTP. Nobody is told of mail from the null reverse-path, for a report about a report
+would loop, nor of mail that a machine or a list sent (RFC 3834): these stay on record as `failed`, which is what Postfix makes
+of them too. The outside sender of mail for our own domains is never told that it failed: the address is often forged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+from engine.core import envelope
+from engine.core.policy import Policy
+from store.events import Deferred, Delivered, Failed, MessageEvent, RejectedOversize, Relayed
+from store.life import Message
+from store.recipient import Recipient
+
+Kind = Literal["failure", "delay", "success"]
+Wish = Literal["FAILURE", "DELAY", "SUCCESS"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fate:
+    """What is to be told of one recipient.
+
+    `reply` is what was said last, by the server at `address` ("192.0.2.1:25", "" for nobody) or by ourselves.
+    """
+
+    recipient: Recipient
+    reply: str
+    address: str = ""
+    expired: bool = False
+    too_large: bool = False
+    home: bool = False  # our own mail server took it
+
+
+Owed = dict[Kind, tuple[Fate, ...]]
+
+
+def owed(after: Message, events: Iterable[MessageEvent], policy: Policy, now: datetime) -> Owed:
+    """Return what is to be reported of these events on a message; `after` is the message with them."""
+    if not after.protocol:
+        return {}
+    happened = tuple(events)
+    found: Owed = {"success": tuple(_successes(after, happened, policy))}
+    if after.direction == "outbound":
+        found["failure"] = tuple(_failures(after, happened))
+        found["delay"] = tuple(_delays(after, happened, policy, now))
+    called_for = {kind: fates for kind, fates in found.items() if fates}
+    return called_for if called_for and silence(after) is None else {}
+
+
+def silence(message: Message) -> str | None:
+    """Return why nobody is told what becomes of a message that was submitted; None where somebody is."""
+    if not message.reverse_path:
+        return "it has the null reverse-path"
+    if message.automatic:
+        return "a machine or a mailing list sent it"
+    if not envelope.valid(message.reverse_path):
+        return "its reverse-path is no address"
+    return None
+
+
+def wanted(recipient: Recipient, wish: Wish) -> bool:
+    """Whether RCPT asked for this report; where it said nothing, failures and delays are told (RFC 3461 section 4.1)."""
+    if not recipient.notify:
+        return wish != "SUCCESS"
+    return wish in recipient.notify.upper().split(",")
+
+
+def _failures(after: Message, events: tuple[MessageEvent, ...]) -> Iterable[Fate]:
+    for event in events:
+        match event:
+            case Failed() if event.reason != "bounced-later":  # then the report that says so tells it
+                for one in _those(after, event.numbers, "FAILURE"):
+                    yield Fate(
+                        recipient=one,
+                        reply=event.reply or "",
+                        address=event.address,
+                        expired=event.reason == "expired",
+                    )
+            case RejectedOversize():
+                refused = tuple(r.number for r in after.recipients if r.state == "rejected-oversize")
+                for one in _those(after, refused, "FAILURE"):
+                    yield Fate(recipient=one, reply=event.reply or "", too_large=True)
+            case _:
+                pass
+
+
+def _delays(
+    after: Message, events: tuple[MessageEvent, ...], policy: Policy, now: datetime
+) -> Iterable[Fate]:
+    """Once for each message, of all that wait then."""
+    deferred = [event for event in events if isinstance(event, Deferred)]
+    if not deferred or "delay" in after.reported or now - after.opened_at < policy.warn_after:
+        return
+    waiting = tuple(r.number for r in after.recipients if r.retry_at is not None)
+    for one in _those(after, waiting, "DELAY"):
+        address = next((event.address for event in deferred if one.number in event.numbers), "")
+        yield Fate(recipient=one, reply=one.reply or "", address=address)
+
+
+def _successes(after: Message, events: tuple[MessageEvent, ...], policy: Policy) -> Iterable[Fate]:
+    """What the next hop took and won't report itself (RFC 3461 section 5.2.2); never to somebody outside."""
+    if after.direction != "outbound" and not _inside(after, policy):
+        return
+    for event in events:
+        if isinstance(event, Delivered | Relayed) and not event.dsn:
+            for one in _those(after, event.numbers, "SUCCESS"):
+                home = isinstance(event, Delivered)
+                yield Fate(recipient=one, reply=event.reply or "", address=event.address, home=home)
+
+
+def _inside(message: Message, policy: Policy) -> bool:
+    return any(envelope.matches(own, message.reverse_path) for own in policy.domains)
+
+
+def _those(message: Message, numbers: tuple[int, ...], wish: Wish) -> list[Recipient]:
+    return [r for r in message.recipients if r.number in numbers and r.address and wanted(r, wish)]
