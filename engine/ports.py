@@ -10,6 +10,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from engine.budget import Holding
 from engine.core.listing import Offer
 from engine.core.outcome import Answer, NoAnswer, Octets, Outcome, Reply, TooManyRecipients, Transaction
 
@@ -19,6 +20,7 @@ __all__ = [
     "NextHop",
     "NextHopTrouble",
     "NoAnswer",
+    "NotKept",
     "Octets",
     "Offer",
     "Outcome",
@@ -28,6 +30,7 @@ __all__ = [
     "SourceSession",
     "SourceTrouble",
     "Submission",
+    "Taking",
     "TooManyRecipients",
     "Transaction",
     "TroubleKind",
@@ -90,6 +93,36 @@ class Submission:
     envid: str | None = None
     ret: Literal["FULL", "HDRS"] | None = None
     smtputf8: bool = False
+
+
+class NotKept(Exception):
+    """A submitted message could not be made durable; nothing of it is kept, and the client has to come again.
+
+    `full` where room is what lacks. The text is for the log; the client hears no more than that.
+    """
+
+    def __init__(self, text: str, *, full: bool) -> None:
+        super().__init__(text)
+        self.full = full
+
+
+class Taking(Protocol):
+    """Who takes responsibility for what clients submit."""
+
+    def has_room(self) -> bool:
+        """Whether there is room for new mail; while there isn't, `take` isn't to be called."""
+        ...
+
+    def holding(self) -> Holding:
+        """Return what the next message will take of the memory."""
+        ...
+
+    async def take(self, submission: Submission, octets: Octets, holding: Holding) -> str:
+        """Make a message durable; returns its id. Raises NotKept.
+
+        What is held is given back in any case, even where the caller is cancelled.
+        """
+        ...
 
 
 class SourceSession(Protocol):
