@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli import context, render
+from cli import context, listening, render
 from cli.context import EXIT_BAD_NEWS, EXIT_CONFIGURATION, EXIT_DONE, StoreFailure
 from cli.run import unserved
 
@@ -33,22 +33,24 @@ def check(
 ) -> int:
     """Validate the configuration and say what it means.
 
-    Exit code 3 if it can't be used, 1 if something can't be connected to.
+    Exit code 3 if it can't be used, 1 if something can't be connected to or new mail is refused for want of room.
     """
     settings = context.settings()
-    refusals = list(unserved(settings))
+    refusals = [*unserved(settings), *listening.refusals(settings)]
     trials = _tried(settings) if connect else {}
     from cli.understood import parts as understood
 
     parts = list(understood(settings, trials))
-    warnings = _warnings(settings)
+    shortage = listening.shortage(settings)
+    warnings = (*_warnings(settings), shortage) if shortage else _warnings(settings)
     if json:
         _print_json(settings, parts, warnings, refusals)
     else:
         _print(settings, parts, warnings, refusals)
     if refusals:
         return EXIT_CONFIGURATION
-    return EXIT_BAD_NEWS if any(not trial.ok for trial in trials.values()) else EXIT_DONE
+    failed = any(not trial.ok for trial in trials.values())
+    return EXIT_BAD_NEWS if failed or shortage else EXIT_DONE
 
 
 def _warnings(settings: Settings) -> tuple[str, ...]:

@@ -76,7 +76,7 @@ def poll(
     from cli.run import log_to_stderr, unserved
     from engine.presence import gateway_runs
 
-    for refusal in unserved(settings, frozenset()):
+    for refusal in unserved(settings):
         raise Failure(f"{settings.path}: {refusal}", context.EXIT_CONFIGURATION)
     context.ensure_store(settings)
     with context.opened(settings, checkpoints=True) as engine:

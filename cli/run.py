@@ -33,20 +33,24 @@ logger = logging.getLogger("mailgate")
 
 def run(
     once: Annotated[
-        bool, typer.Option("--once", help="Poll each mailbox once, work off what is due now, and end.")
+        bool,
+        typer.Option(
+            "--once", help="Poll each mailbox once, work off what is due now, and end. Doesn't listen."
+        ),
     ] = False,
     only: Annotated[
         str | None,
         typer.Option(metavar="PARTS", help="Of fetch, listen, work, only these, separated by commas."),
     ] = None,
 ) -> int:
-    """Fetch and deliver until stopped; SIGTERM drains.
+    """Fetch, listen and deliver until stopped; SIGTERM drains.
 
     With --once the exit code is 0 if nothing is open at the end, else 1.
     """
     parts = _parts(only)
     settings = context.settings()
-    for refusal in unserved(settings, parts):
+    _check_parts(settings, parts, once=once, named=only is not None)
+    for refusal in unserved(settings):
         raise Failure(f"{settings.path}: {refusal}", EXIT_CONFIGURATION)
     log_to_stderr()
     from engine.service import Roles
@@ -55,15 +59,13 @@ def run(
     for warning in warnings(settings):
         logger.warning("%s", warning)
     context.ensure_store(settings)
-    roles = Roles(fetch="fetch" in parts, work="work" in parts)
+    roles = Roles(fetch="fetch" in parts, work="work" in parts, listen="listen" in parts)
     with context.opened(settings, checkpoints=True) as engine:
         return _once(settings, engine, roles) if once else _until_stopped(settings, engine, roles)
 
 
-def unserved(settings: Settings, parts: frozenset[str] = frozenset(PARTS)) -> Iterator[str]:
+def unserved(settings: Settings) -> Iterator[str]:
     """Yield what the configuration asks for and this version does not do, one line each."""
-    if settings.listen is not None and "listen" in parts:
-        yield "[listen]: this version does not listen: remove the section, or run with --only fetch,work"
     if settings.scanners:
         yield "[[scanner]]: this version does not scan, and mail must not pass unscanned: remove the section"
 
@@ -111,11 +113,15 @@ def _parts(only: str | None) -> frozenset[str]:
             raise Misuse(
                 f"--only: there is no part {part!r}{nearest(part, PARTS)} (of {', '.join(PARTS)}, separated by commas)"
             )
-    if wanted == ["listen"]:
-        raise Failure(
-            "--only listen: this version does not listen: give fetch, work or both", EXIT_CONFIGURATION
-        )
     return frozenset(wanted)
+
+
+def _check_parts(settings: Settings, parts: frozenset[str], *, once: bool, named: bool) -> None:
+    """Refuse parts that would do nothing. Raises Failure, Misuse."""
+    if once and parts == {"listen"}:
+        raise Misuse("--once doesn't listen: there would be nothing to do")
+    if named and "listen" in parts and settings.listen is None:
+        raise Failure(f"{settings.path}: --only names listen, and there is no [listen]", EXIT_CONFIGURATION)
 
 
 def _once(settings: Settings, engine: Engine, roles: Roles) -> int:
@@ -130,8 +136,12 @@ def _once(settings: Settings, engine: Engine, roles: Roles) -> int:
 
 def _until_stopped(settings: Settings, engine: Engine, roles: Roles) -> int:
     from engine import service
+    from engine.adapters.smtp_listener import ListenTrouble
 
-    complete(service.serve(settings, engine, roles))
+    try:
+        complete(service.serve(settings, engine, roles))
+    except ListenTrouble as trouble:
+        raise Failure(f"{settings.path}: {trouble}", EXIT_CONFIGURATION) from None
     return EXIT_DONE
 
 

@@ -142,8 +142,12 @@ tls = "opportunistic"
 #address = "127.0.0.1:2500"
 # Networks that may relay without logging in.
 #allow = ["127.0.0.0/8", "::1/128"]
+# Networks that may send to our own domains only, such as those of a provider that pushes.
+#inbound = ["192.0.2.0/24"]
 # Users and their passwords; they log in under TLS only.
 #users = { exchange = { env = "EXCHANGE_PASSWORD" } }
+# Which addresses a user or a network may send from; who isn't named here may use any.
+#senders = { exchange = ["*@example.com"] }
 # Our certificate with its chain, as PEM; offers STARTTLS.
 #tls_cert = "cert.pem"
 # The key of the certificate.
@@ -152,8 +156,12 @@ tls = "opportunistic"
 #max_size = "35MB"
 # Recipients of one message, 100 at least.
 #max_recipients = 1000
-# Connections at a time.
+# Connections at a time; who may not relay gets half of them at most.
 #connections = 100
+# Connections from one address; default: all of them for who may relay, a tenth for others.
+#connections_per_address = 50
+# What must stay free where the store is (SQLite), a share or a size; below it new mail is refused for the time.
+#free_space = "10%"
 
 # Scanners, asked in this order.
 #[[scanner]]

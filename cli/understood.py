@@ -14,7 +14,7 @@ from sqlalchemy import make_url
 
 from cli import context, times
 from cli.trial import Trial
-from engine.settings import Mailbox, NextHopSettings, Route, Settings
+from engine.settings import Listen, Mailbox, NextHopSettings, Route, Settings
 
 TLS_WORDS = {
     "implicit": "TLS from the start",
@@ -50,6 +50,8 @@ def parts(settings: Settings, trials: Mapping[tuple[str, str], Trial]) -> Iterat
         yield _mailbox(mailbox, trials.get(("mailbox", mailbox.name)))
     for hop in settings.next_hops.values():
         yield _next_hop(hop, trials.get(("next-hop", hop.name)))
+    if settings.listen is not None:
+        yield _listen(settings.listen)
     for number, route in enumerate(settings.routes, start=1):
         yield _route(number, route)
     if not settings.routes:
@@ -128,6 +130,29 @@ def _next_hop(hop: NextHopSettings, trial: Trial | None) -> Part:
     limit = f", at most {times.size(hop.max_size)}" if hop.max_size else ""
     text = f"{hop.name}: {hop.host}:{hop.port}, {TLS_WORDS[hop.tls]}{login}{limit}"
     return Part(kind="next-hop", label="next hop", name=hop.name, text=(text,), facts=facts, trial=trial)
+
+
+def _listen(listen: Listen) -> Part:
+    addresses = [address.text for address in listen.addresses]
+    allow, inbound = ([str(network) for network in networks] for networks in (listen.allow, listen.inbound))
+    facts = {
+        "addresses": addresses,
+        "allow": allow,
+        "inbound": inbound,
+        "users": list(listen.users),
+        "tls": listen.tls_cert is not None,
+        "max_size_octets": listen.max_size,
+        "max_recipients": listen.max_recipients,
+        "connections": listen.connections,
+        "free_space": str(listen.free_space),
+    }
+    starttls = "STARTTLS offered" if listen.tls_cert else "no TLS"
+    text = [f"{', '.join(addresses)}, {starttls}, at most {times.size(listen.max_size)}"]
+    those = [*allow, *(f"user {name}" for name in listen.users)]
+    text.append(f"{', '.join(those) or 'nobody'} may relay")
+    if listen.inbound:
+        text.append(f"{', '.join(inbound)} may send to our domains")
+    return Part(kind="listen", label="listen", name="listen", text=tuple(text), facts=facts)
 
 
 def _route(number: int, route: Route) -> Part:

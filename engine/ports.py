@@ -21,6 +21,7 @@ __all__ = [
     "NextHop",
     "NextHopTrouble",
     "NoAnswer",
+    "NotKept",
     "Octets",
     "Offer",
     "Outcome",
@@ -30,6 +31,7 @@ __all__ = [
     "SourceSession",
     "SourceTrouble",
     "Submission",
+    "Taking",
     "TooManyRecipients",
     "Transaction",
     "TroubleKind",
@@ -99,6 +101,56 @@ class Submission:
     envid: str | None = None
     ret: Literal["FULL", "HDRS"] | None = None
     smtputf8: bool = False
+
+
+class NotKept(Exception):
+    """A submitted message could not be made durable; nothing of it is kept, and the client has to come again.
+
+    `full` where room is what lacks. The text is for the log; the client hears no more than that.
+    """
+
+    def __init__(self, text: str, *, full: bool) -> None:
+        super().__init__(text)
+        self.full = full
+
+
+class Holding(Protocol):
+    """What one message takes of the memory while it comes in and nobody knows how large it will be."""
+
+    async def reach(self, octets: int) -> None:
+        """Wait until there is room for so many octets in all."""
+        ...
+
+    async def settle(self, octets: int) -> None:
+        """Hold what a whole message of so many octets takes, waiting where nothing was held yet."""
+        ...
+
+    def pass_on(self) -> int:
+        """Return what to give back later: from now on that is somebody else's duty."""
+        ...
+
+    def release(self) -> None:
+        """Give everything back. May be called again."""
+        ...
+
+
+class Taking(Protocol):
+    """Who takes responsibility for what clients submit."""
+
+    def has_room(self) -> bool:
+        """Whether there is room for new mail; while there isn't, `take` isn't to be called."""
+        ...
+
+    def holding(self) -> Holding:
+        """Return what the next message will take of the memory."""
+        ...
+
+    async def take(self, submission: Submission, octets: Octets, holding: Holding) -> str:
+        """Make a message durable; returns its id. Raises NotKept.
+
+        What is held is given back in any case, even where the caller is cancelled.
+        """
+        ...
 
 
 class SourceSession(Protocol):

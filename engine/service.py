@@ -16,6 +16,8 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from engine import clock, presence
+from engine.acceptance import Acceptance, FreeSpace
+from engine.adapters.smtp_listener import Listener
 from engine.budget import OctetBudget
 from engine.core.policy import Policy
 from engine.fetch import Fetcher
@@ -23,12 +25,12 @@ from engine.hop import Hop, remember
 from engine.journal import Journal
 from engine.outage import Outage
 from engine.poll import MailboxPlan, Poll
-from engine.settings import Settings
+from engine.settings import Listen, Settings
 from engine.settler import STORE_RETRY_SECONDS
-from engine.wiring import next_hop, policy_of, pollable
+from engine.wiring import listener_access, next_hop, policy_of, pollable
 from engine.worker import Worker
 from store import queries
-from store.database import reachable, reading
+from store.database import reachable, reading, sqlite_file
 from store.errors import StoreError
 
 T = TypeVar("T")
@@ -39,6 +41,8 @@ DRAIN_SECONDS = (
     30.0  # what is being handed over may end; a longer wait invites SIGKILL from the service manager
 )
 
+LISTEN_DRAIN_SECONDS = 10.0  # what is being sent to us may end; who is cut off comes again
+
 logger = logging.getLogger("mailgate")
 
 
@@ -48,6 +52,7 @@ class Roles:
 
     fetch: bool = True
     work: bool = True
+    listen: bool = True  # where there is a [listen]; never in a single round
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +98,9 @@ class Gateway:
             now=clock.now,
         )
         self._works = True
+        self._settings = settings
+        self._policy = policy
+        self._listener: Listener | None = None
 
     async def read(self, function: Callable[[Connection], Any]) -> Any:
         """Run a function with a reading connection, off the event loop."""
@@ -112,12 +120,27 @@ class Gateway:
 
     async def _run(self, roles: Roles) -> None:
         await self._remember()
+        if roles.listen and self._settings.listen is not None:
+            self._listener = self._listening(self._settings.listen)
+            await self._listener.start()
         async with asyncio.TaskGroup() as group:
             group.create_task(self.worker.renew(), name="leases")
             if roles.work:
                 group.create_task(self.worker.run(), name="worker")
             if roles.fetch:
                 group.create_task(self.fetcher.run(), name="fetcher")
+
+    def _listening(self, listen: Listen) -> Listener:
+        file = sqlite_file(self._engine)
+        acceptance = Acceptance(
+            journal=self._journal,
+            worker=self.worker if self._works else None,
+            budget=self._budget,
+            policy=self._policy,
+            space=FreeSpace(file.parent if file else None, listen.free_space.octets_of),
+            now=clock.now,
+        )
+        return Listener(listener_access(listen, self._settings), acceptance)
 
     async def _remember(self) -> None:
         """Take over what the log says of each next hop, however long the store is down by now."""
@@ -157,6 +180,8 @@ class Gateway:
         await settled
 
     async def _end(self, tasks: list[asyncio.Task[Any]], *, drain: bool) -> None:
+        if self._listener is not None:
+            await self._listener.stop(LISTEN_DRAIN_SECONDS)
         await self.fetcher.stop()
         if drain:
             await self.worker.drain(DRAIN_SECONDS)
@@ -213,7 +238,7 @@ async def _stay(present: presence.Presence) -> None:
 
 
 async def serve(settings: Settings, engine: Engine, roles: Roles) -> None:
-    """Run the gateway until SIGTERM or SIGINT."""
+    """Run the gateway until SIGTERM or SIGINT. Raises ListenTrouble."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -1,7 +1,6 @@
-"""What one poll has of the memory budget: a share for each message under way, and one for the listing.
+"""What a poll, and what a submission, has of the memory budget while mail comes in.
 
-A share is taken before the RETR, grows with the reply, and leaves with the message: from then on whoever has the
-message gives it back.
+A share grows with what arrives, and leaves with the message: from then on whoever has the message gives it back.
 """
 
 from __future__ import annotations
@@ -12,8 +11,47 @@ from engine.ports import Offer
 LISTING = 0  # no message has this number (RFC 1939 section 5)
 
 
+STEP_OCTETS_LIMIT = 8 << 20  # what is asked for at once may come to nothing
+
+
+class Share:
+    """The share of one message that a client sends: how large it will be, nobody knows."""
+
+    __slots__ = ("_budget", "octets")
+
+    def __init__(self, budget: OctetBudget) -> None:
+        self.octets = 0
+        self._budget = budget
+
+    async def reach(self, octets: int) -> None:
+        """Wait until there is room for so many octets in all, and for as much again in bounded steps."""
+        if octets > self.octets:
+            self.octets = await self._budget.grow(self.octets, octets + min(octets, STEP_OCTETS_LIMIT))
+
+    async def settle(self, octets: int) -> None:
+        """Make it what the whole message takes, waiting where it had none."""
+        wanted = octets + RECORD_OCTETS
+        if self.octets == 0:
+            self.octets = await self._budget.take(wanted)
+        else:
+            self.octets = self._budget.settle(self.octets, wanted)
+
+    def pass_on(self) -> int:
+        """Return what to give back later: from now on that is somebody else's duty."""
+        octets, self.octets = self.octets, 0
+        return octets
+
+    def release(self) -> None:
+        """Give everything back. May be called again."""
+        if octets := self.pass_on():
+            self._budget.give_back(octets)
+
+
 class Shares:
-    """The shares of one poll, `held` by message number. Close the session before `release`."""
+    """The shares of one poll, `held` by message number. Close the session before `release`.
+
+    A share is taken before the RETR.
+    """
 
     def __init__(self, budget: OctetBudget) -> None:
         self.held: dict[int, int] = {}

@@ -7,15 +7,18 @@ from functools import partial
 
 from engine.adapters.pop3_source import MailboxAccess, open_session
 from engine.adapters.smtp_access import NextHopAccess
+from engine.adapters.smtp_listener import ListenerAccess
 from engine.adapters.smtp_next_hop import SmtpNextHop
+from engine.adapters.smtp_reception import Terms
 from engine.core.listing import Removal
 from engine.core.policy import HopPolicy, Policy
+from engine.core.relaying import Rules
 from engine.core.routing import MailboxRule, RouteRule
 from engine.fetch import Pollable
 from engine.poll import MailboxPlan
 from engine.ports import SourceSession, SourceTrouble
 from engine.secrets import Secret, SecretError
-from engine.settings import Mailbox, NextHopSettings, Settings
+from engine.settings import Listen, Mailbox, NextHopSettings, Settings
 
 
 def policy_of(settings: Settings) -> Policy:
@@ -93,6 +96,33 @@ def next_hop(settings: NextHopSettings, hostname: str) -> SmtpNextHop:
         messages_per_connection=settings.messages_per_connection,
     )
     return SmtpNextHop(access, hostname)
+
+
+def listener_access(listen: Listen, settings: Settings) -> ListenerAccess:
+    """Return where to listen, and for whom."""
+    rules = Rules(
+        allow=listen.allow,
+        inbound=listen.inbound,
+        domains=settings.gateway.domains,
+        postmaster=settings.gateway.postmaster,
+        senders=listen.senders,
+        has_users=bool(listen.users),
+    )
+    secured = listen.tls_cert is not None and listen.tls_key is not None
+    return ListenerAccess(
+        addresses=[(str(address.host), address.port) for address in listen.addresses],
+        terms=Terms(
+            hostname=settings.gateway.hostname,
+            rules=rules,
+            max_size_octets=listen.max_size,
+            max_recipients=listen.max_recipients,
+            offers_tls=secured,
+        ),
+        users={name: secret.reveal for name, secret in listen.users.items()},
+        certificate=(str(listen.tls_cert), str(listen.tls_key)) if secured else None,
+        connections=listen.connections,
+        per_address=listen.connections_per_address,
+    )
 
 
 def pollable(mailbox: Mailbox) -> Pollable:

@@ -18,12 +18,13 @@ from sqlalchemy import Connection, Engine, RootTransaction, create_engine, event
 from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.pool import NullPool, QueuePool
 
-from store.errors import StoreError, StoreUnreachable
+from store.errors import StoreError, StoreFull, StoreUnreachable
 
 BUSY_TIMEOUT_MS = 30_000  # another process may be committing a large message
 CHECKPOINT_PAGES = 4_000  # 16 MiB of WAL: measured to give the lowest worst commit
 CONNECT_TIMEOUT_SECONDS = 10
 SILENT_SECONDS = 30.0  # in the middle of a write transaction: whoever says nothing for so long was stopped
+DISK_FULL = "53100"  # SQLSTATE
 LOCK_NOT_AVAILABLE = "55P03"  # SQLSTATE: `lock_timeout` ran out
 APPEND_LOCK = 0x6D61696C67617465  # "mailgate": the key of Postgres' advisory lock around appends
 
@@ -92,7 +93,10 @@ def unreachable(engine: Engine, error: Exception) -> StoreUnreachable | None:
     # sqlite3 says of a file that is no database, or a damaged one, just that much.
     if not isinstance(origin, kinds) and type(origin) is not driver.DatabaseError:
         return None
-    return StoreUnreachable(f"the store can't be used: {first_line(error)}")
+    full = getattr(origin, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL or (
+        getattr(origin, "sqlstate", None) == DISK_FULL
+    )
+    return (StoreFull if full else StoreUnreachable)(f"the store can't be used: {first_line(error)}")
 
 
 def first_line(error: Exception) -> str:

@@ -11,6 +11,10 @@ class StoreUnreachable(StoreError):
     """The database can't be opened or has gone away; nothing was changed."""
 
 
+class StoreFull(StoreUnreachable):
+    """There is no room for more; nothing was changed."""
+
+
 class NeedsUpgrade(StoreError):
     """The store's schema is older than this program; the text names the command that moves it."""
 

@@ -1,4 +1,4 @@
-"""TLS as a client: contexts, pinned certificates, and what to say of a connection.
+"""TLS as a client, and as a server: contexts, pinned certificates, and what to say of a connection.
 
 Owns the rules: certificates are verified against the system's authorities and the host's name unless the
 configuration says otherwise; an own file of authorities replaces the system's; a SHA-256 fingerprint
@@ -58,6 +58,32 @@ def _context(verify: bool, ca_file: str | None, changed_at_ns: int) -> ssl.SSLCo
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    return context
+
+
+def server_context(cert_file: str, key_file: str) -> ssl.SSLContext:
+    """A context for being connected to; files that were changed are read again. Raises TlsTrouble, which names the file."""
+    for file in (cert_file, key_file):
+        try:
+            with Path(file).open("rb"):
+                pass
+        except OSError as error:
+            raise TlsTrouble(f"{file} can't be read: {reason_of(error)}") from None
+    try:
+        changed_at_ns = tuple(Path(file).stat().st_mtime_ns for file in (cert_file, key_file))
+        return _server_context(cert_file, key_file, changed_at_ns)
+    except (OSError, ValueError) as error:
+        reason = reason_of(error) if isinstance(error, OSError) else str(error)
+        raise TlsTrouble(f"{cert_file} and {key_file} are no certificate and its key: {reason}") from None
+
+
+@lru_cache(maxsize=2)
+def _server_context(cert_file: str, key_file: str, changed_at_ns: tuple[int, ...]) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.load_cert_chain(
+        cert_file, key_file, password=""
+    )  # a key with a password must not ask the terminal
     return context
 
 

@@ -13,13 +13,12 @@ from math import isfinite
 from pathlib import Path
 from types import MappingProxyType
 
-from engine.secrets import Secret
 from engine.settings.lines import Place
+from engine.settings.listen import listen
 from engine.settings.login import absolute, check_tls, one_line, secret_from
 from engine.settings.mailbox import mailbox, unique_names
 from engine.settings.shapes import (
     Gateway,
-    Listen,
     NextHopSettings,
     Retention,
     Retry,
@@ -32,7 +31,6 @@ from engine.settings.tables import (
     Fault,
     FileTable,
     GatewayTable,
-    ListenTable,
     NextHopTable,
     RetryTable,
     RouteTable,
@@ -41,18 +39,13 @@ from engine.settings.tables import (
     meant,
     nearest,
     read,
-    read_secret,
 )
 from engine.settings.values import (
     Domain,
-    IpNetwork,
     Name,
-    TcpAddress,
     kind_of,
-    network,
     shown,
     socket_address,
-    tcp_address,
 )
 
 FIRST_AT_LEAST_SECONDS = 1  # the wait is doubled each time: nothing doubled is nothing
@@ -72,7 +65,7 @@ def settings_from(written: dict[str, object], path: Path) -> Settings:
         mailboxes=tuple(mailbox(n, table, gateway, folder) for n, table in enumerate(file.mailbox)),
         next_hops=MappingProxyType(next_hops),
         routes=tuple(_route(n, table, tuple(next_hops)) for n, table in enumerate(file.route)),
-        listen=None if file.listen is None else _listen(file.listen, folder),
+        listen=None if file.listen is None else listen(file.listen, gateway, folder),
         scanners=tuple(_scanner(n, table, folder) for n, table in enumerate(file.scanner)),
         retry=_retry(file.retry),
         retention=Retention(contents_seconds=float(file.retention.contents)),
@@ -193,57 +186,6 @@ def _route(index: int, table: RouteTable, next_hops: tuple[str, ...]) -> Route:
         users=tuple(table.users),
         next_hop=table.next_hop,
     )
-
-
-def _listen(table: ListenTable, folder: Path) -> Listen:
-    place: Place = ("listen", "address")
-    if isinstance(table.address, str):
-        addresses: tuple[TcpAddress, ...] = (_listen_address(place, table.address),)
-    else:
-        addresses = tuple(_listen_address((*place, n), written) for n, written in enumerate(table.address))
-    users = {name: _user(name, written, folder) for name, written in table.users.items()}
-    _check_listen(table, has_users=bool(users))
-    return Listen(
-        addresses=addresses,
-        allow=tuple(_allowed(n, written) for n, written in enumerate(table.allow)),
-        users=MappingProxyType(users),
-        tls_cert=absolute(table.tls_cert, folder),
-        tls_key=absolute(table.tls_key, folder),
-        max_size=table.max_size,
-        max_recipients=table.max_recipients,
-        connections=table.connections,
-    )
-
-
-def _listen_address(place: Place, written: str) -> TcpAddress:
-    return meant(place, lambda: tcp_address(written))
-
-
-def _check_listen(table: ListenTable, *, has_users: bool) -> None:
-    if not table.address:
-        raise Fault(("listen", "address"), 'is empty: name where to listen, as "127.0.0.1:2500"')
-    if (table.tls_cert is None) != (table.tls_key is None):
-        missing, given = ("tls_key", "tls_cert") if table.tls_key is None else ("tls_cert", "tls_key")
-        raise Fault(("listen", missing), f"is missing: {given} is given, and the two go together")
-    if has_users and table.tls_cert is None:
-        raise Fault(("listen", "tls_cert"), "is missing: users can log in under TLS only")
-    if not table.allow and not has_users:
-        raise Fault(("listen", "allow"), "is empty, and there are no users: nobody could submit")
-
-
-def _user(name: str, written: object, folder: Path) -> Secret:
-    place: Place = ("listen", "users", name)
-    one_line(place, name)
-    secret = read_secret(written, place)
-    return secret_from(place, secret, f"listen.users.{name}", folder)
-
-
-def _allowed(index: int, written: str) -> IpNetwork:
-    place: Place = ("listen", "allow", index)
-    found = meant(place, lambda: network(written))
-    if found.prefixlen == 0:
-        raise Fault(place, f"{shown(written)} would make an open relay: name the networks that may relay")
-    return found
 
 
 def _scanner(index: int, table: ScannerTable, folder: Path) -> ScannerSettings:

@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import Literal
 
 from engine.secrets import Secret
-from engine.settings.values import IpNetwork, SocketAddress, TcpAddress
+from engine.settings.values import FreeSpace, IpNetwork, SocketAddress, TcpAddress
 
 POLICY_VERSION_CHARACTERS = 12  # 48 bits: enough to tell one organisation's configurations apart
+
+FREE_SPACE = FreeSpace("10%")
 
 MailboxTls = Literal["implicit", "starttls", "none"]
 MailboxAuth = Literal["auto", "user", "apop", "plain", "xoauth2"]
@@ -135,16 +137,24 @@ class Route:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listen:
-    """Where mail is accepted by SMTP, and from whom. `max_size` is in octets."""
+    """Where mail is accepted by SMTP, and from whom. `max_size` is in octets.
+
+    Who is in `inbound` sends to our own domains only. `senders` has the patterns of the reverse-paths that a user or a network
+    may use; who isn't there may use any. `connections_per_address` None leaves it to the listener.
+    """
 
     addresses: tuple[TcpAddress, ...]
     allow: tuple[IpNetwork, ...]
+    inbound: tuple[IpNetwork, ...] = ()
+    senders: Mapping[str | IpNetwork, tuple[str, ...]] = field(default_factory=dict)
     users: Mapping[str, Secret] = field(default_factory=dict)
     tls_cert: Path | None = None
     tls_key: Path | None = None
     max_size: int = 35_000_000
     max_recipients: int = 1000
     connections: int = 100
+    connections_per_address: int | None = None
+    free_space: FreeSpace = FREE_SPACE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -197,7 +207,7 @@ class Settings:
 
 _DECIDES_NOTHING = frozenset(
     {"path", "store", "in_flight", "connections", "connections_per_host", "messages_per_connection"}
-    | {"poll_every", "policy_version"}
+    | {"poll_every", "connections_per_address", "free_space", "policy_version"}
 )
 
 

@@ -17,6 +17,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from engine.settings.lines import Place
 from engine.settings.shapes import (
+    FREE_SPACE,
     MailboxAuth,
     MailboxTls,
     NextHopTls,
@@ -33,6 +34,7 @@ from engine.settings.values import (
     Duration,
     FieldName,
     Fingerprint,
+    FreeSpace,
     Host,
     Name,
     Pattern,
@@ -141,12 +143,16 @@ class RouteTable(Table, frozen=True, kw_only=True):
 class ListenTable(Table, frozen=True, kw_only=True):
     address: str | tuple[str, ...] = "127.0.0.1:2500"
     allow: tuple[str, ...] = ("127.0.0.0/8", "::1/128")
+    inbound: tuple[str, ...] = ()
     users: dict[str, Any] = {}
+    senders: dict[str, tuple[AddressPattern, ...]] = {}
     tls_cert: str | None = None
     tls_key: str | None = None
     max_size: Size = Size(35_000_000)
     max_recipients: Recipients = 1000
     connections: Count = 100
+    connections_per_address: Count | None = None
+    free_space: FreeSpace = FREE_SPACE
 
 
 class ScannerTable(Table, frozen=True, kw_only=True):
@@ -180,7 +186,19 @@ class FileTable(Table, frozen=True, kw_only=True):
     retention: RetentionTable = RetentionTable()
 
 
-_WORDS = Address | AddressPattern | Domain | Duration | FieldName | Fingerprint | Host | Name | Pattern | Size
+_WORDS = (
+    Address
+    | AddressPattern
+    | Domain
+    | Duration
+    | FieldName
+    | Fingerprint
+    | FreeSpace
+    | Host
+    | Name
+    | Pattern
+    | Size
+)
 
 
 def read(written: object, kind: type[_T], place: Place = ()) -> _T:

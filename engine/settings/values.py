@@ -30,6 +30,7 @@ _OCTETS = {
     "mib": 1 << 20,
     "gib": 1 << 30,
 }
+_PER_CENT = re.compile(r"([0-9]{1,2}) ?%")
 _DURATION = re.compile(r"([0-9]{1,12})([smhd])")
 _SIZE = re.compile(r"([0-9]{1,18}) ?([kmg]i?b|b)", re.IGNORECASE)
 _LABEL = r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
@@ -99,6 +100,28 @@ class Size(int):
         if not 0 < octets <= LARGEST_SIZE_OCTETS:
             raise ValueError(f"{shown(value)} is out of range: a size is 1 octet to 1024 TiB")
         return cls(octets)
+
+
+class FreeSpace(str):
+    """How much of a file system must stay free, written "10%" of it, or as a size."""
+
+    __slots__ = ()
+
+    @classmethod
+    def parse(cls, value: object) -> Self:
+        if isinstance(value, str) and (found := _PER_CENT.fullmatch(value)):
+            return cls(f"{int(found[1])}%")
+        try:
+            return cls(int(Size.parse(value)))
+        except ValueError:
+            text = shown(value) if isinstance(value, str) else kind_of(value)
+            raise ValueError(
+                f'expected a share such as "10%" or a size such as "5GB", found {text}'
+            ) from None
+
+    def octets_of(self, total_octets: int) -> int:
+        """What that comes to on a file system of so many octets."""
+        return total_octets * int(self[:-1]) // 100 if self.endswith("%") else int(self)
 
 
 class Name(str):
@@ -233,6 +256,11 @@ class TcpAddress:
 
     host: str
     port: int
+
+    @property
+    def text(self) -> str:
+        """As it is written: "127.0.0.1:2500" or "[::1]:2500"."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

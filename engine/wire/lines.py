@@ -20,11 +20,11 @@ from typing import Final
 CRLF: Final = b"\r\n"
 LF: Final = b"\n"
 
-_CRLF_TERMINATOR: Final = b"\r\n.\r\n"
+CRLF_TERMINATOR: Final = b"\r\n.\r\n"
 _LF_TERMINATOR: Final = re.compile(rb"\n\.\r?\n")
 
 # How a terminator or a stuffed dot may begin at the end of what has arrived; the longest first.
-_CRLF_BEGINNINGS: Final = (b"\r\n.\r", b"\r\n.", b"\r\n", b"\r")
+CRLF_BEGINNINGS: Final = (b"\r\n.\r", b"\r\n.", b"\r\n", b"\r")
 _LF_BEGINNINGS: Final = (b"\n.\r", b"\n.", b"\n")
 
 
@@ -92,7 +92,7 @@ class DotBody:
         self.line_end = line_end
         self._limit_octets = limit_octets
         self._stuffed = line_end + b".."
-        self._beginnings = _CRLF_BEGINNINGS if line_end == CRLF else _LF_BEGINNINGS
+        self._beginnings = CRLF_BEGINNINGS if line_end == CRLF else _LF_BEGINNINGS
         self._skip = len(line_end)
         buffer.start -= self._skip
 
@@ -101,7 +101,7 @@ class DotBody:
         octets, start = buffer.octets, buffer.start
         found = self._end(octets, start)
         if found is None:
-            stop = after = len(octets) - self._undecided(octets, start)
+            stop = after = len(octets) - undecided(octets, start, self._beginnings)
         else:
             stop, after = found
         if stop > start:
@@ -112,16 +112,10 @@ class DotBody:
     def _end(self, octets: bytes, start: int) -> tuple[int, int] | None:
         """Where the body ends and where the next reply begins."""
         if self.line_end == CRLF:
-            found = octets.find(_CRLF_TERMINATOR, start)
+            found = octets.find(CRLF_TERMINATOR, start)
             return (found + 2, found + 5) if found >= 0 else None
         match = _LF_TERMINATOR.search(octets, start)
         return (match.start() + 1, match.end()) if match else None
-
-    def _undecided(self, octets: bytes, start: int) -> int:
-        for beginning in self._beginnings:
-            if octets.endswith(beginning, start):
-                return len(beginning)
-        return 0
 
     def _append(self, octets: bytes, start: int, stop: int) -> None:
         if len(self.octets) + stop - start - self._skip > self._limit_octets:
@@ -132,3 +126,11 @@ class DotBody:
         else:
             self.octets += memoryview(octets)[start + self._skip : stop]
         self._skip = 0
+
+
+def undecided(octets: bytes, start: int, beginnings: tuple[bytes, ...]) -> int:
+    """How many octets at the end may be the beginning of something that the next octets decide."""
+    for beginning in beginnings:
+        if octets.endswith(beginning, start):
+            return len(beginning)
+    return 0

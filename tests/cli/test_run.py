@@ -82,14 +82,21 @@ def test_a_part_that_does_not_exist_is_named(house: Installation) -> None:
 
 def test_what_this_version_does_not_do_is_refused_not_ignored(house: Installation) -> None:
     house.put()
-    assert "does not listen" in house.mailgate("run", "--once", "--only", "listen", code=3)
     house.configure(more=SCANNER)
     assert "[[scanner]]: this version does not scan" in house.mailgate("run", "--once", code=3)
     assert "[[scanner]]" in house.mailgate("mailbox", "poll", "--all", code=3)
-    house.configure(more=LISTEN)
-    assert "[listen]: this version does not listen" in house.mailgate("run", "--once", code=3)
     assert house.mailbox.sessions == []
-    house.mailgate("run", "--once", "--only", "fetch,work")  # said in so many words, it is no surprise
+    assert house.home.ledger == []
+
+
+def test_a_single_round_does_not_listen(house: Installation) -> None:
+    house.put()
+    assert "--only names listen, and there is no [listen]" in house.mailgate(
+        "run", "--only", "listen", code=3
+    )
+    house.configure(more=LISTEN)
+    assert "--once doesn't listen" in house.mailgate("run", "--once", "--only", "listen", code=2)
+    assert "listening" not in house.mailgate("run", "--once")
     assert len(house.home.ledger) == 1
 
 

@@ -6,7 +6,7 @@ import asyncio
 
 from engine.budget import RECORD_OCTETS, SMALL_OCTETS, OctetBudget
 from engine.core.listing import Offer
-from engine.shares import Shares
+from engine.shares import Share, Shares
 
 TOTAL = 4 << 20
 FIRST, SECOND = Offer(1, 1 << 20, b"a"), Offer(2, 1 << 20, b"b")
@@ -71,3 +71,41 @@ async def test_a_listing_has_a_share_of_its_own() -> None:
     assert budget.used_octets == 1 << 20
     shares.release()
     assert budget.used_octets == 0
+
+
+async def test_a_submission_is_charged_for_what_it_is_once_it_is_whole() -> None:
+    budget = OctetBudget(100 << 20)
+    share = Share(budget)
+    await share.reach(3 << 20)
+    assert budget.used_octets >= 3 << 20
+    await share.reach(4 << 20)  # within what was granted
+    await share.settle(4 << 20)
+    assert budget.used_octets == (4 << 20) + RECORD_OCTETS
+    passed_on = share.pass_on()
+    share.release()
+    assert budget.used_octets == passed_on
+    budget.give_back(passed_on)
+    assert budget.used_octets == 0
+
+
+async def test_a_small_submission_takes_its_share_when_it_is_whole() -> None:
+    budget = OctetBudget(100 << 20)
+    share = Share(budget)
+    await share.settle(4096)
+    assert budget.used_octets == 4096 + RECORD_OCTETS
+    share.release()
+    share.release()
+    assert budget.used_octets == 0
+
+
+async def test_a_submission_that_waits_for_room_and_is_given_up_holds_nothing() -> None:
+    budget = OctetBudget(10 << 20)
+    other = await budget.grow(await budget.take(2 << 20), 9 << 20)
+    share = Share(budget)
+    waiting = asyncio.create_task(share.reach(2 << 20))
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)
+    share.release()
+    assert budget.used_octets == other

@@ -1,0 +1,38 @@
+"""Whether listening can work: the certificate as it is now, and the room for new mail. For `mailgate check`.
+
+Asks the file system only; opens no socket.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from cli import context
+
+if TYPE_CHECKING:
+    from engine.settings import Settings
+
+
+def refusals(settings: Settings) -> Iterator[str]:
+    """Yield what keeps the listener from starting, one line each."""
+    listen = settings.listen
+    if listen is None or listen.tls_cert is None or listen.tls_key is None:
+        return
+    from engine.adapters.tls import TlsTrouble, server_context
+
+    try:
+        server_context(str(listen.tls_cert), str(listen.tls_key))
+    except TlsTrouble as trouble:
+        yield f"listen.tls_cert: {trouble}"
+
+
+def shortage(settings: Settings) -> str | None:
+    """Say that new mail is refused now for want of room; None where it isn't."""
+    if settings.listen is None:
+        return None
+    from engine.acceptance import shortage_of
+
+    file = context.sqlite_file(settings)
+    found = shortage_of(file.parent if file else None, settings.listen.free_space.octets_of)
+    return None if found is None else f"new mail is refused: {found}"

@@ -1,0 +1,431 @@
+"""One connection to the SMTP listener: octets in, commands to the reception, content to whoever takes it.
+
+On aiosmtpd, of which we use the connection, its end, and STARTTLS (RFC 3207; what came before the handshake is thrown
+away). The dialogue is our own: octets are read in whole chunks, the replies to what was pipelined go out together
+(RFC 2920), content is never read line by line, and its memory is taken from a budget as it grows. A command ends with CRLF alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Protocol, cast
+
+from aiosmtpd.smtp import SMTP, TLSSetupException
+
+from engine import seams
+from engine.adapters import smtp_authentication, tls
+from engine.adapters.smtp_authentication import MECHANISMS, Cancelled, Failures, credentials
+from engine.adapters.smtp_reception import Reception, Terms
+from engine.core.relaying import address_of
+from engine.ports import Holding, NotKept, Octets, Submission, Taking
+from engine.wire.lines import LineBuffer, TooLong
+from engine.wire.smtp_data import DataContent
+
+COMMAND_OCTETS: Final = 4_096  # RFC 5321 asks for 512; an address of SMTPUTF8 with ORCPT and ENVID takes more
+RESPONSE_OCTETS: Final = 12_288  # RFC 4954 section 4
+CHUNK_OCTETS: Final = 256 * 1024
+BUFFER_OCTETS: Final = 64 * 1024  # twice as much may wait to be read
+UNCOUNTED_OCTETS: Final = 64 * 1024  # content up to here is counted when it is whole
+ENDLESS: Final = 10  # times the size limit: whoever sends more is cut off
+ERRORS: Final = 50  # since the last message that was taken
+STRANGERS_ERRORS: Final = 10
+COMMANDS: Final = 1_000  # since the last message that was taken, RCPT aside
+LOGIN_FAILURES: Final = 3  # in one connection
+FAREWELL_SECONDS: Final = 10.0  # to read our last words
+
+# A browser that was talked into speaking to us: what stands in its request must not become commands.
+_HTTP: Final = frozenset({b"GET", b"POST", b"PUT", b"HEAD", b"OPTIONS", b"CONNECT", b"DELETE", b"PATCH"})
+
+GO_AHEAD: Final = b"354 Send the message, then CRLF.CRLF\r\n"
+LINE_END: Final = b"500 5.5.2 A command ends with CR LF\r\n"
+TOO_LONG: Final = b"500 5.5.2 The line is too long\r\n"
+BROKE: Final = b"451 4.3.0 The message could not be kept; come again later\r\n"
+FULL: Final = b"452 4.3.1 The message could not be kept for want of room; come again later\r\n"
+TOO_MANY_FAILURES: Final = b"454 4.7.0 Too many logins failed from your address; come again later\r\n"
+
+_NO_HOOKS: Final = object()
+
+logger = logging.getLogger("mailgate.listen")
+
+
+class Over(Exception):
+    """The session is over; `reply` is the last word, b"" for none."""
+
+    def __init__(self, reply: bytes = b"") -> None:
+        super().__init__(reply)
+        self.reply = reply
+
+
+class Door(Protocol):
+    """What a connection needs of its listener."""
+
+    def admit(self, connection: Connection) -> bytes | None:
+        """Take note of a new connection; returns a reply where there is no place for it."""
+        ...
+
+    def gone(self, connection: Connection) -> None:
+        """A connection that was admitted is no more."""
+        ...
+
+    def tls_context(self) -> Any:
+        """Return the TLS context as of now."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manners:
+    """What all connections of a listener share. `idle_seconds` is how long a client may say nothing."""
+
+    terms: Terms
+    taking: Taking
+    users: Mapping[str, Callable[[], Awaitable[str]]]
+    failures: Failures
+    idle_seconds: float
+
+
+class Connection(SMTP):
+    """One client. The listener's to make, asyncio's to drive."""
+
+    line_length_limit = BUFFER_OCTETS
+
+    def __init__(self, door: Door, manners: Manners, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(
+            _NO_HOOKS,
+            hostname=manners.terms.hostname,
+            enable_SMTPUTF8=True,
+            timeout=manners.idle_seconds,
+            loop=loop,
+        )
+        self.reception: Reception  # from connection_made
+        self.heard_at = loop.time()
+        self.waits = False  # for the client
+        self._door = door
+        self._manners = manners
+        self._admitted = False
+        self._buffer = LineBuffer()
+        self._out = b""
+        self._skipping = False  # the rest of a line that is too long
+        self._farewell = b""  # to be said as soon as no transaction is under way
+        self._in_data = False
+        self._login_failures = 0
+
+    # -- what asyncio calls
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take a new client, or go on behind TLS with one that is known."""
+        # uvloop's transports are no asyncio.Transport by their type, and are by all they do.
+        if self._admitted or self._admit(cast(asyncio.Transport, transport)):
+            super().connection_made(transport)
+
+    def _admit(self, transport: asyncio.Transport) -> bool:
+        peer = transport.get_extra_info("peername")
+        if not peer:  # gone already
+            transport.abort()
+            return False
+        self.reception = Reception(self._manners.terms, address_of(peer[0]), self._manners.taking.has_room)
+        refusal = self._door.admit(self)
+        if refusal is not None:
+            transport.write(refusal)
+            transport.close()
+        self._admitted = refusal is None
+        return self._admitted
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """Let go of everything. A message that is whole goes on to be kept."""
+        if self._admitted:
+            self._door.gone(self)
+            super().connection_lost(error)
+
+    def eof_received(self) -> bool:
+        """The client says no more, and may still listen: what it said is answered."""
+        super(SMTP, self).eof_received()
+        return self._original_transport is None  # TLS knows no half-open connection
+
+    async def push(self, status: str | bytes) -> None:
+        """Say what aiosmtpd itself has to say, with the enhanced code that it doesn't know."""
+        text = status if isinstance(status, str) else status.decode()
+        await super().push("220 2.0.0 Ready to start TLS" if text == "220 Ready to start TLS" else text)
+
+    def _timeout_cb(self) -> None:
+        """A timer per connection, not per command: look whether it has been quiet for so long."""
+        left = self._manners.idle_seconds - (self.loop.time() - self.heard_at)
+        if self.waits and left <= 0:
+            self._close(b"421 4.4.2 Nothing was heard for too long\r\n")
+        else:
+            self._reset_timeout(left if self.waits else self._manners.idle_seconds)
+
+    # -- its end
+
+    @property
+    def idle(self) -> bool:
+        """Whether it waits for a client that has no transaction under way."""
+        return self.waits and not self._in_data and self.reception.transaction is None
+
+    def dismiss(self, farewell: bytes) -> None:
+        """Say farewell as soon as no transaction is under way."""
+        if self.idle:
+            self._close(farewell)
+        else:
+            self._farewell = farewell
+
+    def cut(self) -> None:
+        """End the connection, whatever is under way."""
+        if self.transport is not None:
+            cast(asyncio.Transport, self.transport).abort()
+
+    def _close(self, last_words: bytes) -> None:
+        if self.transport is None:
+            return
+        transport = cast(asyncio.Transport, self.transport)
+        if last_words:
+            transport.write(last_words)
+        transport.close()
+        if transport.get_write_buffer_size():
+            self.loop.call_later(FAREWELL_SECONDS, transport.abort)
+
+    # -- the dialogue
+
+    async def _handle_client(self) -> None:
+        try:
+            self._out = f"220 {self._manners.terms.hostname} ESMTP mailgate\r\n".encode()
+            while True:
+                await self._next()
+        except Over as over:
+            self._close(self._out + over.reply)
+        except ConnectionError:
+            self._close(b"")
+        except Exception:  # a fault of ours must end this session alone
+            logger.exception("[%s]: the session broke", self.reception.client.address)
+            self._close(b"421 4.3.0 Something broke here; come again later\r\n")
+
+    async def _next(self) -> None:
+        """Answer one command, or wait for more of one."""
+        line = self._line(COMMAND_OCTETS)
+        if line is None:
+            if self._farewell and not self._in_data and self.reception.transaction is None:
+                raise Over(self._farewell)
+            await self._flush()
+            return await self._more()
+        words = line.split(None, 1)
+        verb = words[0].upper() if words else b""
+        slow = _SLOW.get(verb)
+        if slow is not None:
+            self.reception.commands += 1
+            self._out += await slow(self, words[1].strip() if len(words) > 1 else b"")
+        elif verb in _HTTP:
+            raise Over(b"554 5.7.0 This is not a web server\r\n")
+        elif line:
+            self._out += self.reception.command(verb, line)
+        self._check_limits()
+        return None
+
+    def _check_limits(self) -> None:
+        most = STRANGERS_ERRORS if self.reception.kind == "stranger" else ERRORS
+        if self.reception.errors >= most:
+            raise Over(b"421 4.7.0 Too many errors\r\n")
+        if self.reception.commands >= COMMANDS:
+            raise Over(b"421 4.7.0 Too many commands and no message\r\n")
+
+    def _line(self, limit_octets: int) -> bytes | None:
+        """The next line without its end, b"" where it was answered already, None while it is unfinished."""
+        if self._skipping and not self._skip():
+            return None
+        try:
+            line = self._buffer.line(limit_octets)
+        except TooLong:
+            self._skipping = True
+            return self._line(limit_octets)
+        if line is None:
+            return None
+        if not line.endswith(b"\r\n") or line == b"\r\n":
+            self._refuse(LINE_END if line != b"\r\n" else b"500 5.5.2 An empty line is no command\r\n")
+            return b""
+        return line[:-2]
+
+    def _skip(self) -> bool:
+        """Throw away the rest of a line; True when its end was there."""
+        end = self._buffer.octets.find(b"\n", self._buffer.start)
+        if end < 0:
+            self._buffer.clear()
+            return False
+        self._buffer.start = end + 1
+        self._skipping = False
+        self._refuse(TOO_LONG)
+        return True
+
+    def _refuse(self, reply: bytes) -> None:
+        self.reception.errors += 1
+        self._out += reply
+
+    async def _flush(self) -> None:
+        """Send what was answered."""
+        out, self._out = self._out, b""
+        if not out:
+            return
+        self._writer.write(out)
+        if self._writer.transport.get_write_buffer_size():
+            self.waits = True
+            await self._writer.drain()
+            self.waits = False
+
+    async def _more(self) -> None:
+        """Wait for more octets. Raises Over where none will come."""
+        self.waits = True
+        octets = await self._reader.read(CHUNK_OCTETS)
+        self.waits = False
+        self.heard_at = self.loop.time()
+        if not octets:
+            raise Over
+        self._buffer.feed(octets)
+
+    # -- commands that need more than an answer
+
+    async def _data(self, argument: bytes) -> bytes:
+        refusal = self.reception.data_refusal(argument)
+        if refusal is not None:
+            self.reception.errors += refusal[0] == 0x35
+            return refusal
+        content = DataContent(self._buffer, limit_octets=self._manners.terms.max_size_octets)
+        holding = self._manners.taking.holding()
+        self._out += GO_AHEAD
+        self._in_data = True
+        try:
+            await self._flush()
+            while not content.take(self._buffer):
+                if content.too_large:
+                    holding.release()
+                    self._bound(content)
+                elif len(content.octets) > UNCOUNTED_OCTETS:
+                    await holding.reach(len(content.octets))
+                await self._more()
+        except BaseException:
+            holding.release()
+            raise
+        finally:
+            self._in_data = False
+        seams.reached("data-read")
+        submission = self.reception.submission()
+        if content.too_large:
+            holding.release()
+            return self._too_large(content)
+        return await self._kept(submission, content.octets, holding)
+
+    def _too_large(self, content: DataContent) -> bytes:
+        limit = self._manners.terms.max_size_octets
+        logger.info(
+            "[%s]: refused a message of %d octets", self.reception.client.address, content.size_octets
+        )
+        return f"552 5.3.4 The message is too large: at most {limit} octets are taken here\r\n".encode()
+
+    async def _kept(self, submission: Submission, octets: Octets, holding: Holding) -> bytes:
+        """Answer the end of data: 250 once the message is durable, and not before."""
+        try:
+            kept_as = await self._manners.taking.take(submission, octets, holding)
+        except NotKept as trouble:
+            logger.error("[%s]: refused a message for now: %s", self.reception.client.address, trouble)
+            return FULL if trouble.full else BROKE
+        self.reception.errors = self.reception.commands = 0
+        seams.reached("before-250")
+        return f"250 2.0.0 Ok: kept as {kept_as}\r\n".encode()
+
+    def _bound(self, content: DataContent) -> None:
+        if content.size_octets > ENDLESS * self._manners.terms.max_size_octets:
+            raise Over(b"552 5.3.4 The message does not end\r\n")
+
+    async def _bdat(self, argument: bytes) -> bytes:
+        """CHUNKING isn't offered: its octets must not be read as commands all the same (RFC 3030 section 2)."""
+        words = argument.split()
+        octets = int(words[0]) if words and words[0].isdigit() and len(words[0]) < 12 else -1
+        if not 0 <= octets <= self._manners.terms.max_size_octets:
+            raise Over(b"502 5.5.1 BDAT is not known here\r\n")
+        while (missing := octets - len(self._buffer)) > 0:
+            octets = missing
+            self._buffer.clear()
+            await self._more()
+        self._buffer.start += octets
+        self.reception.errors += 1
+        return b"502 5.5.1 BDAT is not known here: send the message with DATA\r\n"
+
+    async def _starttls(self, argument: bytes) -> bytes:
+        if argument:
+            return b"501 5.5.4 Syntax: STARTTLS\r\n"
+        if not self._manners.terms.offers_tls:
+            return b"502 5.5.1 TLS is not offered here\r\n"
+        if self.reception.tls != "none":
+            return b"503 5.5.1 TLS stands already\r\n"
+        await self._flush()
+        self.tls_context = self._door.tls_context()
+        self._buffer.clear()  # what was sent along was sent by whoever sits on the line
+        try:
+            await super().smtp_STARTTLS("")
+        except TLSSetupException as error:
+            reason = error.__cause__
+            text = tls.reason_of(reason) if isinstance(reason, OSError) else "the client went away"
+            logger.info("[%s]: TLS failed: %s", self.reception.client.address, text)
+            self.cut()
+            raise Over from None
+        assert self.transport is not None
+        self.reception.secured(tls.describe(self.transport, verified=False))
+        return b""
+
+    async def _auth(self, argument: bytes) -> bytes:
+        reception = self.reception
+        refusal = self._auth_refusal(argument)
+        if refusal is not None:
+            reception.errors += 1
+            return refusal
+        mechanism, _, initial = argument.partition(b" ")
+        address = reception.client.address
+        try:
+            name, password = await credentials(mechanism.upper(), initial.strip() or None, self._ask)
+        except Cancelled as cancelled:
+            reception.errors += 1
+            return cancelled.reply
+        if self._manners.failures.too_many(address, self.loop.time()):
+            raise Over(TOO_MANY_FAILURES)
+        if await smtp_authentication.proven(name, password, self._manners.users):
+            reception.logged_in(name)
+            return b"235 2.7.0 Welcome\r\n"
+        self._manners.failures.note(address, self.loop.time())
+        logger.warning("[%s]: a login failed", address)
+        self._login_failures += 1
+        if self._login_failures >= LOGIN_FAILURES:
+            raise Over(b"421 4.7.0 Too many logins failed\r\n")
+        return b"535 5.7.8 The name or the password is wrong\r\n"
+
+    def _auth_refusal(self, argument: bytes) -> bytes | None:
+        reception = self.reception
+        if not reception.terms.rules.has_users:
+            return b"502 5.5.1 There is nobody to log in here\r\n"
+        if not reception.offers_login:
+            return b"538 5.7.11 Log in under TLS: say STARTTLS first\r\n"
+        if not reception.extended:
+            return b"503 5.5.1 Say EHLO first\r\n"
+        if reception.client.user is not None or reception.transaction is not None:
+            return b"503 5.5.1 Not now: you are logged in, or a transaction is under way\r\n"
+        if argument.partition(b" ")[0].upper() not in MECHANISMS:
+            return b"504 5.5.4 PLAIN and LOGIN are known here\r\n"
+        return None
+
+    async def _ask(self, challenge: bytes) -> bytes:
+        """Send a challenge, return the response."""
+        self._out += challenge
+        await self._flush()
+        while (line := self._line(RESPONSE_OCTETS)) is None:
+            await self._more()
+        return line
+
+    async def _quit(self, _argument: bytes) -> bytes:
+        raise Over(b"221 2.0.0 Goodbye\r\n")
+
+
+_SLOW: Final[dict[bytes, Callable[[Connection, bytes], Awaitable[bytes]]]] = {
+    b"DATA": Connection._data,
+    b"BDAT": Connection._bdat,
+    b"STARTTLS": Connection._starttls,
+    b"AUTH": Connection._auth,
+    b"QUIT": Connection._quit,
+}
