@@ -146,6 +146,31 @@ def test_in_the_clear_where_the_server_wants_tls_from_the_start(
         assert ['set tls = "implicit"' in said for said in advice(house)] == [True, True]
 
 
+def test_a_next_hop_is_shown_with_its_tls_its_login_and_its_size(
+    tmp_path: Path, context: ssl.SSLContext
+) -> None:
+    peer = HomePeer(
+        tls="starttls",
+        tls_context=context,
+        users={"gate": "right"},
+        size_octets=36_700_160,
+        extensions=("PIPELINING", "DSN"),
+    )
+    with meeting(tmp_path, Pop3Peer(), peer) as house:
+        login = 'tls = "required"\ntls_verify = false\nusername = "gate"\npassword = "right"'
+        house.configure(next_hop=login)
+        said = " ".join(house.mailgate("check", "--connect").split())
+        assert ", logged in as gate " in said
+        assert ", takes up to 36.7 MB " in said
+        assert "offers SIZE, PIPELINING, DSN, AUTH PLAIN LOGIN; lacks 8BITMIME, SMTPUTF8" in said
+        hop = by_kind(house.rows("check", "--connect"))["next-hop"]["connect"]
+        assert hop["tls"].startswith("TLSv1.")
+        assert (hop["size_octets"], hop["auth"], hop["dsn"]) == (36_700_160, ["PLAIN", "LOGIN"], True)
+        house.configure(next_hop='tls = "none"')
+        _, hop_advice = advice(house, code=0)
+        assert "it offers STARTTLS" in hop_advice
+
+
 def test_a_wrong_password_and_a_wrong_port_are_told_apart(tmp_path: Path) -> None:
     with meeting(tmp_path, Pop3Peer(), HomePeer(users={"gate": "right"})) as house:
         house.mailbox.mailboxes["info"].password = "another"

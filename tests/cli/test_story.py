@@ -13,12 +13,14 @@ from store.codec import CLASSES
 from store.events import (
     Deferred,
     Delivered,
+    Discarded,
     Downloaded,
     Event,
     Failed,
     Held,
     RejectedOversize,
     Relayed,
+    Released,
     Submitted,
 )
 from store.mailbox_events import PollFinished, Withheld
@@ -226,6 +228,59 @@ def test_too_large_says_whose_limit_and_where_it_stays() -> None:
 def test_a_hold_has_its_end_where_it_has_one() -> None:
     told = story.sentence(Held(why="operator", rule="audit", until=LATER, policy="p"), NOON)
     assert told == " as operator: audit, until 12:05:00 (5m later)"
+
+
+@pytest.mark.parametrize(
+    ("event", "told"),
+    [
+        (
+            Held(why="operator", rule="by hand", operator="anna", until=LATER, reason="wait", policy="p"),
+            " by anna, until 12:05:00 (5m later): wait",
+        ),
+        (
+            Held(why="operator", rule="by hand", operator="anna", numbers=(1,), policy="p"),
+            " by anna for recipient 2",
+        ),
+        (Released(operator="anna", policy="p"), " by anna"),
+        (
+            Released(operator="anna", policy="p", numbers=(1,), recipients=("b@x.example",), reason="go"),
+            " by anna for b@x.example: go",
+        ),
+        (
+            Released(
+                operator="anna",
+                policy="p",
+                numbers=(0,),
+                recipients=("b@x.example",),
+                routed_by=("fallback",),
+            ),
+            " by anna for b@x.example (by fallback)",
+        ),
+        (
+            Discarded(operator="anna", policy="p", numbers=(0, 1), reason="spam"),
+            " by anna for all 2 recipients: spam",
+        ),
+        (
+            Discarded(rule="scanner 1 found it", policy="p", numbers=(0, 1)),
+            " by scanner 1 found it for all 2 recipients",
+        ),
+        (
+            Failed(
+                numbers=(0, 1),
+                reason="operator",
+                next_hop=None,
+                attempt=0,
+                code=None,
+                operator="anna",
+                comment="no use",
+                policy="p",
+            ),
+            " by anna for all 2 recipients: no further try: no use",
+        ),
+    ],
+)
+def test_what_a_person_decided_says_who_and_why(event: Event, told: str) -> None:
+    assert story.sentence(event, NOON, 2) == told
 
 
 def test_a_poll_tells_what_was_new() -> None:
