@@ -134,10 +134,11 @@ def _next_hop(hop: NextHopSettings, trial: Trial | None) -> Part:
 
 def _listen(listen: Listen) -> Part:
     addresses = [address.text for address in listen.addresses]
+    allow, inbound = ([str(network) for network in networks] for networks in (listen.allow, listen.inbound))
     facts = {
         "addresses": addresses,
-        "allow": [str(network) for network in listen.allow],
-        "inbound": [str(network) for network in listen.inbound],
+        "allow": allow,
+        "inbound": inbound,
         "users": list(listen.users),
         "tls": listen.tls_cert is not None,
         "max_size_octets": listen.max_size,
@@ -147,10 +148,10 @@ def _listen(listen: Listen) -> Part:
     }
     starttls = "STARTTLS offered" if listen.tls_cert else "no TLS"
     text = [f"{', '.join(addresses)}, {starttls}, at most {times.size(listen.max_size)}"]
-    those = [*facts["allow"], *(f"user {name}" for name in listen.users)]
+    those = [*allow, *(f"user {name}" for name in listen.users)]
     text.append(f"{', '.join(those) or 'nobody'} may relay")
     if listen.inbound:
-        text.append(f"{', '.join(facts['inbound'])} may send to our domains")
+        text.append(f"{', '.join(inbound)} may send to our domains")
     return Part(kind="listen", label="listen", name="listen", text=tuple(text), facts=facts)
 
 
