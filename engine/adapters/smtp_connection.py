@@ -214,7 +214,8 @@ class Connection(SMTP):
         slow = _SLOW.get(verb)
         if slow is not None:
             self.reception.commands += 1
-            self._out += await slow(self, words[1].strip() if len(words) > 1 else b"")
+            reply = await slow(self, words[1].strip() if len(words) > 1 else b"")
+            self._out += reply  # only now: what was answered before went out meanwhile
         elif verb in _HTTP:
             raise Over(b"554 5.7.0 This is not a web server\r\n")
         elif line:

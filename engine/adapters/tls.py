@@ -19,6 +19,7 @@ from typing import Final
 
 CONTEXTS_LIMIT: Final = 64  # contexts kept ready: loading the system's authorities takes some 20 ms each time
 
+NO_PEM: Final = "not PEM, or the key has a password"
 _FINGERPRINT: Final = re.compile(r"(?:sha256:)?([0-9a-f]{64})")
 
 
@@ -72,8 +73,8 @@ def server_context(cert_file: str, key_file: str) -> ssl.SSLContext:
     try:
         changed_at_ns = tuple(Path(file).stat().st_mtime_ns for file in (cert_file, key_file))
         return _server_context(cert_file, key_file, changed_at_ns)
-    except (OSError, ValueError) as error:
-        reason = reason_of(error) if isinstance(error, OSError) else str(error)
+    except OSError as error:
+        reason = NO_PEM if isinstance(error, ssl.SSLError) and not error.reason else reason_of(error)
         raise TlsTrouble(f"{cert_file} and {key_file} are no certificate and its key: {reason}") from None
 
 

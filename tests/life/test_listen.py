@@ -1,0 +1,279 @@
+"""Mail that is submitted, from EHLO to the smart host: the real gateway as a process, real clients, both databases."""
+
+from __future__ import annotations
+
+import smtplib
+import socket
+import ssl
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.engine.wire.test_smtp_data import SMUGGLED
+from tests.life.house import House, house
+from tests.life.submitting import (
+    FOREIGN,
+    SENDER,
+    ask,
+    letter,
+    listens,
+    logged_in,
+    port_of,
+    sent,
+    submit,
+    submitting,
+    transaction,
+)
+from tests.peers.certificates import client_context, write_certificate_and_key
+from tests.peers.raw import RawClient
+
+PASSWORD = "correct horse"
+
+
+@pytest.fixture
+def opened(tmp_path: Path, database_url: str) -> Iterator[House]:
+    with house(tmp_path, database_url) as opened:
+        assert opened.run("db", "upgrade").returncode == 0
+        listens(opened)
+        yield opened
+
+
+@pytest.fixture
+def lite(tmp_path: Path, sqlite_url: str) -> Iterator[House]:
+    with house(tmp_path, sqlite_url) as opened:
+        listens(opened)
+        yield opened
+
+
+def secure(opened: House, **keys: object) -> ssl.SSLContext:
+    """Let a house offer TLS, and one user; returns the context of a client that trusts it."""
+    certificate, key = write_certificate_and_key(opened.folder)
+    listens(opened, tls_cert=str(certificate), tls_key=str(key), users={"exchange": PASSWORD}, **keys)
+    return client_context()
+
+
+def test_what_is_submitted_arrives_and_its_life_is_told(opened: House) -> None:
+    with submitting(opened) as (gateway, port):
+        reply = submit(port, letter(1))
+        assert reply.startswith("250 2.0.0 Ok: kept as ")
+        opened.home.wait_until(lambda: opened.home.ledger)
+        submit(port, letter(2), ["info@example.com"], sender="")
+        opened.home.wait_until(lambda: len(opened.home.ledger) == 2)
+        assert gateway.stop() == 0
+    assert sent(opened) == Counter([letter(1), letter(2)])
+    first, second = opened.home.ledger
+    assert (first.reverse_path, first.recipients) == (SENDER, (FOREIGN,))
+    assert (second.reverse_path, second.recipients) == ("", ("info@example.com",))
+    outbound, inbound = (opened.json("list", "--direction", way) for way in ("outbound", "inbound"))
+    assert [row["id"] for row in outbound] == [reply.split()[-1]]
+    assert (outbound[0]["state"], inbound[0]["state"]) == ("relayed", "delivered")
+    assert outbound[0]["reverse_path"] == SENDER
+    assert opened.problems() == []
+
+
+def test_listening_alone_keeps_what_comes_and_another_process_works(opened: House) -> None:
+    with submitting(opened, "--only", "listen") as (gateway, port):
+        submit(port, letter(1))
+        assert gateway.stop() == 0
+    assert opened.home.sessions == []
+    assert opened.run("run", "--once", "--only", "work").returncode == 0
+    assert sent(opened) == Counter([letter(1)])
+
+
+def test_many_messages_go_through_one_connection_and_pipelined_ones_too(lite: House) -> None:
+    with submitting(lite) as (gateway, port), RawClient(port) as client:
+        for number in range(20):
+            assert transaction(client, letter(number), hello=number == 0).startswith(b"250 ")
+        whole = b""
+        for number in range(20, 25):
+            whole += b"MAIL FROM:<%s>\r\nRCPT TO:<%s>\r\nDATA\r\n" % (SENDER.encode(), FOREIGN.encode())
+            whole += letter(number).replace(b"\r\n.", b"\r\n..") + b".\r\n"
+        client.say(whole + b"QUIT\r\n")
+        replies = client.rest().split(b"\r\n")
+        assert [r[:3] for r in replies] == [*[b"250", b"250", b"354", b"250"] * 5, b"221", b""]
+        lite.home.wait_until(lambda: len(lite.home.ledger) == 25)
+        assert gateway.stop() == 0
+    assert sent(lite) == Counter(letter(number) for number in range(25))
+
+
+def test_nothing_can_be_smuggled_through(lite: House) -> None:
+    evil = b"MAIL FROM:<evil@example.com>\r\nRCPT TO:<victim@example.com>\r\nDATA\r\nFrom: evil\r\n"
+    contents = [b"Subject: (%d)\r\n\r\nfirst" % n + variant + evil for n, variant in enumerate(SMUGGLED)]
+    with submitting(lite) as (gateway, port):
+        for content in contents:
+            with RawClient(port) as client:
+                client.reply()
+                client.say(b"EHLO a.example\r\nMAIL FROM:<%s>\r\n" % SENDER.encode())
+                client.say(b"RCPT TO:<%s>\r\nDATA\r\n" % FOREIGN.encode())
+                client.until(b"354")
+                client.line()
+                client.say(content + b".\r\nQUIT\r\n")
+                assert client.reply().startswith(b"250 2.0.0 Ok: kept as ")
+                assert client.reply().startswith(b"221 ")
+        lite.home.wait_until(lambda: len(lite.home.ledger) == len(contents))
+        assert gateway.stop() == 0
+    assert {taken.recipients for taken in lite.home.ledger} == {(FOREIGN,)}
+    assert all(not taken.has_bare_line_endings for taken in lite.home.ledger)
+    for content in contents:
+        (kept,) = (taken for taken in lite.home.ledger if content.splitlines()[0] in taken.octets)
+        assert b"victim@example.com" in kept.octets
+
+
+def test_users_log_in_under_tls_and_relay_from_anywhere(lite: House) -> None:
+    context = secure(lite, allow=[])
+    with submitting(lite) as (gateway, port):
+        with logged_in(port, "exchange", PASSWORD, context) as session:
+            session.sendmail(SENDER, FOREIGN, letter(1))
+        for name, password in (("exchange", "wrong"), ("nobody", PASSWORD)):
+            with (
+                pytest.raises(smtplib.SMTPAuthenticationError, match=r"5\.7\.8"),
+                logged_in(port, name, password, context),
+            ):
+                pass
+        with smtplib.SMTP("127.0.0.1", port) as plain:
+            plain.ehlo()
+            assert "auth" not in plain.esmtp_features
+            assert plain.docmd("AUTH", "PLAIN AGEAYg==")[0] == 538
+            plain.mail(SENDER)
+            assert plain.rcpt(FOREIGN)[0] == 550
+        lite.home.wait_until(lambda: lite.home.ledger)
+        assert gateway.stop() == 0
+        assert PASSWORD not in gateway.log
+    assert sent(lite) == Counter([letter(1)])
+    assert b"with ESMTPSA id" in lite.home.ledger[0].octets.replace(b"\r\n\t", b" ")
+    (message,) = lite.json("list")
+    shown = lite.json("show", message["id"])[0]["events"][0]
+    assert shown["personal"]["user"] == "exchange"
+    assert shown["data"]["tls"].startswith("TLSv1.3 ")
+
+
+def test_plaintext_injected_before_tls_is_gone(lite: House) -> None:
+    context = secure(lite)
+    with submitting(lite) as (gateway, port), RawClient(port) as client:
+        client.reply()
+        ask(client, b"EHLO before.example")
+        client.say(b"STARTTLS\r\nEHLO evil.example\r\nMAIL FROM:<evil@example.com>\r\n")
+        assert client.reply().startswith(b"220 2.0.0")
+        client.start_tls(context)
+        assert ask(client, b"MAIL FROM:<%s>" % SENDER.encode()).startswith(b"503 5.5.1")  # nobody said EHLO
+        assert b"STARTTLS" not in ask(client, b"EHLO after.example")
+        assert transaction(client, letter(1)).startswith(b"250 ")
+        lite.home.wait_until(lambda: lite.home.ledger)
+        assert gateway.stop() == 0
+    assert b"from after.example" in lite.home.ledger[0].octets
+    assert lite.home.ledger[0].reverse_path == SENDER
+
+
+def test_wishes_for_reports_are_kept(lite: House) -> None:
+    with submitting(lite) as (gateway, port), smtplib.SMTP("127.0.0.1", port) as session:
+        session.ehlo()
+        assert {"size", "pipelining", "8bitmime", "smtputf8", "enhancedstatuscodes", "dsn"} <= set(
+            session.esmtp_features
+        )
+        assert "starttls" not in session.esmtp_features
+        session.sendmail(
+            SENDER,
+            FOREIGN,
+            letter(1),
+            mail_options=["RET=HDRS", "ENVID=a+2Bb"],
+            rcpt_options=["NOTIFY=SUCCESS,DELAY", "ORCPT=rfc822;bob+40customer.example"],
+        )
+        session.quit()
+        assert gateway.stop() == 0
+    (message,) = lite.json("list")
+    opening = lite.json("show", message["id"])[0]["events"][0]
+    assert opening["data"]["ret"] == "HDRS"
+    assert opening["data"]["notify"] == ["SUCCESS,DELAY"]
+    assert opening["personal"]["envid"] == "a+2Bb"
+    assert opening["personal"]["orcpt"] == ["rfc822;bob+40customer.example"]
+
+
+def test_below_the_floor_new_mail_is_refused_and_the_log_and_check_say_so(lite: House) -> None:
+    listens(lite, free_space="1000000GB")
+    with submitting(lite) as (gateway, port), RawClient(port) as client:
+        client.reply()
+        ask(client, b"EHLO a.example")
+        for _ in range(3):
+            assert ask(client, b"MAIL FROM:<>").startswith(b"452 4.3.1 ")
+        assert ask(client, b"NOOP").startswith(b"250 ")
+        assert gateway.stop() == 0
+        assert gateway.log.count("new mail is refused") == 1
+    checked = lite.run("check")
+    assert checked.returncode == 1
+    assert "new mail is refused" in checked.stdout
+
+
+def test_an_address_that_is_taken_is_one_clear_line(lite: House) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        listens(lite, address=address)
+        failed = lite.run("run")
+    assert failed.returncode == 3
+    assert failed.stderr.splitlines()[-1].endswith(
+        f"listen.address: can't listen on {address}: address already in use"
+    )
+
+
+def test_a_certificate_that_is_none_is_an_error_at_start_and_in_check(lite: House) -> None:
+    secure(lite)
+    (lite.folder / "peer-key.pem").write_text("nonsense")
+    for command in ("run", "check"):
+        failed = lite.run(command)
+        assert failed.returncode == 3
+        said = " ".join((failed.stdout + failed.stderr).split())
+        assert "listen.tls_cert: " in said
+        assert "are no certificate and its key: not PEM, or the key has a password" in said
+
+
+def test_several_addresses_and_ipv6(lite: House) -> None:
+    if not socket.has_ipv6:
+        listens(lite, address=["127.0.0.1:0", "127.0.0.2:0"])
+    else:
+        listens(lite, address=["127.0.0.1:0", "[::1]:0"], allow=["::1/128"])
+    with submitting(lite) as (gateway, port):
+        gateway.says("listening on ", 2)
+        with RawClient(port) as stranger:
+            stranger.reply()
+            ask(stranger, b"EHLO a.example")
+            ask(stranger, b"MAIL FROM:<a@b.example>")
+            assert ask(stranger, b"RCPT TO:<%s>" % FOREIGN.encode()).startswith(b"550 5.7.1 Relaying denied")
+        six = int(gateway.log.partition("[::1]:")[2].split()[0])
+        with smtplib.SMTP("::1", six) as session:
+            session.sendmail(SENDER, FOREIGN, letter(1))
+        assert gateway.stop() == 0
+    (message,) = lite.json("list")
+    assert lite.json("show", message["id"])[0]["events"][0]["personal"]["peer"] == "::1"
+
+
+def test_going_down_lets_a_transaction_finish_and_takes_no_other(lite: House) -> None:
+    with submitting(lite) as (gateway, port), RawClient(port) as busy, RawClient(port) as quiet:
+        for client in (busy, quiet):
+            client.reply()
+            ask(client, b"EHLO a.example")
+        ask(busy, b"MAIL FROM:<%s>" % SENDER.encode())
+        ask(busy, b"RCPT TO:<%s>" % FOREIGN.encode())
+        ask(busy, b"DATA")
+        gateway.process.terminate()
+        assert quiet.reply().startswith(b"421 4.3.2 ")
+        busy.say(letter(1).replace(b"\r\n.", b"\r\n..") + b".\r\n")
+        assert busy.reply().startswith(b"250 2.0.0 Ok: kept as ")
+        assert busy.reply().startswith(b"421 4.3.2 ")
+        assert gateway.ended() == 0
+    assert lite.run("run", "--once").returncode == 0
+    assert sent(lite) == Counter([letter(1)])
+
+
+def test_a_restart_finds_the_same_port_free(lite: House) -> None:
+    with submitting(lite) as (gateway, port):
+        with RawClient(port) as client:
+            transaction(client, letter(1), hello=True)
+        gateway.kill()
+    listens(lite, address=f"127.0.0.1:{port}")
+    with submitting(lite) as (gateway, again):
+        assert port_of(gateway) == again == port
+        submit(port, letter(2))
+        lite.home.wait_until(lambda: len(lite.home.ledger) == 2)
+        assert gateway.stop() == 0
+    assert sent(lite) == Counter([letter(1), letter(2)])
