@@ -159,8 +159,8 @@ class Listener:
             return STOPPING
         if self._failures.too_many(address, connection.loop.time()) and not trusted:
             return TOO_MANY_FAILURES
-        usual = places if trusted else max(1, places // 10)
-        if self._by_address[address] >= (self._access.per_address or usual):
+        limit = self._access.per_address or (None if trusted else max(1, places // 10))
+        if limit is not None and self._by_address[address] >= limit:
             return TOO_MANY_HERE
         strangers_places = places // 2 if self._access.terms.rules.allow else places
         if not trusted and self._strangers >= max(1, strangers_places):
