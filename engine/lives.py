@@ -44,6 +44,7 @@ class Lives:
         self._coming: Counter[str] = Counter()  # by next hop: on their way through the journal
         self._tasks: set[asyncio.Task[None]] = set()
         self.draining = False  # then there is no room for more
+        self.begun = 0  # how many there have been
 
     @property
     def busy(self) -> bool:
@@ -82,6 +83,7 @@ class Lives:
     def begin(self, life: Life) -> None:
         """Take a message into our hands."""
         self._lives[life.message.id] = life
+        self.begun += 1
 
     def end(self, life: Life) -> None:
         """Let go of a message's octets and of the message."""

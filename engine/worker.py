@@ -122,8 +122,9 @@ class Worker:
         while True:
             while self.lives.busy:
                 await asyncio.sleep(0.002)
-            if not await self._claim_due() and not self.lives.busy:
-                return
+            begun = self.lives.begun
+            if not await self._claim_due() and not self.lives.busy and self.lives.begun == begun:
+                return  # else what came and went while we looked may have left a notice behind that we did not see
 
     async def drain(self, seconds: float) -> None:
         """Begin nothing new, and let what is under way come to its end, for so long."""

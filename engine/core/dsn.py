@@ -57,6 +57,7 @@ MEANINGS = {
         "read what the server said; the recipient's administrator can tell more",
     ),
 }
+STOPPED = ("it was stopped here, not by the recipient's server", "ask your administrator")
 NO_MEANING = ("the other server does not accept it", "read what the server said, or ask your administrator")
 
 _ENHANCED = re.compile(r"(?:\d{3}[ -])?([245])\.(\d{1,3}\.\d{1,3})(?=\s|$)")
@@ -153,7 +154,7 @@ def _of_one(kind: Kind, fate: Fate) -> list[str]:
     who = f"The server{where} said" if _by_smtp(fate.reply) else "What happened"
     lines = [f"  {report.short(fate.recipient.address)}", f"    {who}: {said}"]
     if kind == "failure":
-        means, advice = _meaning(status(kind, fate))
+        means, advice = STOPPED if fate.by_hand else _meaning(status(kind, fate))
         lines += [f"    That means: {means}.", f"    You can: {advice}."]
     return [*lines, ""]
 

@@ -18,6 +18,8 @@ from store.events import Deferred, Delivered, Failed, MessageEvent, RejectedOver
 from store.life import Message
 from store.recipient import Recipient
 
+BY_HAND = "an administrator decided that it is not tried again"
+
 Kind = Literal["failure", "delay", "success"]
 Wish = Literal["FAILURE", "DELAY", "SUCCESS"]
 
@@ -34,6 +36,7 @@ class Fate:
     address: str = ""
     expired: bool = False
     too_large: bool = False
+    by_hand: bool = False  # a person gave it up; the reason given is for the house, not for the sender
     home: bool = False  # our own mail server took it
 
 
@@ -78,9 +81,10 @@ def _failures(after: Message, events: tuple[MessageEvent, ...]) -> Iterable[Fate
                 for one in _those(after, event.numbers, "FAILURE"):
                     yield Fate(
                         recipient=one,
-                        reply=event.reply or "",
+                        reply=event.reply or (BY_HAND if event.reason == "operator" else ""),
                         address=event.address,
                         expired=event.reason == "expired",
+                        by_hand=event.reason == "operator",
                     )
             case RejectedOversize():
                 refused = tuple(r.number for r in after.recipients if r.state == "rejected-oversize")

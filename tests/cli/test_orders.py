@@ -7,6 +7,7 @@ import pty
 import subprocess
 from collections.abc import Iterator
 from datetime import timedelta
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -16,8 +17,8 @@ from engine.presence import arrive
 from store import conserve, queries
 from store.agenda import Claim, claim
 from store.database import reading, writing
-from store.events import Discarded, Failed, Held, Released
-from tests.build import Builder
+from store.events import Discarded, Failed, Held, Released, Submitted
+from tests.build import POLICY, Builder
 from tests.cli.command import PROGRAM, Mailgate, configure
 
 VERBS = ("hold", "release", "discard", "fail")
@@ -114,6 +115,31 @@ def test_discarded_and_failed_are_fates(desk: Desk) -> None:
     report = line.removeprefix(f"{given_up}: failed; message ").removesuffix(" tells of it")
     assert desk.builder.message(report).about == given_up
     assert desk.builder.message(given_up).reported == ("failure",)
+
+
+def test_whoever_sent_what_a_person_fails_is_told_so_and_not_why(desk: Desk) -> None:
+    stream, octets = desk.builder.new_id(), b"Subject: Offer\r\nMessage-ID: <7@example.com>\r\n\r\nHello\r\n"
+    opening = Submitted(
+        direction="outbound",
+        protocol="ESMTP",
+        tls="none",
+        size_octets=len(octets),
+        content=sha256(octets).hexdigest(),
+        bare_newlines=False,
+        recipient_count=1,
+        policy=POLICY,
+        reverse_path="info@example.com",
+        recipients=("bob@customer.example",),
+    )
+    desk.builder.append(stream, opening, octets=octets)
+    (line,) = desk.mailgate("fail", stream, "--reason", "he left for the competition").lines
+    report = line.removeprefix(f"{stream}: failed; message ").removesuffix(" tells of it")
+    assert [r.address for r in desk.builder.message(report).recipients] == ["info@example.com"]
+    told = desk.mailgate("raw", report).out
+    assert "Final-Recipient: rfc822; bob@customer.example" in told
+    assert "an administrator decided" in told
+    assert "Message-ID: <7@example.com>" in told
+    assert "competition" not in told
 
 
 @pytest.mark.parametrize("verb", ["hold", "discard", "fail"])

@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 from datetime import timedelta
 
+import pytest
+
 from engine.core.routing import MailboxRule, RouteRule
+from engine.lives import Life
 from store import agenda
 from store.events import Attempted, Deferred, Failed, Held
 from tests.engine.rig import INFO, POSTMASTER, Rig, mail
@@ -28,6 +31,26 @@ async def test_what_is_deferred_is_tried_again_at_its_time_and_not_before(databa
         await rig.settled()
         assert states(rig) == ["delivered"]
         assert len(rig.home.ledger) == 1
+
+
+async def test_what_came_and_went_while_it_looked_is_not_taken_for_the_end(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with Rig(sqlite_url) as rig:
+        rig.home.fault("rcpt", "reply", matching=INFO, code=550, text="5.1.1 no such user", times=None)
+        looked = rig.worker._due.claimed
+
+        async def slowly() -> list[Life]:
+            monkeypatch.undo()
+            found = await looked()
+            rig.put(mail(1))
+            await rig.poll()
+            await rig.until(lambda: rig.events(Failed) and not rig.worker.lives.busy)
+            return found
+
+        monkeypatch.setattr(rig.worker._due, "claimed", slowly)
+        await rig.settled()
+        assert len(rig.home.taken_for(POSTMASTER)) == 1  # of what failed meanwhile
 
 
 async def test_a_recipient_with_a_positive_reply_is_not_sent_to_again(database_url: str) -> None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from engine.core import bounce, dsn, envelope
-from engine.core.owed import Fate, Kind
+from engine.core.owed import BY_HAND, Fate, Kind
 from engine.core.report import Notice
 from store.life import Message
 from tests.engine.core.lives import INFO, NOON, policy, submitted
@@ -159,6 +159,15 @@ def test_only_what_a_server_said_is_called_smtp(reply: str, kind: str) -> None:
     assert blocks(notice)[1]["Diagnostic-Code"] == f"{kind}; {reply}"
     assert (f"The server (192.0.2.25:25) said: {reply}" in text(notice)) is (kind == "smtp")
     assert (f"What happened: {reply}" in text(notice)) is (kind != "smtp")
+
+
+def test_what_a_person_stopped_is_told_so_without_the_reason() -> None:
+    notice = failure(reply=BY_HAND, address="", by_hand=True)
+    said = text(notice)
+    assert f"What happened: {BY_HAND}" in said
+    assert "stopped here" in said
+    assert "the other server" not in said
+    assert blocks(notice)[1]["Diagnostic-Code"] == f"x-mailgate; {BY_HAND}"
 
 
 def test_where_nobody_was_asked_no_server_is_named() -> None:
