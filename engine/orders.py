@@ -126,7 +126,7 @@ class Orders:
         message, answer = self._answer(connection, stream)
         if message is None or not isinstance(answer, Decided):
             return Done(stream=stream, message=message, answer=answer), None
-        appends = self._appends(message, answer)
+        appends = self._appends(connection, message, answer)
         after = appends[0].after
         assert isinstance(after, Message)
         reports = tuple(append.stream for append in appends[1:])
@@ -147,12 +147,16 @@ class Orders:
         except (Damaged, UnknownEvent) as error:  # of this message; the others go on
             return None, Refused(str(error))
 
-    def _appends(self, message: Message, decided: Decided) -> tuple[Append, ...]:
+    def _appends(self, connection: Connection, message: Message, decided: Decided) -> tuple[Append, ...]:
         """The events, with the notices they call for."""
         now = self._now()
         append = Append(message.id, message, decided.events, now)
-        assert isinstance(append.after, Message)
-        called_for = notices.called_for(append.after, decided.events, self._policy, now)
+        after = append.after
+        assert isinstance(after, Message)
+        original: bytes | None = None
+        if notices.quotes(after, decided.events, self._policy, now):
+            original = contents.beginning(connection, after, notices.ORIGINAL_OCTETS)
+        called_for = notices.called_for(after, decided.events, self._policy, now, original)
         return notices.together(append, called_for)
 
     def _worked_on(self, connection: Connection, message: Message) -> bool:

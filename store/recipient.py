@@ -147,13 +147,13 @@ def released(recipient: Recipient, at: datetime) -> Recipient:
 
 
 def given_up(recipient: Recipient, event: Failed | Discarded) -> Recipient:
-    """Return a recipient that is not tried again. What the far side said last stays in sight."""
+    """Return a recipient that is not tried again."""
     if isinstance(event, Discarded):
         return replace(recipient, state="discarded", retry_at=None)
     return replace(
         recipient,
         state="failed",
-        reply=event.reply if event.reason != "operator" else event.reply or recipient.reply,
+        reply=event.reply,
         next_hop=event.next_hop or recipient.next_hop,
         retry_at=None,
     )

@@ -22,6 +22,7 @@ from store.recipient import Recipient
 Verb = Literal["hold", "release", "discard", "fail"]
 
 BY_HAND = "by hand"
+GIVEN_UP = "an operator gave it up"  # what a report says; why is the operator's own
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,6 +167,7 @@ def _given_up(message: Message, order: Order, numbers: tuple[int, ...], policy: 
         operator=order.operator,
         policy=policy.version,
         recipients=addresses(message, numbers),
+        reply=GIVEN_UP,
         comment=order.reason,
     )
 

@@ -116,6 +116,24 @@ def test_discarded_and_failed_are_fates(desk: Desk) -> None:
     assert desk.builder.message(given_up).reported == ("failure",)
 
 
+def test_the_sender_of_outgoing_mail_that_is_given_up_is_told_but_not_why(desk: Desk) -> None:
+    stream = desk.builder.submitted(recipients=("bob@partner.example", "eve@partner.example"))
+    (line,) = desk.mailgate("fail", stream, "--reason", "Bob is a spy", "--recipients", "bob@*").lines
+    report = line.rpartition("; message ")[2].removesuffix(" tells of it")
+    notice = desk.builder.message(report)
+    assert [r.address for r in notice.recipients] == ["anna@example.com"]
+    told = desk.mailgate("raw", report).out
+    assert "Final-Recipient: rfc822; bob@partner.example" in told
+    assert "an operator gave it up" in told
+    assert "Subject: Offer 12" in told
+    assert "eve@partner.example" not in told.partition("message/delivery-status")[2].partition("Subject:")[0]
+    assert "spy" not in told
+    assert desk.states(stream) == ["failed", "received"]
+    other = desk.builder.submitted()
+    assert desk.mailgate("discard", other).lines == [f"{other}: discarded"]
+    assert desk.builder.message(other).reported == ()
+
+
 @pytest.mark.parametrize("verb", ["hold", "discard", "fail"])
 def test_what_has_a_fate_keeps_it(desk: Desk, verb: str) -> None:
     stream = desk.builder.downloaded()
