@@ -243,11 +243,6 @@ def test_an_attempt_without_an_answer_counts_once_though_it_is_held_for_it() -> 
     assert message.recipients[0].unknown_attempts == 1
 
 
-def test_what_a_person_gives_up_keeps_the_last_reply() -> None:
-    message = life(attempted(), deferred(reply="4.3.0 later"), GIVEN_UP)
-    assert (message.recipients[0].reply, message.recipients[0].next_hop) == ("4.3.0 later", "home")
-
-
 def test_a_notice_speaks_of_a_message_and_is_internal() -> None:
     message = told(generated(about="m0", subject="Not delivered"))
     assert (message.direction, message.about, message.mailbox, message.due_at) == (
