@@ -32,7 +32,7 @@ class Archive:
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
-        write(engine, History(Random(41)), 260)
+        write(engine, History(Random(41)), 330)
         with reading(engine) as connection:
             recorded = dict(log.streams(connection))
             found = [
