@@ -52,7 +52,6 @@ class Orders:
         rules: Mapping[str, MailboxRule],
         gateway_runs: Callable[[], bool],
         now: Callable[[], datetime],
-        wait_seconds: float = WAIT_SECONDS,
     ) -> None:
         self._engine = engine
         self._order = order
@@ -60,7 +59,6 @@ class Orders:
         self._rules = rules  # of the mailboxes, by name
         self._gateway_runs = gateway_runs
         self._now = now
-        self._wait_seconds = wait_seconds
 
     def foreseen(self, connection: Connection, streams: Sequence[str]) -> Iterator[Done]:
         """Yield what would come of it now for each message; nothing is appended."""
@@ -84,7 +82,7 @@ class Orders:
             yield from self._waited(flying)
 
     def _waited(self, flying: list[str]) -> Iterator[Done]:
-        give_up_at = time.monotonic() + self._wait_seconds
+        give_up_at = time.monotonic() + WAIT_SECONDS
         while flying:
             time.sleep(LOOK_EVERY_SECONDS)
             last = time.monotonic() >= give_up_at

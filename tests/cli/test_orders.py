@@ -142,6 +142,19 @@ def test_whoever_sent_what_a_person_fails_is_told_so_and_not_why(desk: Desk) -> 
     assert "competition" not in told
 
 
+def test_only_what_failed_is_reported_and_only_for_whom(desk: Desk) -> None:
+    stream = desk.builder.submitted(recipients=("bob@partner.example", "eve@partner.example"))
+    (line,) = desk.mailgate("fail", stream, "--recipients", "bob@*").lines
+    report = line.rpartition("; message ")[2].removesuffix(" tells of it")
+    told = desk.mailgate("raw", report).out
+    assert told.count("Final-Recipient: ") == 1
+    assert "Final-Recipient: rfc822; bob@partner.example" in told
+    assert desk.states(stream) == ["failed", "received"]
+    other = desk.builder.submitted()
+    assert desk.mailgate("discard", other).lines == [f"{other}: discarded"]
+    assert desk.builder.message(other).reported == ()
+
+
 @pytest.mark.parametrize("verb", ["hold", "discard", "fail"])
 def test_what_has_a_fate_keeps_it(desk: Desk, verb: str) -> None:
     stream = desk.builder.downloaded()

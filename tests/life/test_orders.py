@@ -40,31 +40,26 @@ def give(opened: House, *arguments: str, code: int = 0) -> subprocess.CompletedP
 
 
 def test_held_it_is_not_delivered_while_a_gateway_runs_and_goes_on_after_release(opened: House) -> None:
-    opened.home.fault("dot", "reply", code=451, text="4.3.0 later", times=2)
+    opened.home.fault("dot", "reply", code=451, text="4.3.0 later", times=None)
+    opened.retry = {"first": "3s", "cap": "3s"}
     put(opened, 1)
-    opened.retry = {"first": "3s"}
     with running(opened) as gateway:
-        opened.home.wait_until(lambda: len(opened.home.said(".")) == 1)
+        opened.home.wait_until(lambda: opened.home.said("."))
         held = row(opened, 1)["id"]
         give(opened, "hold", held, "--reason", "a second look")
         assert row(opened, 1)["state"] == "held"
+        opened.home.heal()
+        # Deferred after the first was, twice, and tried again: the time of the first has come and gone.
+        opened.home.fault("dot", "reply", code=451, text="4.3.0 later", times=2)
         put(opened, 2)
         give(opened, "mailbox", "poll", "info")
-        # Deferred after the first was, and tried again at its time: that of the first has come and gone.
         opened.home.wait_until(lambda: mail(2) in opened.arrived())
         assert opened.arrived()[mail(1)] == 0
         give(opened, "release", held)
         opened.home.wait_until(lambda: mail(1) in opened.arrived())
         assert gateway.stop() == 0
-    assert [e["name"] for e in opened.json("show", held)[0]["events"]] == [
-        "downloaded",
-        "attempted",
-        "deferred",
-        "held",
-        "released",
-        "attempted",
-        "delivered",
-    ]
+    happened = [event["name"] for event in opened.json("show", held)[0]["events"]]
+    assert happened[-4:] == ["held", "released", "attempted", "delivered"]
     assert opened.problems() == []
 
 
