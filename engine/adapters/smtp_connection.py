@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, cast
 
@@ -34,6 +35,7 @@ ERRORS: Final = 50  # since the last message that was taken
 STRANGERS_ERRORS: Final = 10
 COMMANDS: Final = 1_000  # since the last message that was taken, RCPT aside
 LOGIN_FAILURES: Final = 3  # in one connection
+LINGER_SECONDS: Final = 2.0  # for what a client sends that we have turned away
 FAREWELL_SECONDS: Final = 10.0  # to read our last words
 
 # A browser that was talked into speaking to us: what stands in its request must not become commands.
@@ -52,11 +54,12 @@ logger = logging.getLogger("mailgate.listen")
 
 
 class Over(Exception):
-    """The session is over; `reply` is the last word, b"" for none."""
+    """The session is over; `reply` is the last word, b"" for none. `lingers` where the client may still be sending."""
 
-    def __init__(self, reply: bytes = b"") -> None:
+    def __init__(self, reply: bytes = b"", *, lingers: bool = False) -> None:
         super().__init__(reply)
         self.reply = reply
+        self.lingers = lingers
 
 
 class Door(Protocol):
@@ -176,6 +179,21 @@ class Connection(SMTP):
         if self.transport is not None:
             cast(asyncio.Transport, self.transport).abort()
 
+    async def _part(self, last_words: bytes, *, lingers: bool) -> None:
+        """Say the last words and close. What the client still sends is read for a moment: unread, it would undo our words."""
+        if self.transport is None:
+            return
+        transport = cast(asyncio.Transport, self.transport)
+        if lingers and transport.can_write_eof():
+            transport.write(last_words)
+            transport.write_eof()
+            last_words = b""
+            with suppress(TimeoutError, ConnectionError):
+                async with asyncio.timeout(LINGER_SECONDS):
+                    while await self._reader.read(CHUNK_OCTETS):
+                        pass
+        self._close(last_words)
+
     def _close(self, last_words: bytes) -> None:
         if self.transport is None:
             return
@@ -194,7 +212,7 @@ class Connection(SMTP):
             while True:
                 await self._next()
         except Over as over:
-            self._close(self._out + over.reply)
+            await self._part(self._out + over.reply, lingers=over.lingers)
         except ConnectionError:
             self._close(b"")
         except Exception:  # a fault of ours must end this session alone
@@ -217,7 +235,7 @@ class Connection(SMTP):
             reply = await slow(self, words[1].strip() if len(words) > 1 else b"")
             self._out += reply  # only now: what was answered before went out meanwhile
         elif verb in _HTTP:
-            raise Over(b"554 5.7.0 This is not a web server\r\n")
+            raise Over(b"554 5.7.0 This is not a web server\r\n", lingers=True)
         elif line:
             self._out += self.reception.command(verb, line)
         self._check_limits()
@@ -226,9 +244,9 @@ class Connection(SMTP):
     def _check_limits(self) -> None:
         most = STRANGERS_ERRORS if self.reception.kind == "stranger" else ERRORS
         if self.reception.errors >= most:
-            raise Over(b"421 4.7.0 Too many errors\r\n")
+            raise Over(b"421 4.7.0 Too many errors\r\n", lingers=True)
         if self.reception.commands >= COMMANDS:
-            raise Over(b"421 4.7.0 Too many commands and no message\r\n")
+            raise Over(b"421 4.7.0 Too many commands and no message\r\n", lingers=True)
 
     def _line(self, limit_octets: int) -> bytes | None:
         """The next line without its end, b"" where it was answered already, None while it is unfinished."""
@@ -241,7 +259,7 @@ class Connection(SMTP):
             return self._line(limit_octets)
         if line is None:
             return None
-        if not line.endswith(b"\r\n") or line == b"\r\n":
+        if line.find(b"\r") != len(line) - 2 or line == b"\r\n":
             self._refuse(LINE_END if line != b"\r\n" else b"500 5.5.2 An empty line is no command\r\n")
             return b""
         return line[:-2]
@@ -334,14 +352,14 @@ class Connection(SMTP):
 
     def _bound(self, content: DataContent) -> None:
         if content.size_octets > ENDLESS * self._manners.terms.max_size_octets:
-            raise Over(b"552 5.3.4 The message does not end\r\n")
+            raise Over(b"552 5.3.4 The message does not end\r\n", lingers=True)
 
     async def _bdat(self, argument: bytes) -> bytes:
         """CHUNKING isn't offered: its octets must not be read as commands all the same (RFC 3030 section 2)."""
         words = argument.split()
         octets = int(words[0]) if words and words[0].isdigit() and len(words[0]) < 12 else -1
         if not 0 <= octets <= self._manners.terms.max_size_octets:
-            raise Over(b"502 5.5.1 BDAT is not known here\r\n")
+            raise Over(b"502 5.5.1 BDAT is not known here\r\n", lingers=True)
         while (missing := octets - len(self._buffer)) > 0:
             octets = missing
             self._buffer.clear()
