@@ -7,7 +7,7 @@ Fetches, decides, hands over. What has happened is the store's; what a person as
 - adapters: the only sockets
 - ports: what core and loops need of the outside, in our own words
 - settings: the configuration as frozen values; secrets: where passwords come from
-- intake: the one door in
+- intake: the one door in; acceptance: what clients submit
 - journal: group commit; outage: a store that is down, in the log
 - hop: a next hop's standing
 - notices: who is told of what

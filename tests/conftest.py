@@ -12,14 +12,14 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import pytest
 
 from tests.real.dovecot import Dovecot
 from tests.real.postfix import Postfix
 from tests.real.postgres import Postgres
-from tests.real.process import Missing
+from tests.real.process import Missing, find_program
 from tests.real.server import Server
 
 ServerT = TypeVar("ServerT", bound=Server)
@@ -32,6 +32,7 @@ REAL_FIXTURES = {
     "start_dovecot",
     "postfix",
     "start_postfix",
+    "smtp_source",
 }
 
 
@@ -47,9 +48,12 @@ def start_real(stack: ExitStack, server: Callable[..., ServerT], *given: Any, **
         started = server(*given, **options)
         stack.enter_context(started)
     except Missing as missing:
-        reason = str(missing)
-    else:
-        return started
+        without(str(missing))
+    return started
+
+
+def without(reason: str) -> NoReturn:
+    """Skip or fail the test, for something is not installed."""
     if os.environ.get("MAILGATE_REQUIRE_REAL") == "1":
         pytest.fail(f"MAILGATE_REQUIRE_REAL=1, but {reason}", pytrace=False)
     pytest.skip(reason)
@@ -114,3 +118,12 @@ def start_postfix() -> Iterator[Callable[..., Postfix]]:
 def postfix(start_postfix: Callable[..., Postfix]) -> Postfix:
     """A Postfix that takes everything."""
     return start_postfix()
+
+
+@pytest.fixture
+def smtp_source() -> str:
+    """Postfix's client for loads: the path of the program."""
+    try:
+        return find_program("smtp-source", package="postfix")
+    except Missing as missing:
+        without(str(missing))

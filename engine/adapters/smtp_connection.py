@@ -1,8 +1,7 @@
 """One connection to the SMTP listener: octets in, commands to the reception, content to whoever takes it.
 
-On aiosmtpd, of which we use the connection, its end, and STARTTLS (RFC 3207; what came before the handshake is thrown
-away). The dialogue is our own: octets are read in whole chunks, the replies to what was pipelined go out together
-(RFC 2920), content is never read line by line, and its memory is taken from a budget as it grows. A command ends with CRLF alone.
+Owns the order of things in one session, what an answer alone is not enough for (DATA, STARTTLS, AUTH, BDAT, QUIT), and
+the limits on errors and commands. Content is never read line by line, and its memory is taken from a budget as it grows.
 """
 
 from __future__ import annotations
@@ -13,50 +12,35 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, cast
 
-from aiosmtpd.smtp import SMTP, TLSSetupException
+from aiosmtpd.smtp import TLSSetupException
 
 from engine import seams
 from engine.adapters import smtp_authentication, tls
 from engine.adapters.smtp_authentication import MECHANISMS, Cancelled, Failures, credentials
 from engine.adapters.smtp_reception import Reception, Terms
+from engine.adapters.smtp_speech import Over, Speech
 from engine.core.relaying import address_of
 from engine.ports import Holding, NotKept, Octets, Submission, Taking
-from engine.wire.lines import LineBuffer, TooLong
 from engine.wire.smtp_data import DataContent
 
 COMMAND_OCTETS: Final = 4_096  # RFC 5321 asks for 512; an address of SMTPUTF8 with ORCPT and ENVID takes more
 RESPONSE_OCTETS: Final = 12_288  # RFC 4954 section 4
-CHUNK_OCTETS: Final = 256 * 1024
-BUFFER_OCTETS: Final = 64 * 1024  # twice as much may wait to be read
 UNCOUNTED_OCTETS: Final = 64 * 1024  # content up to here is counted when it is whole
 ENDLESS: Final = 10  # times the size limit: whoever sends more is cut off
 ERRORS: Final = 50  # since the last message that was taken
 STRANGERS_ERRORS: Final = 10
 COMMANDS: Final = 1_000  # since the last message that was taken, RCPT aside
 LOGIN_FAILURES: Final = 3  # in one connection
-FAREWELL_SECONDS: Final = 10.0  # to read our last words
 
 # A browser that was talked into speaking to us: what stands in its request must not become commands.
 _HTTP: Final = frozenset({b"GET", b"POST", b"PUT", b"HEAD", b"OPTIONS", b"CONNECT", b"DELETE", b"PATCH"})
 
 GO_AHEAD: Final = b"354 Send the message, then CRLF.CRLF\r\n"
-LINE_END: Final = b"500 5.5.2 A command ends with CR LF\r\n"
-TOO_LONG: Final = b"500 5.5.2 The line is too long\r\n"
 BROKE: Final = b"451 4.3.0 The message could not be kept; come again later\r\n"
 FULL: Final = b"452 4.3.1 The message could not be kept for want of room; come again later\r\n"
 TOO_MANY_FAILURES: Final = b"454 4.7.0 Too many logins failed from your address; come again later\r\n"
 
-_NO_HOOKS: Final = object()
-
 logger = logging.getLogger("mailgate.listen")
-
-
-class Over(Exception):
-    """The session is over; `reply` is the last word, b"" for none."""
-
-    def __init__(self, reply: bytes = b"") -> None:
-        super().__init__(reply)
-        self.reply = reply
 
 
 class Door(Protocol):
@@ -86,31 +70,22 @@ class Manners:
     idle_seconds: float
 
 
-class Connection(SMTP):
+class Connection(Speech):
     """One client. The listener's to make, asyncio's to drive."""
 
-    line_length_limit = BUFFER_OCTETS
-
     def __init__(self, door: Door, manners: Manners, loop: asyncio.AbstractEventLoop) -> None:
-        super().__init__(
-            _NO_HOOKS,
-            hostname=manners.terms.hostname,
-            enable_SMTPUTF8=True,
-            timeout=manners.idle_seconds,
-            loop=loop,
-        )
+        super().__init__(manners.terms.hostname, manners.idle_seconds, loop)
         self.reception: Reception  # from connection_made
-        self.heard_at = loop.time()
-        self.waits = False  # for the client
         self._door = door
         self._manners = manners
         self._admitted = False
-        self._buffer = LineBuffer()
-        self._out = b""
-        self._skipping = False  # the rest of a line that is too long
-        self._farewell = b""  # to be said as soon as no transaction is under way
         self._in_data = False
         self._login_failures = 0
+
+    @property
+    def idle(self) -> bool:
+        """Whether it waits for a client that has no transaction under way."""
+        return self.waits and not self._in_data and self.reception.transaction is None
 
     # -- what asyncio calls
 
@@ -139,53 +114,6 @@ class Connection(SMTP):
             self._door.gone(self)
             super().connection_lost(error)
 
-    def eof_received(self) -> bool:
-        """The client says no more, and may still listen: what it said is answered."""
-        super(SMTP, self).eof_received()
-        return self._original_transport is None  # TLS knows no half-open connection
-
-    async def push(self, status: str | bytes) -> None:
-        """Say what aiosmtpd itself has to say, with the enhanced code that it doesn't know."""
-        text = status if isinstance(status, str) else status.decode()
-        await super().push("220 2.0.0 Ready to start TLS" if text == "220 Ready to start TLS" else text)
-
-    def _timeout_cb(self) -> None:
-        """A timer per connection, not per command: look whether it has been quiet for so long."""
-        left = self._manners.idle_seconds - (self.loop.time() - self.heard_at)
-        if self.waits and left <= 0:
-            self._close(b"421 4.4.2 Nothing was heard for too long\r\n")
-        else:
-            self._reset_timeout(left if self.waits else self._manners.idle_seconds)
-
-    # -- its end
-
-    @property
-    def idle(self) -> bool:
-        """Whether it waits for a client that has no transaction under way."""
-        return self.waits and not self._in_data and self.reception.transaction is None
-
-    def dismiss(self, farewell: bytes) -> None:
-        """Say farewell as soon as no transaction is under way."""
-        if self.idle:
-            self._close(farewell)
-        else:
-            self._farewell = farewell
-
-    def cut(self) -> None:
-        """End the connection, whatever is under way."""
-        if self.transport is not None:
-            cast(asyncio.Transport, self.transport).abort()
-
-    def _close(self, last_words: bytes) -> None:
-        if self.transport is None:
-            return
-        transport = cast(asyncio.Transport, self.transport)
-        if last_words:
-            transport.write(last_words)
-        transport.close()
-        if transport.get_write_buffer_size():
-            self.loop.call_later(FAREWELL_SECONDS, transport.abort)
-
     # -- the dialogue
 
     async def _handle_client(self) -> None:
@@ -194,7 +122,7 @@ class Connection(SMTP):
             while True:
                 await self._next()
         except Over as over:
-            self._close(self._out + over.reply)
+            await self._part(self._out + over.reply, lingers=over.lingers)
         except ConnectionError:
             self._close(b"")
         except Exception:  # a fault of ours must end this session alone
@@ -217,7 +145,7 @@ class Connection(SMTP):
             reply = await slow(self, words[1].strip() if len(words) > 1 else b"")
             self._out += reply  # only now: what was answered before went out meanwhile
         elif verb in _HTTP:
-            raise Over(b"554 5.7.0 This is not a web server\r\n")
+            raise Over(b"554 5.7.0 This is not a web server\r\n", lingers=True)
         elif line:
             self._out += self.reception.command(verb, line)
         self._check_limits()
@@ -225,62 +153,10 @@ class Connection(SMTP):
 
     def _check_limits(self) -> None:
         most = STRANGERS_ERRORS if self.reception.kind == "stranger" else ERRORS
-        if self.reception.errors >= most:
-            raise Over(b"421 4.7.0 Too many errors\r\n")
+        if self.faults + self.reception.errors >= most:
+            raise Over(b"421 4.7.0 Too many errors\r\n", lingers=True)
         if self.reception.commands >= COMMANDS:
-            raise Over(b"421 4.7.0 Too many commands and no message\r\n")
-
-    def _line(self, limit_octets: int) -> bytes | None:
-        """The next line without its end, b"" where it was answered already, None while it is unfinished."""
-        if self._skipping and not self._skip():
-            return None
-        try:
-            line = self._buffer.line(limit_octets)
-        except TooLong:
-            self._skipping = True
-            return self._line(limit_octets)
-        if line is None:
-            return None
-        if not line.endswith(b"\r\n") or line == b"\r\n":
-            self._refuse(LINE_END if line != b"\r\n" else b"500 5.5.2 An empty line is no command\r\n")
-            return b""
-        return line[:-2]
-
-    def _skip(self) -> bool:
-        """Throw away the rest of a line; True when its end was there."""
-        end = self._buffer.octets.find(b"\n", self._buffer.start)
-        if end < 0:
-            self._buffer.clear()
-            return False
-        self._buffer.start = end + 1
-        self._skipping = False
-        self._refuse(TOO_LONG)
-        return True
-
-    def _refuse(self, reply: bytes) -> None:
-        self.reception.errors += 1
-        self._out += reply
-
-    async def _flush(self) -> None:
-        """Send what was answered."""
-        out, self._out = self._out, b""
-        if not out:
-            return
-        self._writer.write(out)
-        if self._writer.transport.get_write_buffer_size():
-            self.waits = True
-            await self._writer.drain()
-            self.waits = False
-
-    async def _more(self) -> None:
-        """Wait for more octets. Raises Over where none will come."""
-        self.waits = True
-        octets = await self._reader.read(CHUNK_OCTETS)
-        self.waits = False
-        self.heard_at = self.loop.time()
-        if not octets:
-            raise Over
-        self._buffer.feed(octets)
+            raise Over(b"421 4.7.0 Too many commands and no message\r\n", lingers=True)
 
     # -- commands that need more than an answer
 
@@ -328,20 +204,20 @@ class Connection(SMTP):
         except NotKept as trouble:
             logger.error("[%s]: refused a message for now: %s", self.reception.client.address, trouble)
             return FULL if trouble.full else BROKE
-        self.reception.errors = self.reception.commands = 0
+        self.faults = self.reception.errors = self.reception.commands = 0
         seams.reached("before-250")
         return f"250 2.0.0 Ok: kept as {kept_as}\r\n".encode()
 
     def _bound(self, content: DataContent) -> None:
         if content.size_octets > ENDLESS * self._manners.terms.max_size_octets:
-            raise Over(b"552 5.3.4 The message does not end\r\n")
+            raise Over(b"552 5.3.4 The message does not end\r\n", lingers=True)
 
     async def _bdat(self, argument: bytes) -> bytes:
         """CHUNKING isn't offered: its octets must not be read as commands all the same (RFC 3030 section 2)."""
         words = argument.split()
         octets = int(words[0]) if words and words[0].isdigit() and len(words[0]) < 12 else -1
         if not 0 <= octets <= self._manners.terms.max_size_octets:
-            raise Over(b"502 5.5.1 BDAT is not known here\r\n")
+            raise Over(b"502 5.5.1 BDAT is not known here\r\n", lingers=True)
         while (missing := octets - len(self._buffer)) > 0:
             octets = missing
             self._buffer.clear()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import smtplib
 import socket
 import ssl
+import subprocess
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -182,7 +183,7 @@ def test_wishes_for_reports_are_kept(lite: House) -> None:
         )
         session.quit()
         assert gateway.stop() == 0
-    (message,) = lite.json("list")
+    (message,) = lite.json("list", "--direction", "outbound")
     opening = lite.json("show", message["id"])[0]["events"][0]
     assert opening["data"]["ret"] == "HDRS"
     assert opening["data"]["notify"] == ["SUCCESS,DELAY"]
@@ -263,6 +264,19 @@ def test_going_down_lets_a_transaction_finish_and_takes_no_other(lite: House) ->
         assert gateway.ended() == 0
     assert lite.run("run", "--once").returncode == 0
     assert sent(lite) == Counter([letter(1)])
+
+
+@pytest.mark.parametrize("kept_open", [True, False])
+def test_postfix_s_own_client_is_served(lite: House, smtp_source: str, kept_open: bool) -> None:
+    with submitting(lite) as (gateway, port):
+        command = [smtp_source, "-s", "10", "-m", "200", "-l", "4096", "-f", SENDER, "-t", FOREIGN]
+        command += ["-d"] if kept_open else []
+        done = subprocess.run([*command, f"127.0.0.1:{port}"], capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stderr) == (0, "")
+        lite.home.wait_until(lambda: len(lite.home.ledger) == 200)
+        assert gateway.stop() == 0
+    assert len(lite.home.ledger) == 200
+    assert lite.problems() == []
 
 
 def test_a_restart_finds_the_same_port_free(lite: House) -> None:

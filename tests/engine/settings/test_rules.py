@@ -250,6 +250,38 @@ def test_a_fallback_alone_is_enough(tmp_path: Path) -> None:
             WHOLE + "[listen]\nusers = { a = 7 }\n",
             "line 14: listen.users.a: expected a string or a table, found",
         ),
+        (
+            WHOLE + '[listen]\ninbound = ["192.0.2.0/99"]\n',
+            "line 14: listen.inbound[1]: '192.0.2.0/99' is not a network",
+        ),
+        (
+            WHOLE.replace('domains = ["example.com"]', "") + '[listen]\ninbound = ["192.0.2.0/24"]\n',
+            "line 14: listen.inbound: needs gateway.domains",
+        ),
+        (
+            WHOLE + '[listen]\nsenders = { bob = ["*@example.com"] }\n',
+            "line 14: listen.senders.bob: 'bob' is neither a user nor a network",
+        ),
+        (
+            WHOLE + '[listen]\nsenders = { "10.0.0.0/8" = ["*@example.com"] }\n',
+            "line 14: listen.senders.'10.0.0.0/8': 10.0.0.0/8 isn't in listen.allow",
+        ),
+        (
+            WHOLE + '[listen]\nsenders = { "127.0.0.1" = ["example"] }\n',
+            "line 14: listen.senders[1]: 'example' is no address pattern",
+        ),
+        (
+            WHOLE + "[listen]\nconnections = 10\nconnections_per_address = 11\n",
+            "line 15: listen.connections_per_address: is more than connections",
+        ),
+        (
+            WHOLE + '[listen]\nfree_space = "much"\n',
+            "line 14: listen.free_space: expected a share such as",
+        ),
+        (
+            WHOLE + '[listen]\nfree_space = "100%"\n',
+            "line 14: listen.free_space: expected a share such as",
+        ),
         (WHOLE + "[listen]\nmax_recipients = 9\n", "line 14: listen.max_recipients: expected at least 100"),
         (WHOLE + '[[scanner]]\nkind = "clamd"\n', "line 13: scanner[1].address: is missing"),
         (

@@ -103,7 +103,11 @@ def test_everything_that_is_written_arrives(tmp_path: Path) -> None:
         [listen]
         address = ["127.0.0.1:2500", "[::1]:2500"]
         allow = ["192.168.1.0/24", "10.0.0.7"]
+        inbound = ["192.0.2.0/24"]
         users = { alice = { env = "ALICE" }, bob = "hunter2" }
+        senders = { alice = ["Alice@Example.com"], "192.168.1.128/25" = ["*@example.com", "<>"] }
+        connections_per_address = 20
+        free_space = "5 %"
         tls_cert = "cert.pem"
         tls_key = "/etc/key.pem"
         [[scanner]]
@@ -139,6 +143,13 @@ def test_everything_that_is_written_arrives(tmp_path: Path) -> None:
         settings.TcpAddress(host="::1", port=2500),
     )
     assert found.listen.allow == (ip_network("192.168.1.0/24"), ip_network("10.0.0.7"))
+    assert found.listen.inbound == (ip_network("192.0.2.0/24"),)
+    assert found.listen.senders == {
+        "alice": ("alice@example.com",),
+        ip_network("192.168.1.128/25"): ("*@example.com", "<>"),
+    }
+    assert found.listen.connections_per_address == 20
+    assert found.listen.free_space.octets_of(1_000) == 50
     assert list(found.listen.users) == ["alice", "bob"]
     assert (found.listen.tls_cert, found.listen.tls_key) == (tmp_path / "cert.pem", Path("/etc/key.pem"))
     assert found.scanners[0].address == settings.UnixAddress(socket_path=tmp_path / "clamd.ctl")

@@ -1,0 +1,411 @@
+"""The listener on loopback, with a real client at each end of the law: limits, lies, time-outs, rubbish."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from ipaddress import ip_network
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine.adapters import smtp_authentication, smtp_connection
+from engine.adapters.smtp_listener import Listener, ListenerAccess, ListenTrouble
+from engine.adapters.smtp_reception import Terms
+from engine.budget import OctetBudget
+from engine.core.relaying import Rules
+from engine.ports import Holding, NotKept, Octets, Submission
+from engine.shares import Share
+from tests.peers.certificates import client_context, write_certificate_and_key
+
+PATIENCE_SECONDS = 30.0  # only ends a hung test
+MAX_SIZE = 10_000
+ENVELOPE = b"EHLO a.example\r\nMAIL FROM:<a@example.com>\r\nRCPT TO:<b@foreign.example>\r\n"
+SECRET = "open sesame"
+
+
+@dataclass
+class Keeper:
+    """Takes everything, or says why not."""
+
+    budget: OctetBudget = field(default_factory=lambda: OctetBudget(64 << 20))
+    taken: list[tuple[Submission, bytes]] = field(default_factory=list)
+    trouble: list[NotKept] = field(default_factory=list)
+    room: bool = True
+
+    def has_room(self) -> bool:
+        return self.room
+
+    def holding(self) -> Holding:
+        return Share(self.budget)
+
+    async def take(self, submission: Submission, octets: Octets, holding: Holding) -> str:
+        holding.release()
+        if self.trouble:
+            raise self.trouble.pop()
+        self.taken.append((submission, bytes(octets)))
+        return f"id{len(self.taken)}"
+
+
+@dataclass
+class Client:
+    """Says exactly what it is told to."""
+
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+
+    async def ask(self, line: bytes) -> bytes:
+        self.writer.write(line + b"\r\n")
+        return await self.reply()
+
+    async def reply(self) -> bytes:
+        lines = line = await self.line()
+        while line[3:4] == b"-":
+            line = await self.line()
+            lines += line
+        return lines
+
+    async def line(self) -> bytes:
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            return await self.reader.readline()
+
+    async def rest(self) -> bytes:
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            return await self.reader.read()
+
+    async def envelope(self) -> None:
+        """Up to the go-ahead for DATA."""
+        self.writer.write(ENVELOPE + b"DATA\r\n")
+        while not (await self.reply()).startswith(b"354"):
+            pass
+
+
+@asynccontextmanager
+async def listening(keeper: Keeper, **changes: Any) -> AsyncIterator[Listener]:
+    rules = Rules(allow=(ip_network("127.0.0.1/32"),), domains=("example.com",), postmaster="p@example.com")
+    rules = changes.pop("rules", rules)
+    terms = Terms(
+        hostname="gate.example.com",
+        rules=rules,
+        max_size_octets=MAX_SIZE,
+        max_recipients=100,
+        offers_tls="certificate" in changes,
+    )
+    listener = Listener(ListenerAccess(addresses=[("127.0.0.1", 0)], terms=terms, **changes), keeper)
+    await listener.start()
+    try:
+        yield listener
+    finally:
+        await listener.stop(0)
+        assert keeper.budget.used_octets == 0
+
+
+@asynccontextmanager
+async def connected(listener: Listener, source: str = "127.0.0.1") -> AsyncIterator[Client]:
+    """A client that was greeted."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", listener.ports[0], local_addr=(source, 0))
+    client = Client(reader, writer)
+    try:
+        assert (await client.reply()).startswith((b"220 gate.example.com ", b"421 "))
+        yield client
+    finally:
+        writer.close()
+
+
+async def test_the_small_commands_have_their_replies() -> None:
+    async with listening(Keeper()) as listener, connected(listener) as client:
+        expected = {
+            b"MAIL FROM:<a@example.com>": b"503 5.5.1",
+            b"HELO": b"501 5.5.4",
+            b"HELO a.example": b"250 gate.example.com\r\n",
+            b"MAIL FROM:<a@example.com> SIZE=1": b"555 5.5.4",
+            b"RCPT TO:<b@c.example>": b"503 5.5.1",
+            b"DATA": b"503 5.5.1",
+            b"VRFY b@c.example": b"252 2.5.0",
+            b"EXPN list": b"502 5.5.1",
+            b"NOOP whatever": b"250 2.0.0",
+            b"HELP": b"214 2.0.0",
+            b"RSET": b"250 2.0.0",
+            b"STARTTLS": b"502 5.5.1",
+            b"AUTH PLAIN": b"502 5.5.1",
+            b"XYZZY": b"500 5.5.2",
+            b"EHLO \xff": b"501 5.5.2",
+            b"EHLO a\0b": b"501 5.5.2",
+            b"MAIL FROM:<\xc3\xbc@example.com>": b"553 5.6.7",
+            b"QUIT": b"221 2.0.0",
+        }
+        for command, code in expected.items():
+            assert (await client.ask(command)).startswith(code), command
+        assert await client.rest() == b""
+
+
+async def test_helo_gives_smtp_and_smtputf8_gives_utf8smtp() -> None:
+    keeper = Keeper()
+    async with listening(keeper) as listener, connected(listener) as client:
+        for greeting, option in ((b"HELO a.example", b""), (b"EHLO b.example", b" SMTPUTF8")):
+            await client.ask(greeting)
+            await client.ask(b"MAIL FROM:<a@example.com>" + option)
+            await client.ask(b"RCPT TO:<b@foreign.example>")
+            await client.ask(b"DATA")
+            assert await client.ask(b"Subject: x\r\n.") == b"250 2.0.0 Ok: kept as id%d\r\n" % len(
+                keeper.taken
+            )
+    assert [(s.helo, s.protocol, s.smtputf8) for s, _ in keeper.taken] == [
+        ("a.example", "SMTP", False),
+        ("b.example", "UTF8SMTP", True),
+    ]
+
+
+async def test_a_line_that_is_too_long_is_refused_and_the_next_one_heard() -> None:
+    async with listening(Keeper()) as listener, connected(listener) as client:
+        await client.ask(b"EHLO a.example")
+        long = b"x" * 400 + b"@example.com"
+        assert (await client.ask(b"MAIL FROM:<%s> ENVID=%s" % (long, b"e" * 100))).startswith(b"553 5.1.7")
+        assert (await client.ask(b"NOOP " + b"x" * 1_000_000)).startswith(b"500 5.5.2 The line is too long")
+        assert (await client.ask(b"NOOP")).startswith(b"250")
+
+
+async def test_a_bare_lf_ends_no_command() -> None:
+    async with listening(Keeper()) as listener, connected(listener) as client:
+        client.writer.write(b"NOOP\nNOOP\r\n")
+        assert (await client.reply()).startswith(b"500 5.5.2 A command ends with CR LF")
+        assert (await client.reply()).startswith(b"250")
+        assert (await client.ask(b"NOOP\rQUIT")).startswith(b"5")
+
+
+async def test_octet_by_octet_is_as_good_as_at_once() -> None:
+    keeper = Keeper()
+    async with listening(keeper) as listener, connected(listener) as client:
+        for octet in ENVELOPE + b"DATA\r\n..\r\n.\r\nQUIT\r\n":
+            client.writer.write(bytes([octet]))
+            await asyncio.sleep(0)
+            await client.writer.drain()
+        replies = (await client.rest()).split(b"\r\n")
+    assert [reply[:3] for reply in replies[-6:]] == [b"250", b"250", b"354", b"250", b"221", b""]
+    assert keeper.taken[0][1] == b".\r\n"
+
+
+async def test_a_client_that_closes_its_half_is_answered_to_the_end() -> None:
+    keeper = Keeper()
+    async with listening(keeper) as listener, connected(listener) as client:
+        client.writer.write(ENVELOPE + b"DATA\r\nhello\r\n.\r\nQUIT\r\n")
+        client.writer.write_eof()
+        assert (await client.rest()).endswith(b"250 2.0.0 Ok: kept as id1\r\n221 2.0.0 Goodbye\r\n")
+
+
+@pytest.mark.parametrize("said", [b"", b" SIZE=%d" % (MAX_SIZE // 2)])
+async def test_more_than_the_limit_is_refused_after_its_end(said: bytes) -> None:
+    keeper = Keeper()
+    async with listening(keeper) as listener, connected(listener) as client:
+        assert b"250-SIZE 10000\r\n" in await client.ask(b"EHLO a.example")
+        assert (await client.ask(b"MAIL FROM:<> SIZE=%d" % (MAX_SIZE + 1))).startswith(b"552 5.3.4")
+        await client.ask(b"MAIL FROM:<>" + said)
+        await client.ask(b"RCPT TO:<b@foreign.example>")
+        await client.ask(b"DATA")
+        assert (await client.ask(b"x" * (5 * MAX_SIZE) + b"\r\n.")).startswith(b"552 5.3.4")
+        assert (await client.ask(b"MAIL FROM:<>")).startswith(b"250")
+    assert keeper.taken == []
+
+
+async def test_content_without_end_is_cut_off() -> None:
+    async with listening(Keeper()) as listener, connected(listener) as client:
+        await client.envelope()
+        client.writer.write(b"x" * (11 * MAX_SIZE))
+        assert (await client.rest()).startswith(b"552 5.3.4 The message does not end")
+
+
+async def test_too_many_recipients_come_in_a_transaction_of_their_own() -> None:
+    keeper = Keeper()
+    async with listening(keeper) as listener, connected(listener) as client:
+        await client.ask(b"EHLO a.example")
+        await client.ask(b"MAIL FROM:<>")
+        replies = [await client.ask(b"RCPT TO:<%d@foreign.example>" % number) for number in range(150)]
+        assert [reply[:9] for reply in replies] == [b"250 2.1.5"] * 100 + [b"452 4.5.3"] * 50
+        await client.ask(b"DATA")
+        assert (await client.ask(b".")).startswith(b"250 2.0.0")
+    assert len(keeper.taken[0][0].recipients) == 100
+
+
+async def test_errors_and_commands_are_counted_until_a_message_is_taken(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(smtp_connection, "COMMANDS", 60)
+    async with listening(Keeper()) as listener:
+        async with connected(listener) as client:
+            client.writer.write(b"XYZZY\r\n" * smtp_connection.ERRORS)
+            assert (await client.rest()).endswith(b"421 4.7.0 Too many errors\r\n")
+        async with connected(listener) as client:
+            client.writer.write(b"NOOP\r\n" * 70)
+            assert (await client.rest()).endswith(b"421 4.7.0 Too many commands and no message\r\n")
+        async with connected(listener) as client:
+            for _ in range(20):
+                client.writer.write(ENVELOPE + b"DATA\r\n.\r\n")
+                while b"kept as" not in await client.reply():
+                    pass
+
+
+async def test_bdat_is_refused_and_its_octets_are_no_commands() -> None:
+    keeper = Keeper()
+    async with listening(keeper) as listener, connected(listener) as client:
+        chunk = b"QUIT\r\n" * 100_000
+        client.writer.write(b"EHLO a.example\r\nBDAT 600 LAST\r\n" + chunk[:600] + b"NOOP\r\n")
+        await client.reply()
+        assert (await client.reply()).startswith(b"502 5.5.1")
+        assert (await client.reply()).startswith(b"250")
+        client.writer.write(b"BDAT 99999999 LAST\r\n" + chunk)
+        assert (await client.rest()).startswith(b"502 5.5.1")
+    assert keeper.taken == []
+
+
+async def test_a_browser_is_sent_away_with_all_it_carries() -> None:
+    keeper = Keeper()
+    async with listening(keeper) as listener, connected(listener) as client:
+        client.writer.write(b"POST / HTTP/1.1\r\nHost: a\r\n\r\n" + ENVELOPE + b"DATA\r\n.\r\n")
+        assert await client.rest() == b"554 5.7.0 This is not a web server\r\n"
+    assert keeper.taken == []
+
+
+async def test_who_says_nothing_for_too_long_is_told_to_go() -> None:
+    async with listening(Keeper(), idle_seconds=0.2) as listener:
+        async with connected(listener) as client:
+            assert await client.rest() == b"421 4.4.2 Nothing was heard for too long\r\n"
+        async with connected(listener) as client:
+            await client.envelope()
+            client.writer.write(b"half a message\r\n")
+            assert (await client.rest()).startswith(b"421 4.4.2")
+
+
+@pytest.mark.parametrize(("full", "code"), [(True, b"452 4.3.1"), (False, b"451 4.3.0")])
+async def test_what_can_t_be_kept_is_never_answered_with_250(full: bool, code: bytes) -> None:
+    keeper = Keeper(trouble=[NotKept("gone", full=full)])
+    async with listening(keeper) as listener, connected(listener) as client:
+        for expected in (code, b"250 2.0.0"):
+            await client.envelope()
+            assert (await client.ask(b".")).startswith(expected)
+        keeper.room = False
+        assert (await client.ask(b"MAIL FROM:<>")).startswith(b"452 4.3.1")
+
+
+async def test_strangers_relay_nothing_and_soon_lose_their_patience() -> None:
+    async with listening(Keeper()) as listener, connected(listener, "127.0.0.2") as client:
+        await client.ask(b"EHLO a.example")
+        await client.ask(b"MAIL FROM:<a@example.com>")
+        assert (await client.ask(b"RCPT TO:<b@foreign.example>")).startswith(b"550 5.7.1 Relaying denied")
+        assert (await client.ask(b"DATA")).startswith(b"550 5.7.1 Relaying denied")
+        client.writer.write(b"RCPT TO:<b@foreign.example>\r\n" * smtp_connection.STRANGERS_ERRORS)
+        assert (await client.rest()).endswith(b"421 4.7.0 Too many errors\r\n")
+
+
+async def test_connections_are_counted_by_address_and_places_come_free() -> None:
+    async with listening(Keeper(), per_address=2) as listener, connected(listener), connected(listener):
+        async with connected(listener) as third:
+            assert await third.rest() == b""
+        async with connected(listener, "127.0.0.2") as other:
+            assert (await other.ask(b"EHLO a.example")).startswith(b"250-")
+    async with listening(Keeper(), per_address=1) as listener:
+        for _ in range(3):
+            async with connected(listener) as client:
+                assert (await client.ask(b"QUIT")).startswith(b"221")
+                assert await client.rest() == b""
+
+
+@pytest.fixture
+def secured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    """What a listener with a certificate and one user is made with."""
+    monkeypatch.setattr(smtp_authentication, "FAILURE_SECONDS", 0.0)
+    certificate, key = write_certificate_and_key(tmp_path)
+    rules = Rules(allow=(), domains=("example.com",), postmaster="p@example.com", has_users=True)
+
+    async def secret() -> str:
+        return SECRET
+
+    return lambda: {
+        "certificate": (str(certificate), str(key)),
+        "users": {"anna": secret},
+        "rules": rules,
+    }
+
+
+async def under_tls(client: Client) -> None:
+    """Say EHLO, STARTTLS, EHLO."""
+    assert b"STARTTLS" in await client.ask(b"EHLO a.example")
+    assert (await client.ask(b"STARTTLS")).startswith(b"220 2.0.0")
+    await client.writer.start_tls(client_context(), server_hostname="127.0.0.1")
+    assert b"AUTH PLAIN LOGIN" in await client.ask(b"EHLO a.example")
+
+
+async def test_login_by_either_mechanism_in_one_go_or_step_by_step(secured: Callable[..., Any]) -> None:
+    plain, name, password = b"AGFubmEAb3BlbiBzZXNhbWU=", b"YW5uYQ==", b"b3BlbiBzZXNhbWU="
+    for steps in (
+        [b"AUTH PLAIN " + plain],
+        [b"AUTH plain", plain],
+        [b"AUTH LOGIN", name, password],
+        [b"AUTH LOGIN " + name, password],
+    ):
+        keeper = Keeper()
+        async with listening(keeper, **secured()) as listener, connected(listener) as client:
+            await under_tls(client)
+            for step in steps[:-1]:
+                assert (await client.ask(step)).startswith(b"334 ")
+            assert (await client.ask(steps[-1])).startswith(b"235 2.7.0")
+            assert (await client.ask(b"AUTH PLAIN " + plain)).startswith(b"503 5.5.1")
+            await client.envelope()
+            assert (await client.ask(b".")).startswith(b"250 2.0.0")
+        assert [(s.user, s.protocol) for s, _ in keeper.taken] == [("anna", "ESMTPSA")]
+
+
+async def test_a_login_that_is_no_login_has_its_reply(secured: Callable[..., Any]) -> None:
+    async with listening(Keeper(), **secured()) as listener, connected(listener) as client:
+        assert (await client.ask(b"AUTH PLAIN AGEAYg==")).startswith(b"538 5.7.11")
+        await under_tls(client)
+        assert (await client.ask(b"AUTH CRAM-MD5")).startswith(b"504 5.5.4")
+        assert (await client.ask(b"AUTH PLAIN !!!")).startswith(b"501 5.5.2")
+        assert (await client.ask(b"AUTH PLAIN YWJj")).startswith(b"501 5.5.2")
+        assert (await client.ask(b"AUTH LOGIN")).startswith(b"334 VXNlcm5hbWU6")
+        assert (await client.ask(b"*")).startswith(b"501 5.7.0")
+        assert (await client.ask(b"NOOP")).startswith(b"250")
+
+
+async def test_who_guesses_is_cut_off_and_then_kept_out(secured: Callable[..., Any]) -> None:
+    wrong = b"AUTH PLAIN AGFubmEAd3Jvbmc="
+    async with listening(Keeper(), **secured()) as listener:
+        for _ in range(3):
+            async with connected(listener) as client:
+                await under_tls(client)
+                replies = [await client.ask(wrong) for _ in range(smtp_connection.LOGIN_FAILURES)]
+                assert [reply[:9] for reply in replies] == [b"535 5.7.8", b"535 5.7.8", b"421 4.7.0"]
+        async with connected(listener) as client:
+            await under_tls(client)
+            assert (await client.ask(wrong)).startswith(b"535")
+        async with connected(listener) as client:
+            assert await client.rest() == b""  # greeted with 421
+
+
+async def test_a_handshake_that_fails_ends_that_connection_alone(secured: Callable[..., Any]) -> None:
+    async with listening(Keeper(), **secured()) as listener:
+        async with connected(listener) as client:
+            await client.ask(b"EHLO a.example")
+            await client.ask(b"STARTTLS")
+            client.writer.write(b"NOOP\r\n" * 100)
+            with pytest.raises((ConnectionError, AssertionError)):
+                assert await client.rest() == b"250 2.0.0 Ok\r\n"
+        async with connected(listener) as client:
+            await under_tls(client)
+
+
+async def test_an_address_that_can_t_be_listened_on_is_named() -> None:
+    keeper = Keeper()
+    async with listening(keeper) as listener:
+        port = listener.ports[0]
+        terms = listener._access.terms
+        other = Listener(
+            ListenerAccess(addresses=[("127.0.0.1", 0), ("127.0.0.1", port)], terms=terms), keeper
+        )
+        with pytest.raises(
+            ListenTrouble, match=rf"can't listen on 127\.0\.0\.1:{port}: address already in use"
+        ):
+            await other.start()
+        assert other.ports == []

@@ -1,0 +1,157 @@
+"""What is submitted is durable, in the worker's hands, or refused; never anything between."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import event
+
+from engine import acceptance
+from engine.acceptance import Acceptance, FreeSpace, shortage_of
+from engine.ports import NotKept, Submission
+from store import conserve
+from store.conserve import Count
+from store.errors import StoreUnreachable
+from store.events import Submitted
+from store.log import Unit
+from tests.engine.rig import Rig, without_trace
+
+SUBMISSION = Submission(
+    peer="127.0.0.1",
+    helo="home.example",
+    protocol="ESMTP",
+    tls="none",
+    user=None,
+    reverse_path="anna@example.com",
+    recipients=("bob@customer.example",),
+)
+LETTER = b"Subject: hello\r\n\r\nhello\r\n"
+
+
+@asynccontextmanager
+async def rigged(url: str, **options: Any) -> AsyncIterator[tuple[Rig, Acceptance]]:
+    async with Rig(url, **options) as rig:
+        yield rig, accepting(rig)
+
+
+def accepting(rig: Rig) -> Acceptance:
+    return Acceptance(
+        journal=rig.journal,
+        worker=rig.worker if rig.works else None,
+        budget=rig.budget,
+        policy=rig.policy,
+        space=FreeSpace(None, lambda _total: 0),
+        now=rig.clock,
+    )
+
+
+async def test_it_is_worked_on_from_memory(database_url: str) -> None:
+    async with rigged(database_url) as (rig, accept):
+        kept_as = await accept.take(SUBMISSION, bytearray(LETTER), accept.holding())
+        await rig.settled()
+        (message,) = rig.messages()
+        assert message.id == kept_as
+        assert [without_trace(taken.octets) for taken in rig.home.ledger] == [LETTER]
+
+
+async def test_without_a_worker_it_waits_for_another_process(database_url: str) -> None:
+    async with rigged(database_url, works=False) as (rig, accept):
+        await accept.take(SUBMISSION, LETTER, accept.holding())
+        assert rig.home.sessions == []
+        await rig.restart(works=True)
+        await rig.settled()
+        assert len(rig.home.ledger) == 1
+
+
+async def test_a_full_disk_is_said_and_the_next_message_is_taken_once_there_is_room(sqlite_url: str) -> None:
+    async with rigged(sqlite_url, works=False) as (rig, _):
+        await rig.stop()
+        limit = {"pages": 0}
+
+        @event.listens_for(rig.engine, "connect")
+        def bound(connection: Any, _record: Any) -> None:
+            if limit["pages"]:
+                connection.execute(f"PRAGMA max_page_count={limit['pages']}")
+
+        rig.engine.dispose()
+        limit["pages"] = rig.read_now(lambda c: c.exec_driver_sql("PRAGMA page_count").scalar())
+        rig.engine.dispose()
+        await rig.start()
+        accept = accepting(rig)
+        with pytest.raises(NotKept) as caught:
+            await accept.take(SUBMISSION, b"x" * 200_000, accept.holding())
+        assert caught.value.full
+        limit["pages"] = 1_000_000
+        rig.engine.dispose()
+        await accept.take(SUBMISSION, LETTER, accept.holding())
+        assert len(rig.messages()) == 1
+
+
+class Forgetful:
+    """A journal whose answer gets lost after the commit, as when the database goes away at that moment."""
+
+    def __init__(self, journal: Any) -> None:
+        self._journal = journal
+        self.losses = 1
+
+    async def append(self, unit: Unit) -> None:
+        await self._journal.append(unit)
+        if self.losses:
+            self.losses -= 1
+            raise StoreUnreachable("the connection broke")
+
+
+async def test_a_commit_nobody_heard_of_is_found_and_not_doubled(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(acceptance, "STORE_RETRY_SECONDS", 0.0)
+    async with rigged(database_url) as (rig, accept):
+        accept._journal = Forgetful(rig.journal)  # type: ignore[assignment]
+        kept_as = await accept.take(SUBMISSION, LETTER, accept.holding())
+        await rig.settled()
+        assert [message.id for message in rig.messages()] == [kept_as]
+        assert len(rig.home.ledger) == 1
+        assert rig.read_now(lambda c: list(conserve.check(c, Count()))) == []
+
+
+async def test_a_client_that_goes_away_calls_nothing_back(database_url: str) -> None:
+    async with rigged(database_url) as (rig, accept):
+        taking = asyncio.create_task(accept.take(SUBMISSION, LETTER, accept.holding()))
+        await asyncio.sleep(0)
+        taking.cancel()
+        await rig.until(lambda: rig.events(Submitted))
+        await rig.settled()
+        assert len(rig.home.ledger) == 1
+
+
+async def test_mail_to_ourselves_is_inbound(database_url: str) -> None:
+    async with rigged(database_url) as (rig, accept):
+        inbound = replace(SUBMISSION, recipients=("info@example.com", "sales@example.com"))
+        await accept.take(inbound, LETTER, accept.holding())
+        await rig.settled()
+        (opening,) = rig.events(Submitted)
+        assert opening.direction == "inbound"
+
+
+def test_the_floor_is_a_share_or_a_size_and_a_change_is_said_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(acceptance, "LOOK_SECONDS", 0.0)
+    caplog.set_level("INFO", "mailgate.listen")
+    floor = {"octets": 0}
+    space = FreeSpace(tmp_path, lambda total: floor["octets"] and total + 1)
+    assert [space.enough() for _ in range(3)] == [True] * 3
+    floor["octets"] = 1
+    assert [space.enough() for _ in range(3)] == [False] * 3
+    floor["octets"] = 0
+    assert space.enough()
+    assert [record.levelname for record in caplog.records] == ["ERROR", "INFO"]
+    assert "less than the" in (shortage_of(tmp_path, lambda total: total + 1) or "")
+    assert shortage_of(None, lambda total: total + 1) is None
+    assert shortage_of(tmp_path / "gone", lambda total: total + 1) is None
