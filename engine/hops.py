@@ -83,7 +83,7 @@ class Hops:
         """Take over what the log says of each next hop; of a domain that works it says nothing worth knowing."""
         for row in queries.hops(connection):
             name = row["next_hop"]
-            if "failures" in row and (name in self.fixed or (row["failures"] and self.knows(name))):
+            if name in self.fixed or (row["failures"] and self.knows(name)):
                 self[name].remember(row)
 
     def forget(self, now: datetime) -> None:

@@ -26,6 +26,7 @@ from engine.secrets import Secret, SecretError
 from engine.settings import Listen, Mailbox, NextHopSettings, Settings
 
 if TYPE_CHECKING:
+    from engine.adapters.mx import MailServers
     from engine.adapters.mx_next_hop import MxNextHop
 
 
@@ -125,15 +126,9 @@ def hops_of(settings: Settings, policy: Policy, now: Callable[[], datetime]) -> 
 
 def directly(settings: NextHopSettings, hostname: str) -> Callable[[str], MxNextHop]:
     """Return what makes the adapter for a next hop of direct delivery. Raises OSError where there are no DNS servers."""
-    from engine.adapters.mx import MailServers  # and with it a library that most gateways don't need
     from engine.adapters.mx_next_hop import Directly, MxNextHop
 
-    nameservers = tuple((address.host, address.port) for address in settings.nameservers)
-    common = Directly(
-        servers=MailServers(nameservers, hostname, settings.port),
-        access=_access(settings),
-        hello=hostname,
-    )
+    common = Directly(servers=mail_servers(settings, hostname), access=_access(settings), hello=hostname)
     return lambda name: MxNextHop(name, common)
 
 
@@ -162,6 +157,14 @@ def listener_access(listen: Listen, settings: Settings) -> ListenerAccess:
         connections=listen.connections,
         per_address=listen.connections_per_address,
     )
+
+
+def mail_servers(settings: NextHopSettings, hostname: str) -> MailServers:
+    """Return who knows the mail servers of a domain. Raises OSError where there are no DNS servers."""
+    from engine.adapters.mx import MailServers  # and with it a library that most gateways don't need
+
+    nameservers = tuple((address.host, address.port) for address in settings.nameservers)
+    return MailServers(nameservers, hostname, settings.port)
 
 
 def pollable(mailbox: Mailbox) -> Pollable:
