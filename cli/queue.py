@@ -147,7 +147,8 @@ def as_queued(one: Waiting) -> Json:
 def standing(hop: Mapping[str, Any], current: datetime) -> str:
     """Return how a next hop is doing, in words; `hop` is a row of `queries.hops`, or has its name alone."""
     if "failures" not in hop:
-        return "nothing known" if hop["next_hop"] else ""
+        known = "no trouble known" if direct.is_direct(hop["next_hop"]) else "nothing known"
+        return known if hop["next_hop"] else ""
     if not hop["failures"]:
         since = f" since {times.stamp(hop['since'])}" if hop["since"] else ""
         return f"up{since}"

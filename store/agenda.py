@@ -37,7 +37,9 @@ LEASE_TERM = timedelta(seconds=60)
 RENEW_EVERY = timedelta(seconds=20)  # two renewals may fail before a lease runs out
 
 FRESH = ""  # the lane of messages not yet tried
-POLL = "poll:"  # the lane of mailboxes; no configured next hop's name has a colon, and a domain's begins with "mx:"
+POLL = (
+    "poll:"  # the lane of mailboxes; of next hops only a domain has a colon in its name (`life.DOMAIN_HOP`)
+)
 
 
 class Lease(NamedTuple):

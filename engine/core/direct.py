@@ -13,9 +13,9 @@ from __future__ import annotations
 import re
 
 from engine.core import envelope
+from store.life import DOMAIN_HOP
 
 MX = "mx"  # what a route says
-_PREFIX = "mx:"  # no configured name has a colon
 
 DOMAIN_OCTETS = 253  # RFC 1035 section 2.3.4, without the root
 _LABEL = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)")
@@ -24,17 +24,17 @@ _LABEL = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)")
 def hop_of(recipient: str) -> str:
     """Return the name of the next hop that mail for this recipient goes to."""
     domain = envelope.domain(recipient).removesuffix(".")
-    return _PREFIX + (domain if domain.isascii() else _a_labels(domain) or domain)
+    return DOMAIN_HOP + (domain if domain.isascii() else _a_labels(domain) or domain)
 
 
 def is_direct(name: str) -> bool:
     """Whether this next hop is the mail servers of a domain."""
-    return name.startswith(_PREFIX)
+    return name.startswith(DOMAIN_HOP)
 
 
 def domain_of(name: str) -> str:
     """Return the domain of such a next hop."""
-    return name.removeprefix(_PREFIX)
+    return name.removeprefix(DOMAIN_HOP)
 
 
 def fault_of(domain: str) -> str | None:
