@@ -7,19 +7,20 @@ tried at once; nothing is fetched, nothing is delivered, nothing is deleted.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Coroutine, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from cli import context, listening, render
 from cli.context import EXIT_BAD_NEWS, EXIT_CONFIGURATION, EXIT_DONE, StoreFailure
 from cli.run import unserved
+from engine.core import direct, envelope
 
 if TYPE_CHECKING:
     from cli.trial import Trial
     from cli.understood import Part
-    from engine.settings import Settings
+    from engine.settings import NextHopSettings, Settings
 
 INDENT = 12
 
@@ -68,21 +69,27 @@ def _tried(settings: Settings) -> dict[tuple[str, str], Trial]:
 
     from cli.trial import Doors
     from cli.try_mailbox import try_mailbox
-    from cli.try_next_hop import try_next_hop
     from engine.service import start
 
     async def all_of_it() -> list[Trial]:
         doors = Doors(settings.gateway.connections_per_host)
         trials = [doors.through(m.host, try_mailbox(m)) for m in settings.mailboxes]
-        trials += [
-            doors.through(h.host, try_next_hop(h, settings.gateway.hostname))
-            for h in settings.next_hops.values()
-        ]
+        trials += [doors.through(h.host, _try_next_hop(h, settings)) for h in settings.next_hops.values()]
         return list(await asyncio.gather(*trials))
 
     names = [("mailbox", m.name) for m in settings.mailboxes]
     names += [("next-hop", name) for name in settings.next_hops]
     return {("store", "store"): _try_store(settings)} | dict(zip(names, start(all_of_it()), strict=True))
+
+
+def _try_next_hop(hop: NextHopSettings, settings: Settings) -> Coroutine[Any, Any, Trial]:
+    if hop.name == direct.MX:
+        from cli.try_mx import try_mx
+
+        return try_mx(hop, settings.gateway.hostname, envelope.domain(settings.gateway.postmaster))
+    from cli.try_next_hop import try_next_hop
+
+    return try_next_hop(hop, settings.gateway.hostname)
 
 
 def _try_store(settings: Settings) -> Trial:

@@ -16,6 +16,7 @@ from cli.message import Json, MessageId
 from cli.outlook import outlook
 from cli.queue import standing
 from cli.show import Entry, facts, labelled, life
+from engine.core import direct
 from engine.core.owed import silence
 from engine.core.plan import HandOver, Record, Rest, Step, plan
 from engine.core.policy import Policy
@@ -190,8 +191,9 @@ def _recipient(one: Recipient, case: Case) -> str:
     )
     if routed.next_hop is None:
         return f"{text}; has no next hop: {routed.by}"
-    known = "" if routed.next_hop in case.policy.hops else ", which is not configured"
-    return f"{text}; goes to {routed.next_hop}{known} by {routed.by}"
+    known = "" if case.policy.hop(routed.next_hop) else ", which is not configured"
+    servers = ", the mail servers DNS names for its domain," if direct.is_direct(routed.next_hop) else ""
+    return f"{text}; goes to {routed.next_hop}{servers}{known} by {routed.by}"
 
 
 def _next(case: Case) -> str:

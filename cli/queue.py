@@ -13,12 +13,14 @@ import typer
 from cli import context, render, times, words
 from cli.message import AsJson, Json, addressees, as_listed
 from cli.render import Column
+from engine.core import direct
 from store import queries
 from store.database import reading
 from store.waiting import Hold, Waiting, waiting
 
 DEFAULT_LIMIT = 20
 UNTRIED = "(not tried yet)"
+DOMAINS_SHOWN = 20  # of direct delivery, which may have thousands; those with most mail
 
 AGES: tuple[tuple[str, timedelta], ...] = (
     ("under 5m", timedelta(minutes=5)),
@@ -145,7 +147,8 @@ def as_queued(one: Waiting) -> Json:
 def standing(hop: Mapping[str, Any], current: datetime) -> str:
     """Return how a next hop is doing, in words; `hop` is a row of `queries.hops`, or has its name alone."""
     if "failures" not in hop:
-        return "nothing known" if hop["next_hop"] else ""
+        known = "no trouble known" if direct.is_direct(hop["next_hop"]) else "nothing known"
+        return known if hop["next_hop"] else ""
     if not hop["failures"]:
         since = f" since {times.stamp(hop['since'])}" if hop["since"] else ""
         return f"up{since}"
@@ -162,7 +165,9 @@ def standing(hop: Mapping[str, Any], current: datetime) -> str:
 
 def _page(overview: Overview, hops: Iterable[Json], current: datetime) -> None:
     known = {hop["next_hop"]: hop for hop in hops}
-    if overview.lanes or any(hop["failures"] for hop in known.values()):
+    if overview.lanes or any(
+        hop["failures"] for hop in known.values() if not direct.is_direct(hop["next_hop"])
+    ):
         render.line()
         _by_next_hop(overview.lanes, known, current)
     render.line()
@@ -178,9 +183,10 @@ def _page(overview: Overview, hops: Iterable[Json], current: datetime) -> None:
 
 
 def _by_next_hop(lanes: Mapping[str, Lane], known: Mapping[str, Json], current: datetime) -> None:
-    down = {name for name, hop in known.items() if hop["failures"]}
+    down = {name for name, hop in known.items() if hop["failures"] and not direct.is_direct(name)}
+    domains = sorted(filter(direct.is_direct, lanes), key=lambda name: (-lanes[name].open, name))
     rows = []
-    for name in sorted({*lanes, *down}):
+    for name in sorted({*lanes, *down}.difference(domains[DOMAINS_SHOWN:])):
         lane = lanes.get(name)
         rows.append(
             (
@@ -192,6 +198,9 @@ def _by_next_hop(lanes: Mapping[str, Lane], known: Mapping[str, Json], current: 
             )
         )
     render.table(HOPS, rows)
+    if rest := domains[DOMAINS_SHOWN:]:
+        count = sum(lanes[name].open for name in rest)
+        render.line((f"{len(rest)} more domains by MX have {count} open; --json has every message.", "dim"))
 
 
 def _by_age(ages: Counter[str]) -> None:

@@ -111,7 +111,7 @@ def _homeless(recipients: tuple[tuple[str, str, Routed], ...], policy: Policy) -
     for address, _, routed in recipients:
         if routed.next_hop is None:
             yield f"{address} has no next hop: {routed.by}"
-        elif routed.next_hop not in policy.hops:
+        elif policy.hop(routed.next_hop) is None:
             yield f"{address} goes to {routed.next_hop}, which is not configured: {routed.by}"
 
 

@@ -194,11 +194,11 @@ class LoopbackServer(ABC):
     async def converse(self, conversation: Conversation) -> None:
         """Talk with one client to the end; the connection is closed afterwards."""
 
-    async def start(self, port: int = 0) -> int:
+    async def start(self, port: int = 0, host: str = "127.0.0.1") -> int:
         """Listen; returns the port. Give the port of an earlier start to come back at the same place."""
         loop = asyncio.get_running_loop()
         self._listener = await loop.create_server(
-            lambda: Conversation(self._open, held=self._held), "127.0.0.1", port
+            lambda: Conversation(self._open, held=self._held), host, port
         )
         address: tuple[str, int] = self._listener.sockets[0].getsockname()
         return address[1]

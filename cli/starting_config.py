@@ -87,7 +87,7 @@ oversize = "notify"
 # The largest message to fetch; the next hop's limit counts anyway.
 #max_size = "35MB"
 
-# Where mail goes. Without routes, mail for our domains goes to "home".
+# Where mail goes. Where no route fits, mail for our domains goes to "home".
 [next_hop.home]
 # The server of the house.
 host = "exchange.example.local"
@@ -122,11 +122,18 @@ tls = "opportunistic"
 #username = "info"
 #password = { env = "PROVIDER_PASSWORD" }
 
+# Direct delivery, where a route says next_hop = "mx": how to speak to the mail servers that DNS names.
+#[next_hop.mx]
+# Connections at a time to one domain.
+#connections = 4
+# Which DNS servers to ask; default: those of the machine.
+#nameservers = ["192.0.2.53"]
+
 # Which mail goes where; the first that fits counts. All the lists that are given must fit; "*" is any text.
 #[[route]]
 # The recipient's address.
 #recipients = ["*@example.com"]
-# The name of a [next_hop.…].
+# The name of a [next_hop.…], or "mx": the mail servers of the recipient's domain, our own domains aside.
 #next_hop = "home"
 
 #[[route]]

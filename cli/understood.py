@@ -14,6 +14,7 @@ from sqlalchemy import make_url
 
 from cli import context, times
 from cli.trial import Trial
+from engine.core import direct, routing
 from engine.settings import Listen, Mailbox, NextHopSettings, Route, Settings
 
 TLS_WORDS = {
@@ -54,7 +55,7 @@ def parts(settings: Settings, trials: Mapping[tuple[str, str], Trial]) -> Iterat
         yield _listen(settings.listen)
     for number, route in enumerate(settings.routes, start=1):
         yield _route(number, route)
-    if not settings.routes:
+    if not settings.routes or (settings.gateway.domains and routing.HOME in settings.next_hops):
         yield _default_route(settings)
 
 
@@ -117,8 +118,9 @@ def _removed(mailbox: Mailbox) -> str:
 
 
 def _next_hop(hop: NextHopSettings, trial: Trial | None) -> Part:
+    is_direct = hop.name == direct.MX
     facts = {
-        "host": hop.host,
+        "host": None if is_direct else hop.host,
         "port": hop.port,
         "tls": hop.tls,
         "username": hop.username,
@@ -128,7 +130,8 @@ def _next_hop(hop: NextHopSettings, trial: Trial | None) -> Part:
     }
     login = f", as {hop.username}" if hop.username else ""
     limit = f", at most {times.size(hop.max_size)}" if hop.max_size else ""
-    text = f"{hop.name}: {hop.host}:{hop.port}, {TLS_WORDS[hop.tls]}{login}{limit}"
+    where = f"the servers that DNS names, port {hop.port}" if is_direct else f"{hop.host}:{hop.port}"
+    text = f"{hop.name}: {where}, {TLS_WORDS[hop.tls]}{login}{limit}"
     return Part(kind="next-hop", label="next hop", name=hop.name, text=(text,), facts=facts, trial=trial)
 
 
@@ -167,7 +170,8 @@ def _route(number: int, route: Route) -> Part:
         for word, patterns in (("to", route.recipients), ("from", route.senders), ("by user", route.users))
         if patterns
     ]
-    text = f"{number}: {' and '.join(asked) or 'everything'} to next hop {route.next_hop}"
+    to = "the mail servers of its domain, our own domains aside" if route.next_hop == direct.MX else ""
+    text = f"{number}: {' and '.join(asked) or 'everything'} to {to or f'next hop {route.next_hop}'}"
     return Part(kind="route", label="route", name=str(number), text=(text,), facts=facts)
 
 
@@ -179,5 +183,6 @@ def _default_route(settings: Settings) -> Part:
         "users": [],
         "next_hop": "home",
     }
-    text = f"to {', '.join(facts['recipients']) or 'none'} to next hop home (there is no [[route]])"
+    why = "where no route fits" if settings.routes else "there is no [[route]]"
+    text = f"to {', '.join(facts['recipients']) or 'none'} to next hop home ({why})"
     return Part(kind="route", label="route", name="default", text=(text,), facts=facts)

@@ -23,6 +23,7 @@ from engine.core.outcome import NoAnswer, Octets, Outcome, Reply, ReportWish, Tr
 from engine.core.plan import NO_OCTETS, HandOver
 from engine.core.policy import Policy
 from engine.hop import Hop
+from engine.hops import DomainHop
 from engine.journal import Journal
 from engine.lives import Life, Lives
 from engine.outage import Outage
@@ -68,20 +69,33 @@ class Attempts:
         """One connection's worth of work, one message after the other."""
         while True:
             life, step = await hop.queue.get()
-            gate = hop.gate()
-            if gate == "closed":
-                await self.postpone(life, step, hop)
-                continue
-            hop.probing = gate == "probe"
-            try:
-                await self._attempt(hop, life, step)
-            except StoreError as error:
-                self._outage.say(error, life.message.id)
-                self._lives.spawn(self._later(life, error))
-            finally:
-                if gate == "probe":
-                    hop.probing = False
-                    self._wake()
+            await self._serve(hop, life, step)
+
+    async def serve_out(self, hop: DomainHop) -> None:
+        """The same for a domain, until its queue is empty: nobody waits at thousands of queues."""
+        try:
+            while not hop.queue.empty():
+                life, step = hop.queue.get_nowait()
+                await self._serve(hop, life, step)
+        finally:
+            hop.servers -= 1
+            hop.used_at = self._now()
+
+    async def _serve(self, hop: Hop, life: Life, step: HandOver) -> None:
+        gate = hop.gate()
+        if gate == "closed":
+            await self.postpone(life, step, hop)
+            return
+        hop.probing = gate == "probe"
+        try:
+            await self._attempt(hop, life, step)
+        except StoreError as error:
+            self._outage.say(error, life.message.id)
+            self._lives.spawn(self._later(life, error))
+        finally:
+            if gate == "probe":
+                hop.probing = False
+                self._wake()
 
     async def postpone(self, life: Life, step: HandOver, hop: Hop) -> None:
         """The next hop is known to be down: wait with it, untried."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+import random
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import partial
@@ -11,7 +12,8 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from engine.hop import Hop
+from engine.core import direct
+from engine.hops import Hops
 from engine.journal import Journal
 from engine.lives import Life, Lives
 from engine.settler import Settler
@@ -21,6 +23,7 @@ from store.errors import Damaged, StoreError, UnknownEvent
 from store.life import Message
 
 CLAIM_SIZE = 200  # at once from one lane: a few commits' worth
+DOMAINS_AT_ONCE = 100  # lanes of direct delivery: the next look takes others
 UNREADABLE = timedelta(hours=1)  # until a message is looked at again whose events this program can't read
 LONG_WAIT = timedelta(
     days=1
@@ -37,7 +40,7 @@ class Due:
         *,
         journal: Journal,
         read: Callable[[Callable[[Connection], Any]], Awaitable[Any]],
-        hops: Mapping[str, Hop],
+        hops: Hops,
         lives: Lives,
         settler: Settler,
         claim: Callable[[], Claim],
@@ -57,8 +60,10 @@ class Due:
         """Claim what is due and may be tried, as far as there is room. Raises StoreError; nothing is kept then."""
         now = self._now()
         lanes = [lane for lane in await self._read(agenda.lanes) if lane != agenda.POLL]
-        wanted = [(lane, *self._capacity(lane, now)) for lane in lanes]
+        wanted = [(lane, *self._capacity(lane, now)) for lane in lanes if not direct.is_direct(lane)]
         due = await self._read(lambda c: [w for w in wanted if w[1] > 0 and agenda.any_due(c, w[0], w[2])])
+        if len(wanted) < len(lanes):
+            due += await self._directly(now)
         if not due:
             return []
         claim = self._claim()
@@ -75,6 +80,25 @@ class Due:
             if lease.stream not in messages:
                 self._lives.spawn(self._settler.give_back(lease, now + UNREADABLE))
         return [Life(messages[lease.stream], lease) for lease in leases if lease.stream in messages]
+
+    async def _directly(self, now: datetime) -> list[tuple[str, int, datetime]]:
+        """Return from which lanes of direct delivery to claim, how many, due until when; there may be thousands."""
+        lanes = [
+            lane for lane in await self._read(lambda c: agenda.due_lanes(c, now)) if direct.is_direct(lane)
+        ]
+        random.shuffle(lanes)  # while there is less room than mail, none comes first each time
+        wanted = [(lane, *self._capacity(lane, now)) for lane in lanes]
+        if any(until < now for _, _, until in wanted):  # behind domains that rest
+            long = set(await self._read(lambda c: agenda.due_lanes(c, now - self._long_wait)))
+            wanted = [w for w in wanted if w[2] == now or w[0] in long]
+        found: list[tuple[str, int, datetime]] = []
+        left = self._lives.left
+        for lane, size, until in (w for w in wanted if w[1] > 0):
+            if left <= 0 or len(found) == DOMAINS_AT_ONCE:
+                break
+            found.append((lane, min(size, left), until))
+            left -= size
+        return found
 
     async def _messages(self, streams: list[str]) -> dict[str, Message]:
         """Fold these messages; one that can't be read is left out, and keeps no other back."""
@@ -97,10 +121,10 @@ class Due:
         room = min(CLAIM_SIZE, self._lives.left)
         hop = self._hops.get(lane)
         if hop is None:
-            return room, now
+            return min(room, self._lives.places(lane)) if direct.is_direct(lane) else room, now
         match hop.gate():
             case "open":
-                return min(room, self._lives.share() - hop.queue.qsize()), now
+                return min(room, self._lives.places(lane)), now
             case "probe":
                 return min(room, 1), now
             case "closed":

@@ -7,15 +7,12 @@ stay where they are. What it was like is derived from the log at start, and kept
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
-from sqlalchemy import Connection
-
 from engine.core.policy import HopPolicy, Policy, backoff
 from engine.ports import Greeting, NextHop, NextHopTrouble
-from store import queries
 
 GREETING_KEPT = timedelta(hours=1)  # how long EHLO SIZE is believed
 GREETING_RETRY = timedelta(minutes=1)  # a next hop that did not answer is not asked at each poll
@@ -90,7 +87,7 @@ class Hop:
         said = (configured, self._offered_octets, None if configured is not None else self.learnt_octets)
         return min((octets for octets in said if octets is not None), default=None)
 
-    def configured(self, limit_octets: int) -> bool:
+    def configured(self, limit_octets: int | None) -> bool:
         """Whether this limit is the configuration's own."""
         return limit_octets == self._policy.max_size_octets
 
@@ -106,10 +103,3 @@ class Hop:
         else:
             self._offered_octets = greeting.size_octets
             self._greeted_at = now + GREETING_KEPT
-
-
-def remember(hops: Mapping[str, Hop], connection: Connection) -> None:
-    """Take over what the log says of each next hop."""
-    for row in queries.hops(connection):
-        if row["next_hop"] in hops:
-            hops[row["next_hop"]].remember(row)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
 from engine import intake, notices
+from engine.core import direct, envelope
 from engine.core.policy import Policy
-from engine.core.routing import MailboxRule, next_hop
-from engine.hop import Hop
+from engine.core.routing import HOME, MailboxRule, next_hop
+from engine.hops import Hops
 from engine.intake import Arrival
 from store.events import LimitFrom
 from store.life import Message
@@ -25,16 +25,20 @@ class Limit:
     next_hop: str | None
 
 
-async def largest(
-    rule: MailboxRule, own_octets: int | None, hops: Mapping[str, Hop], policy: Policy
-) -> Limit | None:
+async def largest(rule: MailboxRule, own_octets: int | None, hops: Hops, policy: Policy) -> Limit | None:
     """Return the largest message worth retrieving: what any next hop it may go to takes, at most."""
-    limits = [(await hop.limit_octets(), hop) for hop in _possible_hops(rule, hops, policy)]
+    limits: list[tuple[int | None, LimitFrom, str]] = []
+    for name in sorted(_possible_hops(rule, policy)):
+        if direct.is_direct(name) or name == direct.MX:
+            # What a foreign server takes is found out by trying, unless the configuration says it for all of them.
+            limits.append((policy.hops[direct.MX].max_size_octets, "config", direct.MX))
+        elif (hop := hops.get(name)) is not None:
+            octets = await hop.limit_octets()
+            limits.append((octets, "config" if hop.configured(octets) else "next-hop", name))
     found: Limit | None = None
-    if limits and all(octets is not None for octets, _ in limits):
-        octets, hop = max(((octets or 0, hop) for octets, hop in limits), key=lambda pair: pair[0])
-        configured = hop.configured(octets)
-        found = Limit(octets=octets, said_by="config" if configured else "next-hop", next_hop=hop.name)
+    if limits and all(octets is not None for octets, _, _ in limits):
+        octets, said_by, name = max(limits, key=lambda limit: limit[0] or 0)
+        found = Limit(octets=octets or 0, said_by=said_by, next_hop=name)
     if own_octets is not None and (found is None or own_octets <= found.octets):
         return Limit(octets=own_octets, said_by="config", next_hop=None)
     return found
@@ -58,14 +62,18 @@ def rejection(
     return notices.together(append, told)
 
 
-def _possible_hops(rule: MailboxRule, hops: Mapping[str, Hop], policy: Policy) -> list[Hop]:
-    """Return the next hops this mailbox's mail can go to."""
+def _possible_hops(rule: MailboxRule, policy: Policy) -> set[str]:
+    """Return the next hops this mailbox's mail can go to; one that is not configured may be among them."""
     known = rule.recipients or tuple(a for a in (rule.fallback,) if a and not rule.headers)
-    if known:
-        routed = (next_hop("", address, None, policy.routes, policy.domains) for address in known)
-        names = {one.next_hop for one in routed}
-    else:
-        names = {route.next_hop for route in policy.routes} or {"home"}
-    if any(route.senders for route in policy.routes):
-        names |= {route.next_hop for route in policy.routes}
-    return [hop for name, hop in hops.items() if name in names]
+    if known and not any(route.senders for route in policy.routes):
+        routed = (next_hop("", address, None, policy.routes, policy.domains).next_hop for address in known)
+        return {name for name in routed if policy.hop(name) is not None and name is not None}
+    names = {HOME, *(route.next_hop for route in policy.routes)}
+    # Nothing for our own domains is delivered directly.
+    addresses = known or (
+        *(f"@{domain}" for domain in rule.domains),
+        *((rule.fallback,) if rule.fallback else ()),
+    )
+    if all(any(envelope.matches(own, address) for own in policy.domains) for address in addresses):
+        names.discard(direct.MX)
+    return {name for name in names if policy.hop(name) is not None}

@@ -1,7 +1,8 @@
 """The messages in our hands: how many there may be, and what memory each may take.
 
 Half of the memory is left to what is being fetched, and each next hop has its share of the lives: a slow one fills
-no more, and delays neither the mailboxes nor another.
+no more, and delays neither the mailboxes nor another. The domains of direct delivery have one share together, of which
+each may take a part of what the others leave: however many of them are slow, there is room for one more.
 """
 
 from __future__ import annotations
@@ -9,17 +10,19 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine
 from dataclasses import dataclass
 from typing import Any
 
 from engine.budget import OctetBudget
-from engine.hop import Hop
+from engine.core import direct
+from engine.hops import Hops
 from engine.ports import Octets
 from store.agenda import Lease
 from store.life import Message
 
 LIVES_LIMIT = 4_096  # messages worked on at once; each is some kilobytes without its octets
+DOMAIN_PARTS = 8  # of what one domain takes of the share for direct delivery, and what is left of it
 
 logger = logging.getLogger("mailgate.worker")
 
@@ -32,16 +35,19 @@ class Life:
     lease: Lease
     octets: Octets | None = None
     share: int = 0  # of the budget
+    domain: str = ""  # the next hop that it was given to, where that is one of direct delivery
 
 
 class Lives:
     """Messages from their claim to their end here, and the steps under way with them. For one event loop."""
 
-    def __init__(self, hops: Mapping[str, Hop], budget: OctetBudget) -> None:
+    def __init__(self, hops: Hops, budget: OctetBudget) -> None:
         self._hops = hops
         self._budget = budget
         self._lives: dict[str, Life] = {}
         self._coming: Counter[str] = Counter()  # by next hop: on their way through the journal
+        self._given: Counter[str] = Counter()  # by next hop, of direct delivery only
+        self._direct = 0  # given or coming, in all of direct delivery
         self._tasks: set[asyncio.Task[None]] = set()
         self.draining = False  # then there is no room for more
         self.begun = 0  # how many there have been
@@ -58,7 +64,17 @@ class Lives:
 
     def share(self) -> int:
         """How many lives may wait for one next hop; one share is left for what has none yet."""
-        return LIVES_LIMIT // (1 + len(self._hops))
+        return LIVES_LIMIT // (1 + self._hops.shares)
+
+    def places(self, next_hop: str) -> int:
+        """How many more lives may wait for a next hop; not more than 0 for none."""
+        if direct.is_direct(next_hop):
+            own = self._given[next_hop] + self._coming[next_hop]
+            left = self.share() - self._direct
+            return max((left + own) // DOMAIN_PARTS - own, 0 if own else 1)
+        hop = self._hops.get(next_hop)
+        waiting = 0 if hop is None else hop.queue.qsize()
+        return self.share() - waiting - self._coming[next_hop]
 
     def room(self, next_hop: str) -> bool:
         """Whether a message that comes in for a next hop may stay in memory; its place is kept until `leave`.
@@ -69,21 +85,31 @@ class Lives:
         if self.draining or len(self._lives) + self._coming.total() >= LIVES_LIMIT:
             return False
         hop = self._hops.get(next_hop)
-        if hop is None or hop.gate() != "open" or hop.queue.qsize() + self._coming[next_hop] >= self.share():
+        if hop is None and not self._hops.knows(next_hop):
+            return False
+        if (hop is not None and hop.gate() != "open") or self.places(next_hop) <= 0:
             return False
         if self._budget.used_octets > self._budget.total_octets // 2:
             return False
         self._coming[next_hop] += 1
+        self._direct += direct.is_direct(next_hop)
         return True
 
     def leave(self, next_hop: str) -> None:
         """A message for which there was room is in our hands now, or does not come after all."""
-        self._coming[next_hop] -= 1
+        _count_down(self._coming, next_hop)
+        self._direct -= direct.is_direct(next_hop)
 
     def begin(self, life: Life) -> None:
         """Take a message into our hands."""
         self._lives[life.message.id] = life
         self.begun += 1
+
+    def give(self, life: Life, domain: str) -> None:
+        """A message waits for a next hop of direct delivery, until its end here."""
+        self._given[domain] += 1
+        self._direct += 1
+        life.domain = domain
 
     def end(self, life: Life) -> None:
         """Let go of a message's octets and of the message."""
@@ -92,6 +118,10 @@ class Lives:
         if life.share:
             self._budget.give_back(life.share)
             life.share = 0
+        if life.domain:
+            _count_down(self._given, life.domain)
+            self._direct -= 1
+            life.domain = ""
         life.octets = None
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
@@ -104,3 +134,10 @@ class Lives:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             logger.error("a step broke: %s", error, exc_info=error)
+
+
+def _count_down(counts: Counter[str], name: str) -> None:
+    """Count one less, and keep no nothings: there may be any number of names."""
+    counts[name] -= 1
+    if not counts[name]:
+        del counts[name]

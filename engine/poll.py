@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime
@@ -25,7 +25,7 @@ from engine.core.listing import Difference, Offer, Removal
 from engine.core.policy import Policy
 from engine.core.routing import MailboxRule
 from engine.core.withheld import Withholding, in_words
-from engine.hop import Hop
+from engine.hops import Hops
 from engine.intake import Arrival
 from engine.journal import Journal
 from engine.limit import Limit, largest, rejection
@@ -84,7 +84,7 @@ class Poll:
         read: Callable[[Callable[[Connection], Any]], Awaitable[Any]],
         worker: Worker | None,
         budget: OctetBudget,
-        hops: Mapping[str, Hop],
+        hops: Hops,
         policy: Policy,
         now: Callable[[], datetime],
         last: Sequence[bytes] = (),

@@ -21,13 +21,12 @@ from engine.adapters.smtp_listener import Listener
 from engine.budget import OctetBudget
 from engine.core.policy import Policy
 from engine.fetch import Fetcher
-from engine.hop import Hop, remember
 from engine.journal import Journal
 from engine.outage import Outage
 from engine.poll import MailboxPlan, Poll
 from engine.settings import Listen, Settings
 from engine.settler import STORE_RETRY_SECONDS
-from engine.wiring import listener_access, next_hop, policy_of, pollable
+from engine.wiring import hops_of, listener_access, policy_of, pollable
 from engine.worker import Worker
 from store import queries
 from store.database import reachable, reading, sqlite_file
@@ -71,10 +70,7 @@ class Gateway:
         policy = policy_of(settings)
         self._budget = OctetBudget(settings.store.in_flight)
         self._outage = Outage()
-        self._hops = {
-            name: Hop(next_hop(hop, policy.hostname), policy.hops[name], hop.connections, clock.now)
-            for name, hop in settings.next_hops.items()
-        }
+        self._hops = hops_of(settings, policy, clock.now)
         self._journal = Journal(engine)
         self.worker = Worker(
             journal=self._journal,
@@ -146,7 +142,7 @@ class Gateway:
         """Take over what the log says of each next hop, however long the store is down by now."""
         while True:
             try:
-                await self.read(partial(remember, self._hops))
+                await self.read(self._hops.remember)
             except StoreError as error:
                 self._outage.say(error)
                 await asyncio.sleep(STORE_RETRY_SECONDS)
@@ -156,7 +152,7 @@ class Gateway:
     async def run_once(self, roles: Roles) -> Round:
         """Poll once, work until nothing is due, remove what may go."""
         self._works = roles.work
-        await self.read(partial(remember, self._hops))
+        await self.read(self._hops.remember)
         tasks = [asyncio.create_task(self.worker.run(), name="worker")] if roles.work else []
         tasks.append(asyncio.create_task(self.worker.renew(), name="leases"))
         well = True
@@ -188,7 +184,7 @@ class Gateway:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await asyncio.gather(*(hop.adapter.close() for hop in self._hops.values()), return_exceptions=True)
+        await self._hops.close()
         await self._journal.close()
 
     def _poll(self, policy: Policy, plan: MailboxPlan, last: Sequence[bytes]) -> Poll:

@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from collections.abc import Callable
+from datetime import datetime, timedelta
 from functools import partial
+from typing import TYPE_CHECKING
 
 from engine.adapters.pop3_source import MailboxAccess, open_session
 from engine.adapters.smtp_access import NextHopAccess
 from engine.adapters.smtp_listener import ListenerAccess
 from engine.adapters.smtp_next_hop import SmtpNextHop
 from engine.adapters.smtp_reception import Terms
+from engine.core import direct
 from engine.core.listing import Removal
 from engine.core.policy import HopPolicy, Policy
 from engine.core.relaying import Rules
 from engine.core.routing import MailboxRule, RouteRule
 from engine.fetch import Pollable
+from engine.hop import Hop
+from engine.hops import DomainHop, Hops
 from engine.poll import MailboxPlan
 from engine.ports import SourceSession, SourceTrouble
 from engine.secrets import Secret, SecretError
 from engine.settings import Listen, Mailbox, NextHopSettings, Settings
+
+if TYPE_CHECKING:
+    from engine.adapters.mx import MailServers
+    from engine.adapters.mx_next_hop import MxNextHop
 
 
 def policy_of(settings: Settings) -> Policy:
@@ -81,8 +90,12 @@ async def open_mailbox(mailbox: Mailbox) -> SourceSession:
 
 def next_hop(settings: NextHopSettings, hostname: str) -> SmtpNextHop:
     """Return the adapter for a next hop."""
+    return SmtpNextHop(_access(settings), hostname)
+
+
+def _access(settings: NextHopSettings) -> NextHopAccess:
     password: Secret | None = settings.password
-    access = NextHopAccess(
+    return NextHopAccess(
         name=settings.name,
         host=str(settings.host),
         port=settings.port,
@@ -95,7 +108,28 @@ def next_hop(settings: NextHopSettings, hostname: str) -> SmtpNextHop:
         connections=settings.connections,
         messages_per_connection=settings.messages_per_connection,
     )
-    return SmtpNextHop(access, hostname)
+
+
+def hops_of(settings: Settings, policy: Policy, now: Callable[[], datetime]) -> Hops:
+    """Return the next hops; those of direct delivery are made on demand, where a route wants it."""
+    fixed = {
+        name: Hop(next_hop(hop, policy.hostname), policy.hops[name], hop.connections, now)
+        for name, hop in settings.next_hops.items()
+        if name != direct.MX
+    }
+    through = settings.next_hops.get(direct.MX)
+    if through is None:
+        return Hops(fixed)
+    make = directly(through, policy.hostname)
+    return Hops(fixed, lambda name: DomainHop(make(name), policy.hops[direct.MX], through.connections, now))
+
+
+def directly(settings: NextHopSettings, hostname: str) -> Callable[[str], MxNextHop]:
+    """Return what makes the adapter for a next hop of direct delivery. Raises OSError where there are no DNS servers."""
+    from engine.adapters.mx_next_hop import Directly, MxNextHop
+
+    common = Directly(servers=mail_servers(settings, hostname), access=_access(settings), hello=hostname)
+    return lambda name: MxNextHop(name, common)
 
 
 def listener_access(listen: Listen, settings: Settings) -> ListenerAccess:
@@ -123,6 +157,14 @@ def listener_access(listen: Listen, settings: Settings) -> ListenerAccess:
         connections=listen.connections,
         per_address=listen.connections_per_address,
     )
+
+
+def mail_servers(settings: NextHopSettings, hostname: str) -> MailServers:
+    """Return who knows the mail servers of a domain. Raises OSError where there are no DNS servers."""
+    from engine.adapters.mx import MailServers  # and with it a library that most gateways don't need
+
+    nameservers = tuple((address.host, address.port) for address in settings.nameservers)
+    return MailServers(nameservers, hostname, settings.port)
 
 
 def pollable(mailbox: Mailbox) -> Pollable:

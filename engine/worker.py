@@ -21,7 +21,7 @@ from engine.core.outcome import Octets
 from engine.core.plan import HandOver, Record, Rest, plan
 from engine.core.policy import Policy
 from engine.due import LONG_WAIT, Due
-from engine.hop import Hop
+from engine.hops import DomainHop, Hops
 from engine.journal import Journal
 from engine.lives import Life, Lives
 from engine.outage import Outage
@@ -38,6 +38,7 @@ from store.life import Message
 # much waits are there so many: measured, 16 move a tenth more mail than 4, with a third of the commits.
 AHEAD = 16
 AHEAD_WHERE_HELD = 1
+AHEAD_DIRECTLY = 1  # a foreign server's round trips leave time enough for a commit
 LOOK_EVERY_SECONDS = 1.0  # for what became due, or was put there by another process
 
 
@@ -50,7 +51,7 @@ class Worker:
         journal: Journal,
         read: Callable[[Callable[[Connection], Any]], Awaitable[Any]],
         policy: Policy,
-        hops: Mapping[str, Hop],
+        hops: Hops,
         hosts: Mapping[str, str],
         budget: OctetBudget,
         outage: Outage,
@@ -90,6 +91,7 @@ class Worker:
             wake=self.wake,
             now=now,
         )
+        self._directly: asyncio.TaskGroup | None = None  # where domains are served, while this runs
         self._wake = asyncio.Event()
         self._claiming = asyncio.Lock()  # who waits for it sees what the other claimed
 
@@ -110,12 +112,18 @@ class Worker:
 
     async def run(self) -> None:
         """Work until cancelled."""
-        async with asyncio.TaskGroup() as group:
-            for hop in self._hops.values():
-                held = self._policy.hops[hop.name].on_unknown == "hold"
-                for _ in range(hop.connections * (AHEAD_WHERE_HELD if held else AHEAD)):
-                    group.create_task(self._attempts.serve(hop))
-            group.create_task(self._look())
+        try:
+            async with asyncio.TaskGroup() as group:
+                for hop in self._hops.fixed.values():
+                    held = self._policy.hops[hop.name].on_unknown == "hold"
+                    for _ in range(hop.connections * (AHEAD_WHERE_HELD if held else AHEAD)):
+                        group.create_task(self._attempts.serve(hop))
+                self._directly = group
+                for domain in self._hops.domains():
+                    self._serve_directly(domain)
+                group.create_task(self._look())
+        finally:
+            self._directly = None
 
     async def settled(self) -> None:
         """Wait until nothing is in our hands and nothing that may be tried is due."""
@@ -131,7 +139,7 @@ class Worker:
         self.lives.draining = True
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                for hop in self._hops.values():
+                for hop in self._hops.present():
                     while not hop.queue.empty():
                         life, _ = hop.queue.get_nowait()
                         self.lives.spawn(self._let_go(life))
@@ -146,6 +154,7 @@ class Worker:
                 async with asyncio.timeout(LOOK_EVERY_SECONDS):
                     await self._wake.wait()
             self._wake.clear()
+            self._hops.forget(self._now())
             try:
                 while not self.lives.draining and await self._claim_due():
                     pass
@@ -192,10 +201,21 @@ class Worker:
                     self.lives.spawn(self._attempts.postpone(life, step, hop))
                 else:
                     hop.queue.put_nowait((life, step))
+                    if isinstance(hop, DomainHop):
+                        self.lives.give(life, hop.name)
+                        self._serve_directly(hop)
             case Record():
                 self.lives.spawn(self._record(life, step.events))
             case Rest():
                 self.lives.spawn(self._let_go(life))
+
+    def _serve_directly(self, hop: DomainHop) -> None:
+        """Have a domain's queue worked off, by a task for each message, and for each connection at most."""
+        if self._directly is None:
+            return
+        for _ in range(min(hop.connections * AHEAD_DIRECTLY - hop.servers, hop.queue.qsize())):
+            hop.servers += 1
+            self._directly.create_task(self._attempts.serve_out(hop))
 
     async def _record(self, life: Life, events: tuple[MessageEvent, ...]) -> None:
         """Append a decision that needed no attempt, and go on to the next step."""

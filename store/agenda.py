@@ -12,7 +12,19 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
-from sqlalchemy import BigInteger, Connection, Text, bindparam, delete, insert, null, or_, select, update
+from sqlalchemy import (
+    BigInteger,
+    Connection,
+    Text,
+    bindparam,
+    delete,
+    insert,
+    null,
+    or_,
+    select,
+    text,
+    update,
+)
 
 from store.life import Message
 from store.schema import agenda, microseconds
@@ -25,7 +37,9 @@ LEASE_TERM = timedelta(seconds=60)
 RENEW_EVERY = timedelta(seconds=20)  # two renewals may fail before a lease runs out
 
 FRESH = ""  # the lane of messages not yet tried
-POLL = "poll:"  # the lane of mailboxes; no next hop's name has a colon
+POLL = (
+    "poll:"  # the lane of mailboxes; of next hops only a domain has a colon in its name (`life.DOMAIN_HOP`)
+)
 
 
 class Lease(NamedTuple):
@@ -101,14 +115,12 @@ def take_from(connection: Connection, holder: str) -> int:
 
 def lanes(connection: Connection) -> list[str]:
     """Return the lanes in use, by walking the index, not the table."""
-    found: list[str] = []
-    lane = connection.scalar(select(agenda.c.lane).order_by(agenda.c.lane).limit(1))
-    while lane is not None:
-        found.append(lane)
-        lane = connection.scalar(
-            select(agenda.c.lane).where(agenda.c.lane > lane).order_by(agenda.c.lane).limit(1)
-        )
-    return found
+    return list(connection.scalars(_LANES))
+
+
+def due_lanes(connection: Connection, now: datetime) -> list[str]:
+    """Return the lanes that have a free stream that is due."""
+    return list(connection.scalars(_DUE_LANES, {"now": microseconds(now)}))
 
 
 def any_due(connection: Connection, lane: str, now: datetime) -> bool:
@@ -196,6 +208,17 @@ _due = (
     .where(agenda.c.lane == bindparam("the_lane"), agenda.c.wake_at <= bindparam("now"), _free)
     .order_by(agenda.c.wake_at)
     .limit(bindparam("size"))
+)
+# Both databases read this as it stands. Each step finds the next lane in the index, however many streams the last one has.
+_WALK = (
+    "WITH RECURSIVE walk(lane) AS (SELECT (SELECT min(lane) FROM agenda) UNION ALL"
+    " SELECT (SELECT min(a.lane) FROM agenda a WHERE a.lane > walk.lane) FROM walk WHERE walk.lane IS NOT NULL)"
+    " SELECT lane FROM walk WHERE lane IS NOT NULL"
+)
+_LANES = text(_WALK)
+_DUE_LANES = text(
+    f"{_WALK} AND EXISTS (SELECT 1 FROM agenda d WHERE d.lane = walk.lane AND d.wake_at <= :now"  # noqa: S608
+    " AND (d.lease_until IS NULL OR d.lease_until <= :now))"
 )
 _locked = _due.with_for_update(skip_locked=True)  # Postgres; SQLite has one writer anyway
 _taken = {

@@ -50,6 +50,8 @@ from store.recipient import (
     submitted_recipients,
 )
 
+DOMAIN_HOP = "mx:"  # what the name of a next hop begins with that is all mail servers of a domain; no other has a colon
+
 
 class Message(Struct, frozen=True, kw_only=True):
     """A message as its events tell it."""

@@ -19,6 +19,7 @@ from sqlalchemy import (
     Table,
     Text,
     bindparam,
+    delete,
     insert,
     select,
     text,
@@ -36,7 +37,7 @@ from store.events import (
     Relayed,
     RemovedFromSource,
 )
-from store.life import Message
+from store.life import DOMAIN_HOP, Message
 from store.mailbox_events import MAILBOX_PREFIX, Adopted
 from store.mailbox_life import Mailbox
 from store.rows import (
@@ -248,7 +249,11 @@ def _write_hop(connection: Connection, name: str, changes: list[Callable[[Row], 
     after = before
     for change in changes:
         after = change(after)
-    if not found:
+    if name.startswith(DOMAIN_HOP) and after == new_hop(name) | {"since": after["since"]}:
+        # It works: of the many domains there are only those in trouble are worth a row.
+        if found:
+            connection.execute(delete(next_hops).where(next_hops.c.name == name))
+    elif not found:
         connection.execute(insert(next_hops), _with_times(after))
     elif after != before:
         connection.execute(update(next_hops).where(next_hops.c.name == name).values(_with_times(after)))

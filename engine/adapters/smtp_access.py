@@ -50,11 +50,13 @@ class NextHopAccess:
     `tls`: "required" is STARTTLS or nothing; "implicit" is TLS from the first octet; "opportunistic" takes
     STARTTLS where it works, with any certificate, and clear text where it doesn't (RFC 7435). `tls_ca` is a
     PEM file that replaces the system's authorities. `tls_fingerprint` ("sha256:" and 64 hexadecimal digits)
-    pins the certificate itself instead. `secret` is asked for the password once per connection.
+    pins the certificate itself instead. `secret` is asked for the password once per connection. `addresses` are
+    those of the host, where somebody has looked them up already; empty: the system is asked.
     """
 
     name: str
     host: str
+    addresses: tuple[str, ...] = ()
     port: int = 25
     tls: TlsMode = "opportunistic"
     tls_verify: bool = True

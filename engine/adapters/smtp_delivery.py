@@ -196,6 +196,15 @@ class Delivery:
         """Whether the server was told what the client wants reported (RFC 3461 section 5.2.1)."""
         return self._measured.transaction.wish is not None and "DSN" in self._line.peer.offers
 
+    @property
+    def not_taken(self) -> Reply | None:
+        """Why the server took not even MAIL, but may take it later, or another may now; None where it did or never will."""
+        reply = self._dialogue.mail_reply
+        if self.never_began or (self._asked and reply is not None and 400 <= reply.code < 500):
+            answer = self._asked_answers()[0]
+            return answer if isinstance(answer, Reply) else None
+        return None
+
     def answers(self) -> tuple[Answer, ...]:
         """One answer for each recipient of the transaction, in their order."""
         answers: dict[int, Answer] = dict(self._refused)

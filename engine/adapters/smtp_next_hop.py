@@ -12,15 +12,24 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass
 from typing import Any
 
 from engine.adapters.smtp_access import NextHopAccess, NextHopTimeouts, TlsMode
-from engine.adapters.smtp_delivery import Delivery, measure, refused_here
+from engine.adapters.smtp_delivery import Delivery, Measured, measure, refused_here
 from engine.adapters.smtp_line import SmtpLine
 from engine.adapters.smtp_session import NotOpened, open_line
 from engine.ports import Greeting, NextHopTrouble, Outcome, Reply, Transaction
 
 __all__ = ["NextHopAccess", "NextHopTimeouts", "SmtpNextHop", "TlsMode"]
+
+
+@dataclass(frozen=True, slots=True)
+class Handed:
+    """What came of a transaction; `not_taken` is why the server took not even MAIL, for now."""
+
+    outcome: Outcome
+    not_taken: Reply | None
 
 
 class SmtpNextHop:
@@ -31,7 +40,7 @@ class SmtpNextHop:
         if not hello.isascii() or not hello.isprintable() or not hello or " " in hello:
             raise ValueError(f"hostname {hello!r} can't be said in EHLO: use printable ASCII without spaces")
         self.name = access.name
-        self._access = access
+        self.access = access  # how the next connection is made
         self._hello = hello
         # A slot is held while a connection is opened, used or closed, not while it is idle.
         self._slots = asyncio.Semaphore(access.connections)
@@ -48,7 +57,16 @@ class SmtpNextHop:
         if len(refused) == len(transaction.recipients):
             return Outcome(tuple(refused[place] for place in range(len(refused))), "", "none", 0)
         measured = await measure(transaction)
-        asked = time.monotonic()
+        return (await self.attempt(measured, refused, before_dot, time.monotonic())).outcome
+
+    async def attempt(
+        self,
+        measured: Measured,
+        refused: dict[int, Reply],
+        before_dot: Callable[[], Awaitable[None]],
+        asked: float,
+    ) -> Handed:
+        """The same for a transaction that was measured, of which is known whom not to ask for; since when it waits."""
         await self._slots.acquire()
         started = time.monotonic()
         line: SmtpLine | None = None
@@ -64,14 +82,16 @@ class SmtpNextHop:
                 delivery = Delivery(line, measured, refused)
                 usable = await delivery.run(before_dot)
             answers, address, tls = delivery.answers(), line.peer.address, line.peer.tls
-            dsn = delivery.wish_passed_on
+            dsn, not_taken = delivery.wish_passed_on, delivery.not_taken
         except NotOpened as trouble:
-            lost = Reply(421, trouble.text, trouble.text.partition(" ")[0], "next-hop")
-            answers = tuple(refused.get(place, lost) for place in range(len(transaction.recipients)))
+            not_taken = Reply(421, trouble.text, trouble.text.partition(" ")[0], "next-hop")
+            places = range(len(measured.transaction.recipients))
+            answers = tuple(refused.get(place, not_taken) for place in places)
             address, tls, dsn = trouble.address, "none", False
         finally:
             self._settle(line, usable=usable)
-        return Outcome(answers, address, tls, int((time.monotonic() - started) * 1000), dsn)
+        took_ms = int((time.monotonic() - started) * 1000)
+        return Handed(Outcome(answers, address, tls, took_ms, dsn), not_taken)
 
     async def greet(self) -> Greeting:
         """A new session, kept for use afterwards. Raises NextHopTrouble."""
@@ -80,13 +100,18 @@ class SmtpNextHop:
         try:
             if self._idle:
                 await self._wake(self._idle.pop()).quit()
-            line = await open_line(self._access, self._hello)
+            line = await open_line(self.access, self._hello)
         except NotOpened as trouble:
             raise NextHopTrouble(trouble.text) from trouble
         finally:
             self._settle(line, usable=line is not None)
         peer = line.peer
         return Greeting(peer.banner, peer.address, peer.extensions, _size_octets(peer.extensions), peer.tls)
+
+    @property
+    def has_idle(self) -> bool:
+        """Whether a kept connection waits for use."""
+        return bool(self._idle)
 
     async def close(self) -> None:
         """QUIT and close what is idle; what is in use follows when it is done."""
@@ -110,7 +135,7 @@ class SmtpNextHop:
 
     async def _opened(self) -> SmtpLine:
         try:
-            return await open_line(self._access, self._hello)
+            return await open_line(self.access, self._hello)
         except NotOpened as trouble:
             self._not_opened = (time.monotonic(), trouble)
             raise
@@ -121,7 +146,7 @@ class SmtpNextHop:
             if line is not None:
                 line.drop()
             self._slots.release()
-        elif self._closed or line.transactions >= self._access.messages_per_connection:
+        elif self._closed or line.transactions >= self.access.messages_per_connection:
             self._in_background(self._quit_and_release(line))
         else:
             self._rest(line)

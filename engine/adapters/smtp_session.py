@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from typing import cast
+from typing import Any, cast
 
 import aiosmtplib
 
@@ -114,14 +114,9 @@ class _Setup:
     async def _connect(self) -> socket.socket:
         host, port, loop = self._access.host, self._access.port, asyncio.get_running_loop()
         seconds = self._access.timeouts.connect_seconds
-        try:
-            async with asyncio.timeout(seconds):
-                found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        except (OSError, UnicodeError) as error:
-            raise NotOpened(f"4.4.3 look up {host}: {_reason(error)}") from error
         troubles = []
-        for family, kind, protocol, _, address in found[:MOST_ADDRESSES]:
-            sock = socket.socket(family, kind, protocol)
+        for family, address in (await self._addresses())[:MOST_ADDRESSES]:
+            sock = socket.socket(family, socket.SOCK_STREAM)
             try:
                 sock.setblocking(False)
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -137,6 +132,21 @@ class _Setup:
             self._address = f"[{address[0]}]:{port}" if family == socket.AF_INET6 else f"{address[0]}:{port}"
             return sock
         raise NotOpened("4.4.1 connect to " + "; ".join(troubles or [f"{host}:{port}: no address"]))
+
+    async def _addresses(self) -> list[tuple[int, tuple[Any, ...]]]:
+        """The host's addresses with their families, in the order to try them."""
+        host, port = self._access.host, self._access.port
+        if self._access.addresses:
+            return [
+                (socket.AF_INET6 if ":" in a else socket.AF_INET, (a, port)) for a in self._access.addresses
+            ]
+        try:
+            async with asyncio.timeout(self._access.timeouts.connect_seconds):
+                loop = asyncio.get_running_loop()
+                found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        except (OSError, UnicodeError) as error:
+            raise NotOpened(f"4.4.3 look up {host}: {_reason(error)}") from error
+        return [(family, address) for family, _, _, _, address in found]
 
     async def _greet(self, client: aiosmtplib.SMTP) -> None:
         """EHLO, and HELO for a server that doesn't know EHLO (RFC 5321 section 3.2)."""

@@ -116,7 +116,7 @@ def _expired(message: Message, policy: Policy, now: datetime) -> bool:
 
 
 def _retries(policy: Policy, hop: str) -> bool:
-    return policy.hops.get(hop, HopPolicy()).on_unknown == "retry"
+    return (policy.hop(hop) or HopPolicy()).on_unknown == "retry"
 
 
 def too_large(reply: Reply) -> bool:

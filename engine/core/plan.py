@@ -98,7 +98,7 @@ def unknown(
     message: Message, numbers: tuple[int, ...], hop: str, text: str, policy: Policy, retry_at: datetime
 ) -> MessageEvent:
     """Return what records that nobody knows whether the next hop took it."""
-    if policy.hops.get(hop, HopPolicy()).on_unknown == "hold":
+    if (policy.hop(hop) or HopPolicy()).on_unknown == "hold":
         return Held(why="outcome-unknown", rule=f"{hop}: {text}", numbers=numbers, policy=policy.version)
     return Deferred(
         numbers=numbers,
@@ -133,7 +133,7 @@ def _no_octets(message: Message, due: list[Recipient], policy: Policy) -> Messag
 
 
 def _known(routed: Routed, policy: Policy) -> bool:
-    return routed.next_hop is not None and routed.next_hop in policy.hops
+    return policy.hop(routed.next_hop) is not None
 
 
 def _homeless(routed: Routed) -> str:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Literal
 
+from engine.core import direct
 from engine.core.routing import RouteRule
 
 DOUBLINGS = 32  # a second becomes a century: every cap is reached before
@@ -39,6 +40,13 @@ class Policy:
     cap: timedelta = timedelta(hours=1)
     give_up_after: timedelta = timedelta(days=5)
     warn_after: timedelta = timedelta(hours=4)  # then whoever sent it is told that it waits
+
+    def hop(self, name: str | None) -> HopPolicy | None:
+        """Return what is decided about a next hop, None where it is not configured. All of direct delivery shares one."""
+        found = self.hops.get(name or "")
+        if found is None and name is not None and direct.is_direct(name):
+            return self.hops.get(direct.MX)
+        return found
 
 
 def backoff(policy: Policy, failures: int, jitter: float) -> timedelta:

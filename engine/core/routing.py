@@ -3,7 +3,8 @@
 Owns: the recipients of a mailbox with a fixed list, the recipients of a catch-all mailbox (multi-drop), the
 choice of the next hop. Never reads To or Cc: they are letterhead, not envelope, and name neither blind
 copies nor the members of a list. Never drops a message: without a recipient it goes to the fallback, or it
-is held with the reason.
+is held with the reason. Mail for our own domains goes home where no route says otherwise, and is never delivered
+directly to what DNS names for them: that is the provider, or ourselves.
 
 Multi-drop trusts one witness: the last hop, that is, the provider's delivery into the mailbox, which writes
 the envelope recipient into a field of its own (Envelope-To, X-Envelope-To, X-Original-To, Delivered-To; RFC
@@ -29,7 +30,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from engine.core import envelope
+from engine.core import direct, envelope
 from engine.core.headers import Field, Octets, split
 
 # Fields that say what the sender wanted to show, and a trace field that many hops write. Never a multi-drop
@@ -42,7 +43,7 @@ NO_ENVELOPE_HEADERS = frozenset(
 RECIPIENTS_LIMIT = 1000
 # Enough to see in a reason what went wrong.
 _SHOWN_DOMAINS = 3
-# The next hop of our own domains where no routes are configured.
+# The next hop of our own domains where no route fits.
 HOME = "home"
 
 
@@ -119,23 +120,32 @@ def recipients(octets: Octets, rule: MailboxRule) -> Recipients:
 def next_hop(
     sender: str, recipient: str, user: str | None, routes: Sequence[RouteRule], own_domains: Sequence[str]
 ) -> Routed:
-    """Where mail for `recipient` goes. The first route that fits wins; without routes our own domains go
-    home.
+    """Where mail for `recipient` goes. The first route that fits wins; where none does, our own domains go home.
 
-    `sender` is the reverse-path, "" for the null one; `user` is who logged in to submit, None for nobody.
-    `by` quotes patterns of the configuration, and of the message the recipient's domain only.
+    A route with the next hop "mx" takes no mail for our own domains; what it takes has a next hop for each domain
+    (`engine.core.direct`). `sender` is the reverse-path, "" for the null one; `user` is who logged in to submit, None
+    for nobody. `by` quotes patterns of the configuration, and of the message the recipient's domain only.
     """
     for number, route in enumerate(routes, 1):
         fitting = _fitting(route, sender, recipient, user)
-        if fitting is not None:
+        if fitting is None:
+            continue
+        if route.next_hop != direct.MX:
             return Routed(next_hop=route.next_hop, by=f"route {number}: {fitting}")
+        if _own(recipient, own_domains) is None:
+            return Routed(next_hop=direct.hop_of(recipient), by=f"route {number}: {fitting}")
+    own = _own(recipient, own_domains)
+    if own is not None:
+        return Routed(next_hop=HOME, by=f"own domain {own}")
     domain = envelope.domain(recipient)
     if routes:
         return Routed(next_hop=None, by=f"none of {len(routes)} routes fits the recipient domain {domain}")
-    for pattern in own_domains:
-        if envelope.matches(pattern, recipient):
-            return Routed(next_hop=HOME, by=f"own domain {pattern}")
     return Routed(next_hop=None, by=f"{domain} is not an own domain and there are no routes")
+
+
+def _own(recipient: str, own_domains: Sequence[str]) -> str | None:
+    """The pattern of our own domains that fits, None if none does."""
+    return next((pattern for pattern in own_domains if envelope.matches(pattern, recipient)), None)
 
 
 def _recipients(named: Iterable[tuple[str, str]]) -> Recipients:

@@ -13,13 +13,13 @@ from math import isfinite
 from pathlib import Path
 from types import MappingProxyType
 
+from engine.core import direct
 from engine.settings.lines import Place
 from engine.settings.listen import listen
-from engine.settings.login import absolute, check_tls, one_line, secret_from
 from engine.settings.mailbox import mailbox, unique_names
+from engine.settings.next_hop import next_hop
 from engine.settings.shapes import (
     Gateway,
-    NextHopSettings,
     Retention,
     Retry,
     Route,
@@ -31,7 +31,6 @@ from engine.settings.tables import (
     Fault,
     FileTable,
     GatewayTable,
-    NextHopTable,
     RetryTable,
     RouteTable,
     ScannerTable,
@@ -42,8 +41,6 @@ from engine.settings.tables import (
 )
 from engine.settings.values import (
     Domain,
-    Name,
-    kind_of,
     shown,
     socket_address,
 )
@@ -57,7 +54,9 @@ def settings_from(written: dict[str, object], path: Path) -> Settings:
     file, folder = read(written, FileTable), path.parent
     gateway = _gateway(file.gateway)
     unique_names(file.mailbox)
-    next_hops = {name: _next_hop(name, table, folder) for name, table in file.next_hop.items()}
+    next_hops = {name: next_hop(name, table, folder) for name, table in file.next_hop.items()}
+    if direct.MX not in next_hops and any(route.next_hop == direct.MX for route in file.route):
+        next_hops[direct.MX] = next_hop(direct.MX, {}, folder)
     settings = Settings(
         path=path,
         gateway=gateway,
@@ -137,45 +136,9 @@ def _sqlite_path(driver: str, rest: str, folder: Path) -> str:
     return f"{path}{mark}{query}"
 
 
-def _next_hop(written_name: str, written: object, folder: Path) -> NextHopSettings:
-    place: Place = ("next_hop", written_name)
-    if not isinstance(written, dict):
-        text = f"expected a table, found {kind_of(written)}; write [next_hop.NAME], such as [next_hop.home]"
-        raise Fault(place, text)
-    name = meant(place, lambda: Name.parse(written_name))
-    table = read(written, NextHopTable, place)
-    check_tls(place, table, verify_written=table.tls_verify is not False)
-    if (table.username is None) != (table.password is None):
-        missing, given = ("password", "username") if table.password is None else ("username", "password")
-        raise Fault((*place, missing), f"is missing: {given} is given, and the two go together")
-    user, secret, whose = table.username, table.password, f"next_hop.{name}: password"
-    return NextHopSettings(
-        name=name,
-        host=table.host,
-        port=table.port or (465 if table.tls == "implicit" else 25),
-        tls=table.tls,
-        tls_verify=_verifies(table),
-        tls_ca=absolute(table.tls_ca, folder),
-        tls_fingerprint=table.tls_fingerprint,
-        username=None if user is None else one_line((*place, "username"), user),
-        password=None if secret is None else secret_from((*place, "password"), secret, whose, folder),
-        connections=table.connections,
-        messages_per_connection=table.messages_per_connection,
-        max_size=table.max_size,
-        on_unknown=table.on_unknown,
-    )
-
-
-def _verifies(table: NextHopTable) -> bool:
-    if isinstance(table.tls_verify, bool):
-        return table.tls_verify
-    # Opportunistic TLS takes what it gets (RFC 7435), unless a CA says whom to expect.
-    return table.tls in ("required", "implicit") or table.tls_ca is not None
-
-
 def _route(index: int, table: RouteTable, next_hops: tuple[str, ...]) -> Route:
     place: Place = ("route", index)
-    if table.next_hop not in next_hops:
+    if table.next_hop not in next_hops:  # "mx" is there once a route names it
         text = f"there is no next hop {shown(table.next_hop)}; {nearest(table.next_hop, next_hops)}"
         raise Fault((*place, "next_hop"), text)
     if not (table.recipients or table.senders or table.users):

@@ -103,6 +103,9 @@ class Mailbox:
 class NextHopSettings:
     """A server we hand mail to. `username` and `password` come together. `max_size` is in octets.
 
+    The one named "mx" is not a server, but direct delivery: it has no host and no login, and `nameservers` says which
+    servers to ask for those of a domain; empty: those of the machine.
+
     `tls_verify` is on by default, but off for opportunistic TLS without `tls_ca` (RFC 7435: some protection
     without proof of who answers).
     """
@@ -120,6 +123,7 @@ class NextHopSettings:
     messages_per_connection: int = 100
     max_size: int | None = None
     on_unknown: OnUnknown = "retry"
+    nameservers: tuple[TcpAddress, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -207,7 +211,7 @@ class Settings:
 
 _DECIDES_NOTHING = frozenset(
     {"path", "store", "in_flight", "connections", "connections_per_host", "messages_per_connection"}
-    | {"poll_every", "connections_per_address", "free_space", "policy_version"}
+    | {"poll_every", "connections_per_address", "free_space", "nameservers", "policy_version"}
 )
 
 

@@ -119,7 +119,7 @@ class MailboxTable(Table, frozen=True, kw_only=True):
 
 
 class NextHopTable(Table, frozen=True, kw_only=True):
-    host: Host
+    host: Host | None = None
     port: Port | None = None
     tls: NextHopTls = "opportunistic"
     tls_verify: bool | UnsetType = UNSET
@@ -131,6 +131,7 @@ class NextHopTable(Table, frozen=True, kw_only=True):
     messages_per_connection: Count = 100
     max_size: Size | None = None
     on_unknown: OnUnknown = "retry"
+    nameservers: tuple[str, ...] = ()
 
 
 class RouteTable(Table, frozen=True, kw_only=True):

@@ -12,6 +12,8 @@ from ipaddress import ip_address
 from pathlib import Path
 
 from engine.core import envelope
+from engine.core.direct import MX
+from engine.core.routing import HOME
 from engine.secrets import Secret
 from engine.settings.shapes import Mailbox, NextHopSettings, Route, ScannerSettings, Settings
 
@@ -30,6 +32,8 @@ def warnings(settings: Settings) -> tuple[str, ...]:
         found += [f"next_hop.{hop.name}: {text}" for text in _of_next_hop(hop)]
     for number, scanner in enumerate(settings.scanners, start=1):
         found += [f"scanner[{number}]: {text}" for text in _of_scanner(scanner)]
+    for number, route in enumerate(settings.routes, start=1):
+        found += [f"route[{number}]: {text}" for text in _of_route(route, settings)]
     found += _of_files(settings)
     return tuple(found)
 
@@ -61,9 +65,12 @@ def _of_mailbox(mailbox: Mailbox, settings: Settings) -> Iterator[str]:
 
 def _has_way(address: str, settings: Settings) -> bool:
     """Whether some mail for `address` can find a next hop; a route may ask for more than the recipient."""
-    if not settings.routes:
-        return envelope.domain(address) in settings.gateway.domains
-    return any(_may_take(route, address) for route in settings.routes)
+    is_own = envelope.domain(address) in settings.gateway.domains
+    if is_own and HOME in settings.next_hops:
+        return True
+    return any(
+        _may_take(route, address) for route in settings.routes if not (is_own and route.next_hop == MX)
+    )
 
 
 def _may_take(route: Route, address: str) -> bool:
@@ -82,6 +89,23 @@ def _of_next_hop(hop: NextHopSettings) -> Iterator[str]:
         yield "tls_verify = false: anyone can pass for the server; prefer tls_ca or tls_fingerprint"
     if hop.on_unknown == "hold":
         yield 'on_unknown = "hold": mail whose delivery is in doubt waits for a person'
+
+
+def _of_route(route: Route, settings: Settings) -> Iterator[str]:
+    """A route for everything that takes along what may be meant to go home."""
+    if route.next_hop in (HOME, MX) or HOME not in settings.next_hops:
+        return
+    before = settings.routes[: settings.routes.index(route)]
+    for domain in settings.gateway.domains:
+        if _takes_all_of(domain, route) and not any(_takes_all_of(domain, one) for one in before):
+            home = f'recipients = ["*@{domain}"], next_hop = "home"'
+            yield f"takes mail for our own {domain} too: where that should go home, put one before it with {home}"
+
+
+def _takes_all_of(domain: str, route: Route) -> bool:
+    everything = ("*", domain, f"@{domain}", f"*@{domain}")
+    narrow = route.senders or route.users or route.next_hop == MX
+    return not narrow and any(pattern in everything for pattern in route.recipients)
 
 
 def _of_scanner(scanner: ScannerSettings) -> Iterator[str]:

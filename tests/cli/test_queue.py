@@ -146,3 +146,17 @@ def test_the_oldest_are_named_and_the_rest_counted(mailgate: Mailgate, builder: 
 def test_one_message_is_one(mailgate: Mailgate, builder: Builder) -> None:
     builder.downloaded()
     assert mailgate("queue").lines[0] == "1 message is open, the oldest for 6d."
+
+
+def test_of_many_domains_those_with_most_mail_are_named(mailgate: Mailgate, builder: Builder) -> None:
+    for number in range(23):
+        for _ in range(2 if number == 22 else 1):
+            stream = builder.downloaded()
+            hop = f"mx:d{number:02}.example"
+            builder.attempted(stream, hop=hop)
+            builder.deferred(stream, builder.at + timedelta(minutes=5), hop=hop)
+    lines = mailgate("queue").lines
+    named = [line.split()[:2] for line in lines if line.startswith("mx:")]
+    assert len(named) == 20
+    assert ["mx:d22.example", "2"] in named
+    assert "3 more domains by MX have 3 open; --json has every message." in lines

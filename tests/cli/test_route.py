@@ -88,13 +88,35 @@ def test_what_would_be_held_is_exit_1_with_the_reason(configured: Mailgate) -> N
 def test_a_recipient_without_a_next_hop_is_held(configured: Mailgate) -> None:
     file = configured.folder / "mailgate.toml"
     route = '[[route]]\nrecipients = ["*@elsewhere.example"]\nnext_hop = "home"\n'
-    file.write_text(file.read_text() + route)
+    elsewhere = GATEWAY.replace("example.com", "third.example")
+    file.write_text(file.read_text().replace(GATEWAY, elsewhere) + route)
     answer = configured("route", "message", "--mailbox", "all", "--json")
     assert answer.code == 1
     (verdict,) = answer.json
     reason = "none of 1 routes fits the recipient domain example.com"
     assert verdict["held"] == f"anna@example.com has no next hop: {reason}"
     assert verdict["recipients"][0]["next_hop"] is None
+
+
+def test_where_no_route_fits_our_own_domains_go_home(configured: Mailgate) -> None:
+    file = configured.folder / "mailgate.toml"
+    route = '[[route]]\nrecipients = ["*@elsewhere.example"]\nnext_hop = "home"\n'
+    file.write_text(file.read_text() + route)
+    answer = configured("route", "message", "--mailbox", "all", "--json")
+    assert answer.code == 0
+    assert answer.json[0]["recipients"][0]["next_hop"] == "home"
+
+
+def test_direct_delivery_names_the_domain(mailgate: Mailgate) -> None:
+    route = '[[route]]\nrecipients = ["*"]\nnext_hop = "mx"\n'
+    addresses = 'recipients = ["info@example.com", "anna@Customer.example"]\n'
+    (mailgate.folder / "mailgate.toml").write_text(GATEWAY + MAILBOX + addresses + HOME + route)
+    answer = mailgate("route", "-", "--json", stdin=MESSAGE)
+    assert answer.code == 0
+    assert [(one["next_hop"], one["by"]) for one in answer.json[0]["recipients"]] == [
+        ("home", "own domain example.com"),
+        ("mx:customer.example", "route 1: recipients *"),
+    ]
 
 
 def test_a_loop_is_held(configured: Mailgate) -> None:

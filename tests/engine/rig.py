@@ -28,7 +28,8 @@ from engine.core.listing import Removal
 from engine.core.policy import HopPolicy, Policy
 from engine.core.routing import MailboxRule, RouteRule
 from engine.fetch import Fetcher, Pollable
-from engine.hop import Hop, remember
+from engine.hop import Hop
+from engine.hops import Hops
 from engine.journal import Journal
 from engine.outage import Outage
 from engine.poll import MailboxPlan, Poll
@@ -172,8 +173,8 @@ class Rig:
         self.journal = _CountingJournal(self.engine, self._refused)
         self.budget = OctetBudget(self.budget_octets)
         self.policy = self._policy()
-        self.hops = {name: self._hop(name) for name in self.homes}
         outage = Outage()
+        self.hops = Hops({name: self._hop(name) for name in self.homes})
         self.worker = Worker(
             journal=self.journal,
             read=self.read,
@@ -195,7 +196,7 @@ class Rig:
             outage=outage,
             now=self.clock,
         )
-        await self.read(partial(remember, self.hops))
+        await self.read(self.hops.remember)
         self._working = asyncio.create_task(self.worker.run()) if self.works else None
 
     async def stop(self, *, drain: bool = False) -> None:
@@ -207,7 +208,7 @@ class Rig:
             self._working.cancel()
             await asyncio.gather(self._working, return_exceptions=True)
             await self.worker.drain(0 if not drain else PATIENCE_SECONDS)
-        await asyncio.gather(*(hop.adapter.close() for hop in self.hops.values()))
+        await self.hops.close()
         await self.journal.close()
 
     async def restart(self, *, drain: bool = True, **changes: Any) -> None:

@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 
 from engine.core.listing import Removal
-from engine.core.routing import MailboxRule
+from engine.core.policy import HopPolicy
+from engine.core.routing import MailboxRule, RouteRule
+from engine.limit import Limit, largest
 from store.events import RejectedOversize, Reported
 from tests.engine.rig import INFO, POSTMASTER, Rig, mail
 from tests.engine.situations import MULTIDROP, SALES, box, nameless
@@ -125,3 +127,30 @@ async def test_the_postmaster_is_told_of_what_is_too_large_and_names_nobody(data
         await rig.poll()
         await rig.settled()
         assert len(rig.home.taken_for(POSTMASTER)) == 1
+
+
+async def test_direct_delivery_of_others_mail_leaves_the_home_server_s_limit_to_our_own(
+    database_url: str,
+) -> None:
+    policy = {
+        "routes": (RouteRule(recipients=("*",), next_hop="mx"),),
+        "hops": {"home": HopPolicy(), "mx": HopPolicy()},
+    }
+    async with Rig(database_url, homes={"home": HomePeer(size_octets=3_000)}, policy=policy) as rig:
+        rig.put(mail(1, 5_000))
+        await rig.poll()
+        await rig.settled()
+        (event,) = rig.events(RejectedOversize)
+        assert (event.limit_octets, event.next_hop) == (3_000, "home")
+
+
+async def test_what_may_go_to_any_server_has_the_configured_limit_only(sqlite_url: str) -> None:
+    routes = (RouteRule(recipients=("*",), next_hop="mx"),)
+    known = MailboxRule(recipients=("x@customer.example",))
+    anybody = MailboxRule(headers=("Delivered-To",), domains=("customer.example",))
+    for configured, limit in ((None, None), (9_000, Limit(octets=9_000, said_by="config", next_hop="mx"))):
+        hops = {"home": HopPolicy(), "mx": HopPolicy(max_size_octets=configured)}
+        async with Rig(sqlite_url, policy={"routes": routes, "hops": hops}) as rig:
+            assert await largest(known, None, rig.hops, rig.policy) == limit
+            found = await largest(anybody, None, rig.hops, rig.policy)
+            assert (found and found.next_hop) == (limit and "home")

@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from cli.stand_ins import LoopbackServer
+from tests.peers.dnsd import DnsPeer
 
 # Starting and stopping a loopback server takes milliseconds; this only ends a hung test.
 CALL_SECONDS = 30.0
@@ -21,12 +22,13 @@ Answer = TypeVar("Answer")
 class PeerThread:
     """Owns the thread and the loop; the peer runs in it."""
 
-    def __init__(self, peer: LoopbackServer) -> None:
+    def __init__(self, peer: LoopbackServer | DnsPeer, port: int = 0, host: str = "127.0.0.1") -> None:
         self._peer = peer
+        self._host = host
         # asyncio's own loop whatever the policy: uvloop cannot hold back reading until TLS begins.
         self._loop = asyncio.SelectorEventLoop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="peer", daemon=True)
-        self.port = 0
+        self.port = port
 
     def __enter__(self) -> int:
         self.open()
@@ -40,7 +42,7 @@ class PeerThread:
     def open(self) -> Self:
         """Start the thread and the peer; `port` is set."""
         self._thread.start()
-        self.port = self.run(self._peer.start())
+        self.port = self.run(self._peer.start(self.port, self._host))
         return self
 
     def close(self) -> None:
@@ -62,4 +64,4 @@ class PeerThread:
 
     def come_back(self) -> None:
         """Listen again, on the same port."""
-        self.run(self._peer.start(self.port))
+        self.run(self._peer.start(self.port, self._host))

@@ -54,7 +54,7 @@ from tests.store.build import (
     relayed,
 )
 
-HOPS = ("home", "branch", "provider")
+HOPS = ("home", "branch", "provider", "mx:customer.example")
 MAILBOXES = ("info", "sales", "büro")
 PEOPLE = ("anna@customer.example", "Bob@Customer.example", "jürgen@straße.example", "", "x_y%z@odd.example")
 OURS = ("info@example.com", "Sales@example.com", "straße@example.com", "o'hara@example.com")

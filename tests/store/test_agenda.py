@@ -131,6 +131,27 @@ def test_lanes_are_told_once_each(store: Engine) -> None:
     assert len(found) == 4
 
 
+def test_lanes_with_something_due_and_free_are_told(store: Engine) -> None:
+    put(store, ("a", "mx:a.example", NOW), ("b", "mx:b.example", after(minutes=1)), ("c", "home", NOW))
+    put(store, ("d", "mx:a.example", after(minutes=5)), ("e", FRESH, after(minutes=2)))
+
+    def due(now: datetime) -> set[str]:
+        with reading(store) as connection:
+            found = agenda.due_lanes(connection, now)
+        assert len(found) == len(set(found))
+        return set(found)
+
+    assert due(NOW) == {"mx:a.example", "home"}
+    claim(store, "mx:a.example")
+    assert due(NOW) == {"home"}
+    assert due(after(minutes=1)) == {"mx:a.example", "mx:b.example", "home"}  # the lease has run out
+
+
+def test_an_empty_agenda_has_no_lanes(store: Engine) -> None:
+    with reading(store) as connection:
+        assert (agenda.lanes(connection), agenda.due_lanes(connection, NOW)) == ([], [])
+
+
 def test_one_stream_is_claimed_whether_due_or_not_and_by_one_only(store: Engine) -> None:
     with writing(store) as connection:
         mine = agenda.claim_stream(connection, "mailbox-info", POLL, ME, NOW)

@@ -207,3 +207,16 @@ def test_the_lowest_size_that_was_refused_is_remembered(one_batch: bool, store: 
     ]
     happen(store, *refusals, one_batch=one_batch)
     assert (hop(store)["size_limit_octets"], hop(store)["failures"]) == (7, 0)
+
+
+def test_of_a_domain_only_trouble_is_worth_a_row(store: Engine) -> None:
+    well, dead = {"next_hop": "mx:well.example"}, {"next_hop": "mx:dead.example"}
+    opened, other = opening(), opening("m2", uidl="u2")
+    taken, refused = (
+        then(opened, attempted(**well), relayed(**well)),
+        then(other, attempted(**dead), down(**dead)),
+    )
+    append(store, opened, taken, other, refused)
+    assert [row["name"] for row in rows(store, next_hops)] == ["mx:dead.example"]
+    append(store, then(refused, attempted(**dead), relayed(**dead)))
+    assert rows(store, next_hops) == []

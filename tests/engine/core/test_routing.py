@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.core import envelope
+from engine.core import direct, envelope
 from engine.core.routing import (
     RECIPIENTS_LIMIT,
     MailboxRule,
@@ -229,6 +229,7 @@ def test_what_the_sender_writes_changes_nothing_once_the_last_hop_named_one(forg
 
 
 INBOUND = RouteRule(recipients=("*@example.com", "other.example"), next_hop="home")
+MX = RouteRule(recipients=("*",), next_hop="mx")
 BY_SENDER = RouteRule(senders=("*@provider.example", "<>"), next_hop="provider")
 BY_USER = RouteRule(users=("ali*",), recipients=("*@partner.example",), next_hop="partner")
 REST = RouteRule(next_hop="smart")
@@ -273,9 +274,58 @@ def test_without_routes_a_stranger_has_no_next_hop() -> None:
     assert routed == Routed(next_hop=None, by="b.example is not an own domain and there are no routes")
 
 
-def test_where_no_route_fits_there_is_no_next_hop() -> None:
+def test_where_no_route_fits_own_domains_go_home() -> None:
     routed = next_hop("x@y", "a@b.example", None, (INBOUND, BY_SENDER), ("b.example",))
+    assert routed == Routed(next_hop="home", by="own domain b.example")
+
+
+def test_where_no_route_fits_a_stranger_has_no_next_hop() -> None:
+    routed = next_hop("x@y", "a@b.example", None, (INBOUND, BY_SENDER), ("example.com",))
     assert routed == Routed(next_hop=None, by="none of 2 routes fits the recipient domain b.example")
+
+
+@pytest.mark.parametrize(
+    ("recipient", "name"),
+    [
+        ("a@Customer.EXAMPLE", "mx:customer.example"),
+        ("a@stra\u00dfe.example", "mx:xn--strae-oqa.example"),
+        ("a@M\u00fcller.example", "mx:xn--mller-kva.example"),
+        ("a@xn--mller-kva.example", "mx:xn--mller-kva.example"),
+        ("a@[192.0.2.1]", "mx:[192.0.2.1]"),
+    ],
+)
+def test_direct_delivery_has_a_next_hop_for_each_domain(recipient: str, name: str) -> None:
+    routed = next_hop("x@y", recipient, None, (INBOUND, MX), ("example.com",))
+    assert routed == Routed(next_hop=name, by="route 2: recipients *")
+
+
+def test_mail_for_our_own_domains_is_never_delivered_directly() -> None:
+    assert next_hop("x@y", "a@example.com", None, (MX,), ("example.com",)) == Routed(
+        next_hop="home", by="own domain example.com"
+    )
+    later = RouteRule(senders=("x@y",), next_hop="branch")
+    assert next_hop("x@y", "a@example.com", None, (MX, later), ("example.com",)).next_hop == "branch"
+
+
+@given(st.text())
+def test_any_domain_has_a_name_and_a_fault_or_is_one_for_dns(text: str) -> None:
+    domain = direct.domain_of(direct.hop_of(f"a@{text}"))
+    assert direct.is_direct(direct.hop_of(f"a@{text}"))
+    if direct.fault_of(domain) is None:
+        assert domain.isascii()
+        assert domain == domain.lower()
+        assert len(domain) <= 253
+
+
+@pytest.mark.parametrize(
+    "domain", ["", "a..b", "-a.example", "a" * 64 + ".example", "a." * 127 + "ab", "a b.example"]
+)
+def test_what_dns_can_not_name_is_a_fault(domain: str) -> None:
+    assert direct.fault_of(domain) == "that is no domain name"
+
+
+def test_an_address_literal_is_a_fault() -> None:
+    assert direct.fault_of("[IPv6:::1]") == "address literals are not delivered to: name a domain"
 
 
 @given(st.text(), st.text(), st.one_of(st.none(), st.text()), st.lists(st.text(), max_size=3))
@@ -286,7 +336,7 @@ def test_any_text_is_routed_or_not(
     routes = (RouteRule(recipients=some, senders=some, users=some, next_hop="x"),)
     routed = next_hop(sender, recipient, user, routes, some)
     assert routed.by
-    assert routed.next_hop in ("x", None)
+    assert routed.next_hop in ("x", "home", None)
     assert some or routed.next_hop == "x"
 
 

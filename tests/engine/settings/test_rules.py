@@ -330,3 +330,36 @@ def test_a_wrong_secret_is_refused_without_showing_it(tmp_path: Path, written: s
 
 def test_a_key_with_a_line_break_stays_on_one_line(tmp_path: Path) -> None:
     assert error(tmp_path, WHOLE + '"a\\nb" = 1\n').startswith("line 11: next_hop.home.'a\\nb': unknown key")
+
+
+@pytest.mark.parametrize(
+    ("key", "said"),
+    [
+        (
+            'host = "a.example"',
+            "next_hop.mx.host: can't be given for direct delivery: DNS says for each domain",
+        ),
+        (
+            'username = "a"\npassword = "b"',
+            "next_hop.mx.username: can't be given for direct delivery: no password",
+        ),
+        (
+            f'tls_fingerprint = "sha256:{"0" * 64}"',
+            "next_hop.mx.tls_fingerprint: can't be given for direct delivery: no certificate",
+        ),
+        ('tls = "implicit"', "next_hop.mx.tls: can't be implicit for direct delivery"),
+        ('nameservers = ["dns.example"]', "next_hop.mx.nameservers[1]: 'dns.example' is not an IP address"),
+        ('nameservers = ["192.0.2.1:x"]', "next_hop.mx.nameservers[1]: '192.0.2.1:x' is not an IP address"),
+    ],
+)
+def test_what_direct_delivery_can_not_have_is_refused(tmp_path: Path, key: str, said: str) -> None:
+    assert said in error(tmp_path, f"{WHOLE}[next_hop.mx]\n{key}\n")
+
+
+def test_another_next_hop_asks_no_name_server(tmp_path: Path) -> None:
+    said = error(tmp_path, f'{WHOLE}nameservers = ["192.0.2.1"]\n')
+    assert "next_hop.home.nameservers: has no meaning here" in said
+
+
+def test_another_next_hop_needs_a_host(tmp_path: Path) -> None:
+    assert "next_hop.out.host: is missing" in error(tmp_path, f"{WHOLE}[next_hop.out]\nport = 25\n")

@@ -254,3 +254,26 @@ def test_what_is_no_toml_is_refused_with_its_line(tmp_path: Path, octets: bytes,
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="can't be read: Is a directory"):
         settings.load(tmp_path)
+
+
+def test_a_route_to_mx_needs_no_table_and_takes_its_defaults(tmp_path: Path) -> None:
+    hop = loaded(tmp_path, WHOLE + '[[route]]\nrecipients = ["*"]\nnext_hop = "mx"\n').next_hops["mx"]
+    assert (hop.host, hop.port, hop.tls, hop.tls_verify) == ("", 25, "opportunistic", False)
+    assert hop.nameservers == ()
+
+
+def test_without_a_route_to_mx_there_is_no_direct_delivery(tmp_path: Path) -> None:
+    assert "mx" not in loaded(tmp_path, WHOLE).next_hops
+
+
+def test_direct_delivery_has_its_own_settings(tmp_path: Path) -> None:
+    table = '[next_hop.mx]\nport = 2525\ntls = "required"\nconnections = 2\nnameservers = ["192.0.2.53", "[::1]:5353"]\n'
+    hop = loaded(tmp_path, WHOLE + table).next_hops["mx"]
+    assert (hop.port, hop.tls, hop.tls_verify, hop.connections) == (2525, "required", True, 2)
+    assert [(one.host, one.port) for one in hop.nameservers] == [("192.0.2.53", 53), ("::1", 5353)]
+
+
+def test_which_name_servers_are_asked_is_no_policy(tmp_path: Path) -> None:
+    table = "[next_hop.mx]\n"
+    one = loaded(tmp_path, WHOLE + table).policy_version
+    assert loaded(tmp_path, WHOLE + table + 'nameservers = ["192.0.2.53"]\n').policy_version == one

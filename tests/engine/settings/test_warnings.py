@@ -45,14 +45,29 @@ from tests.engine.settings.configurations import GATEWAY, HOME, WHOLE, loaded
             ["scanner[1]: on_error", "scanner[1]: on_found"],
         ),
         (
-            "[next_hop",
-            '[[route]]\nrecipients = ["*@x.example"]\nnext_hop = "home"\n[next_hop',
+            'domains = ["example.com"]',
+            'domains = ["other.example"]\n[[route]]\nrecipients = ["*@x.example"]\nnext_hop = "home"',
             ["mailbox 'info': info@example.com: no route"],
         ),
         (
-            "[next_hop",
-            '[[route]]\nusers = ["a"]\nnext_hop = "home"\n[next_hop',
+            'domains = ["example.com"]',
+            'domains = ["other.example"]\n[[route]]\nusers = ["a"]\nnext_hop = "home"',
             ["mailbox 'info': info@example.com: no route"],
+        ),
+        ("[next_hop", '[[route]]\nusers = ["a"]\nnext_hop = "home"\n[next_hop', []),
+        ("[next_hop", '[[route]]\nrecipients = ["*"]\nnext_hop = "mx"\n[next_hop', []),
+        (
+            "[next_hop",
+            '[[route]]\nrecipients = ["*"]\nnext_hop = "out"\n[next_hop.out]\nhost = "a.example"\n[next_hop',
+            [
+                "route[1]: takes mail for our own example.com too: where that should go home, put one before it"
+            ],
+        ),
+        (
+            "[next_hop",
+            '[[route]]\nrecipients = ["*@example.com"]\nnext_hop = "home"\n[[route]]\nrecipients = ["*"]\n'
+            'next_hop = "out"\n[next_hop.out]\nhost = "a.example"\n[next_hop',
+            [],
         ),
         ("[next_hop", '[[route]]\nsenders = ["*"]\nnext_hop = "home"\n[next_hop', []),
     ],
