@@ -160,7 +160,7 @@ tls = "opportunistic"
 # The key of the certificate.
 #tls_key = "key.pem"
 # The largest message to take.
-#max_size = "35MB"
+#max_size = "35MiB"
 # Recipients of one message, 100 at least.
 #max_recipients = 1000
 # Connections at a time; who may not relay gets half of them at most.

@@ -154,7 +154,7 @@ class Listen:
     users: Mapping[str, Secret] = field(default_factory=dict)
     tls_cert: Path | None = None
     tls_key: Path | None = None
-    max_size: int = 35_000_000
+    max_size: int = 35 << 20
     max_recipients: int = 1000
     connections: int = 100
     connections_per_address: int | None = None

@@ -149,7 +149,7 @@ class ListenTable(Table, frozen=True, kw_only=True):
     senders: dict[str, tuple[AddressPattern, ...]] = {}
     tls_cert: str | None = None
     tls_key: str | None = None
-    max_size: Size = Size(35_000_000)
+    max_size: Size = Size(35 << 20)  # what Exchange calls 35 MB
     max_recipients: Recipients = 1000
     connections: Count = 100
     connections_per_address: Count | None = None
