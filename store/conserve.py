@@ -14,9 +14,9 @@ from sqlalchemy import Connection, bindparam, select
 from store import log
 from store.events import Delivered, Failed, MessageEvent, Relayed
 from store.life import Message, evolve
-from store.log import Recorded
 from store.mailbox_events import MAILBOX_PREFIX
 from store.recipient import FATES
+from store.recorded import Recorded
 from store.schema import agenda, contents, messages
 
 

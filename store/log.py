@@ -12,19 +12,19 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 from sqlalchemy import Connection, bindparam, insert, select, tuple_
 
 from store import agenda, projections
-from store.chain import GENESIS, SALT_OCTETS, digest, link
-from store.codec import decode, encode
+from store.chain import GENESIS, SALT_OCTETS
 from store.errors import Conflict, LeaseLost, StoreError
 from store.events import Event, MailboxEvent, MessageEvent
 from store.life import Message, evolve, fold
 from store.mailbox_events import MAILBOX_PREFIX
 from store.mailbox_life import Mailbox, evolve_mailbox, fold_mailbox
-from store.schema import contents, events, from_microseconds, microseconds
+from store.recorded import Recorded, event_row, recorded
+from store.schema import contents, events
 from store.statement import Lookup, Statement, scalar
 
 READ_BATCH = 1_000  # rows fetched at a time when walking the log: memory stays constant
@@ -72,19 +72,6 @@ class Unit:
         return sum(len(append.octets) for append in self.appends if append.octets is not None)
 
 
-class Recorded(NamedTuple):
-    """An event in its place in the log."""
-
-    position: int
-    stream: str
-    revision: int
-    event: Event
-    at: datetime
-    hash: bytes
-    data: bytes
-    personal: bytes | None
-
-
 Refusal = Conflict | LeaseLost
 _Head = tuple[int, bytes]  # revision and hash of the last event
 
@@ -106,14 +93,14 @@ def append(connection: Connection, units: Sequence[Unit]) -> list[Refusal | None
 def read(connection: Connection, stream: str) -> list[Recorded]:
     """Return a stream's events, oldest first; empty for no such stream."""
     rows = connection.execute(_READ, {"stream": stream})
-    return [_recorded(row) for row in rows]
+    return [recorded(row) for row in rows]
 
 
 def read_many(connection: Connection, streams: Sequence[str]) -> dict[str, list[Recorded]]:
     """Return the events of several streams, oldest first."""
     found: dict[str, list[Recorded]] = {}
     for row in connection.execute(_READ_MANY, {"streams": list(streams)}):
-        found.setdefault(row.stream, []).append(_recorded(row))
+        found.setdefault(row.stream, []).append(recorded(row))
     return found
 
 
@@ -139,7 +126,7 @@ def walk(connection: Connection, after: int = 0, limit: int | None = None) -> It
     while limit is None or limit > 0:
         size = READ_BATCH if limit is None else min(READ_BATCH, limit)
         rows = connection.execute(_WALK, {"after": after, "size": size}).all()
-        yield from map(_recorded, rows)
+        yield from map(recorded, rows)
         if len(rows) < size:
             return
         after = rows[-1].position
@@ -155,7 +142,7 @@ def streams(connection: Connection) -> Iterator[tuple[str, list[Recorded]]]:
             if gathered and gathered[0].stream != row.stream:
                 yield gathered[0].stream, gathered
                 gathered = []
-            gathered.append(_recorded(row))
+            gathered.append(recorded(row))
         after = (rows[-1].stream, rows[-1].revision)
     if gathered:
         yield gathered[0].stream, gathered
@@ -238,7 +225,7 @@ def _write(connection: Connection, units: Sequence[Unit], heads: dict[str, _Head
         opened, mark = position + 1, marks.get(append.stream) or heads[append.stream][1]
         for revision, happened in enumerate(append.events, start=append.expected + 1):
             position += 1
-            rows.append(_row(append, happened, position, revision, mark, next(salts)))
+            rows.append(event_row(append.stream, append.at, happened, position, revision, mark, next(salts)))
             mark = rows[-1]["hash"]
             changes.happened(append.stream, happened, position, append.at)
         marks[append.stream] = mark
@@ -268,35 +255,6 @@ def _salts(units: Sequence[Unit]) -> Iterator[bytes]:
     count = sum(len(append.events) for unit in units for append in unit.appends)
     pool = os.urandom(count * SALT_OCTETS)
     return (pool[at : at + SALT_OCTETS] for at in range(0, len(pool), SALT_OCTETS))
-
-
-def _row(
-    append: Append, happened: Event, position: int, revision: int, previous: bytes, fresh: bytes
-) -> dict[str, Any]:
-    encoded = encode(happened)
-    salt = fresh if encoded.personal is not None else None
-    mark = digest(fresh, encoded.personal) if encoded.personal is not None else None
-    at = microseconds(append.at)
-    name, version = happened.NAME, happened.VERSION
-    return {
-        "position": position,
-        "stream": append.stream,
-        "revision": revision,
-        "name": name,
-        "version": version,
-        "at": at,
-        "data": encoded.data,
-        "personal": encoded.personal,
-        "salt": salt,
-        "digest": mark,
-        "hash": link(previous, append.stream, revision, name, version, at, encoded.data, mark),
-    }
-
-
-def _recorded(row: Sequence[Any]) -> Recorded:
-    position, stream, revision, name, version, at, data, personal, mark = row
-    happened = decode(name, version, data, personal)
-    return Recorded(position, stream, revision, happened, from_microseconds(at), mark, data, personal)
 
 
 def _after(stream: str, before: Entity | None, happened: Iterable[Event], at: datetime) -> Entity:

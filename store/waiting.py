@@ -16,8 +16,8 @@ from sqlalchemy import Connection
 from store import log, queries
 from store.events import Held, MessageEvent
 from store.life import Message, due_at, fold
-from store.log import Recorded
 from store.recipient import FATES, Recipient
+from store.recorded import Recorded
 
 BATCH = 500
 PLAIN = frozenset({"received", "deferred"})  # states that the read tables tell all of

@@ -14,6 +14,7 @@ from sqlalchemy import Engine, event, text
 from store import log
 from store.chain import GENESIS, SALT_OCTETS
 from store.database import open_store, writing
+from store.recorded import event_row
 from tests.bench.lives import Life
 
 BATCH_EVENTS = 5_000
@@ -67,9 +68,8 @@ def _rows(lives: list[Life], position: int) -> Iterator[tuple[Row, bytes | None]
             revision, mark = heads[life.stream]
             for happened in life.go_on():
                 position += 1
-                # The row is made as append makes it; it asks of an append only its stream and its time.
                 salt = os.urandom(SALT_OCTETS)
-                row = log._row(life, happened, position, revision, mark, salt)  # type: ignore[arg-type]
+                row = event_row(life.stream, life.at, happened, position, revision, mark, salt)
                 yield row, life.octets if revision == 0 else None
                 revision, mark = revision + 1, row["hash"]
             heads[life.stream] = (revision, mark)

@@ -40,9 +40,10 @@ from store.conserve import Count
 from store.database import open_store, reachable, reading, writing
 from store.events import Event
 from store.life import Message
-from store.log import Recorded, Unit
+from store.log import Unit
 from store.mailbox_events import MAILBOX_PREFIX
 from store.mailbox_life import Mailbox
+from store.recorded import Recorded
 from tests.peers.pop3d import Pop3Peer
 from tests.peers.smtpd import HomePeer
 
