@@ -1,0 +1,54 @@
+"""An event in its place in the log: as a row, and back. Pure but for what it is given."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from store.chain import digest, link
+from store.codec import decode, encode
+from store.events import Event
+from store.schema import from_microseconds, microseconds
+
+
+class Recorded(NamedTuple):
+    """An event in its place in the log."""
+
+    position: int
+    stream: str
+    revision: int
+    event: Event
+    at: datetime
+    hash: bytes
+    data: bytes
+    personal: bytes | None
+
+
+def event_row(
+    stream: str, at: datetime, event: Event, position: int, revision: int, previous: bytes, salt: bytes
+) -> dict[str, Any]:
+    """Return the row of an event; `previous` is the hash of the one before it, `salt` is used where it has personal facts."""
+    encoded = encode(event)
+    mark = digest(salt, encoded.personal) if encoded.personal is not None else None
+    when = microseconds(at)
+    return {
+        "position": position,
+        "stream": stream,
+        "revision": revision,
+        "name": event.NAME,
+        "version": event.VERSION,
+        "at": when,
+        "data": encoded.data,
+        "personal": encoded.personal,
+        "salt": salt if mark is not None else None,
+        "digest": mark,
+        "hash": link(previous, stream, revision, event.NAME, event.VERSION, when, encoded.data, mark),
+    }
+
+
+def recorded(row: Sequence[Any]) -> Recorded:
+    """Return what a row says: position, stream, revision, name, version, at, data, personal, hash."""
+    position, stream, revision, name, version, at, data, personal, mark = row
+    event = decode(name, version, data, personal)
+    return Recorded(position, stream, revision, event, from_microseconds(at), mark, data, personal)
