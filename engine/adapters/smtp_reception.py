@@ -45,9 +45,7 @@ class Transaction:
 
     mail: MailArgument
     reverse_path: str
-    recipients: list[str] = field(default_factory=list)
-    notify: list[str] = field(default_factory=list)
-    orcpt: list[str] = field(default_factory=list)
+    recipients: dict[str, RcptArgument] = field(default_factory=dict)  # each once, however often it is named
     refusal: bytes = b""  # of the last recipient that was refused
 
 
@@ -107,6 +105,7 @@ class Reception:
         """Return the envelope of the transaction, which is over now."""
         transaction, self.transaction = self.transaction, None
         assert transaction is not None
+        notify, orcpt = zip(*((r.notify, r.orcpt) for r in transaction.recipients.values()), strict=True)
         return Submission(
             peer=str(self.client.address),
             helo=self.helo or "",
@@ -115,8 +114,8 @@ class Reception:
             user=self.client.user,
             reverse_path=transaction.reverse_path,
             recipients=tuple(transaction.recipients),
-            notify=tuple(transaction.notify) if any(transaction.notify) else (),
-            orcpt=tuple(transaction.orcpt) if any(transaction.orcpt) else (),
+            notify=notify if any(notify) else (),
+            orcpt=orcpt if any(orcpt) else (),
             envid=transaction.mail.envid,
             ret=transaction.mail.ret,
             smtputf8=transaction.mail.smtputf8,
@@ -203,11 +202,9 @@ class Reception:
         verdict = relaying.recipient(rcpt.mailbox, self.client, self.kind, self.terms.rules)
         if isinstance(verdict, Refused):
             return _reply(verdict)
-        if len(transaction.recipients) >= self.terms.max_recipients:
+        if len(transaction.recipients) >= self.terms.max_recipients and verdict not in transaction.recipients:
             return b"452 4.5.3 Too many recipients: send the others in a transaction of their own\r\n"
-        transaction.recipients.append(verdict)
-        transaction.notify.append(rcpt.notify)
-        transaction.orcpt.append(rcpt.orcpt)
+        transaction.recipients.setdefault(verdict, rcpt)
         return b"250 2.1.5 Ok\r\n"
 
     def _rset(self, argument: str) -> bytes:

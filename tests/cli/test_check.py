@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.cli.installation import PASSWORD, Installation, installed
-from tests.peers.certificates import server_context, write_certificate
+from tests.peers.certificates import server_context, write_certificate, write_certificate_and_key
 from tests.peers.pop3d import Pop3Peer
 from tests.peers.smtpd import HomePeer
 
@@ -221,3 +221,23 @@ def test_warnings_are_printed_and_do_not_fail(house: Installation) -> None:
     house.configure(mailbox='remove = "never"')
     assert "valid, 1 warning" in house.mailgate("check")
     assert "never" in by_kind(house.rows("check"))["warning"]["text"]
+
+
+def test_listening_is_said_in_words(house: Installation) -> None:
+    certificate, key = write_certificate_and_key(house.folder)
+    house.configure(
+        more=f"""
+        [listen]
+        address = ["127.0.0.1:2500", "[::1]:2500"]
+        inbound = ["192.0.2.0/24"]
+        tls_cert = "{certificate}"
+        tls_key = "{key}"
+        users = {{ exchange = "{PASSWORD}" }}
+        """
+    )
+    said = house.mailgate("check")
+    assert "127.0.0.1:2500, [::1]:2500, STARTTLS offered, at most 35" in said
+    assert "127.0.0.0/8, ::1/128, user exchange may relay" in said
+    assert "192.0.2.0/24 may send to our domains" in said
+    part = by_kind(house.rows("check"))["listen"]
+    assert (part["users"], part["tls"], part["free_space"]) == (["exchange"], True, "10%")

@@ -229,6 +229,28 @@ async def test_too_many_recipients_come_in_a_transaction_of_their_own() -> None:
     assert len(keeper.taken[0][0].recipients) == 100
 
 
+async def test_a_recipient_named_twice_is_one_and_a_source_route_falls_away() -> None:
+    keeper = Keeper()
+    async with listening(keeper) as listener, connected(listener) as client:
+        await client.ask(b"EHLO a.example")
+        await client.ask(b"MAIL FROM:<@relay.example:a@Example.COM>")
+        for recipient in (
+            b"<b@c.example> NOTIFY=NEVER",
+            b"<@x.example,@y.example:b@C.example>",
+            b"<d@c.example>",
+        ):
+            assert (await client.ask(b"RCPT TO:" + recipient)).startswith(b"250 2.1.5")
+        await client.ask(b"DATA")
+        await client.ask(b".")
+    submission, _ = keeper.taken[0]
+    assert submission.reverse_path == "a@example.com"
+    assert (submission.recipients, submission.notify, submission.orcpt) == (
+        ("b@c.example", "d@c.example"),
+        ("NEVER", ""),
+        (),
+    )
+
+
 async def test_errors_and_commands_are_counted_until_a_message_is_taken(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
