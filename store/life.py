@@ -106,6 +106,11 @@ class Message(Struct, frozen=True, kw_only=True):
         return next(state for state in (*ATTENTION, *FATES) if state in states)
 
     @property
+    def going_since(self) -> datetime:
+        """From when on it is tried: the time for which a person held it back is not held against it."""
+        return self.resumed_at or self.opened_at
+
+    @property
     def open(self) -> bool:
         """Whether something is still to happen."""
         return self.state in ATTENTION

@@ -112,7 +112,7 @@ def _meaning(
 
 def _expired(message: Message, policy: Policy, now: datetime) -> bool:
     """Whether it was tried for long enough; what was held has its time from when it went on."""
-    return now - (message.resumed_at or message.opened_at) >= policy.give_up_after
+    return now - message.going_since >= policy.give_up_after
 
 
 def _retries(policy: Policy, hop: str) -> bool:

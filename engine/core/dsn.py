@@ -138,7 +138,7 @@ def _for_people(kind: Kind, message: Message, fates: tuple[Fate, ...], policy: P
     for fate in fates:
         lines += _of_one(kind, fate)
     if kind == "delay":
-        end = message.opened_at + policy.give_up_after
+        end = message.going_since + policy.give_up_after
         lines += [f"If it can't be delivered until {format_datetime(end)}, you will be told."]
     lines += ["", f"Questions? {policy.postmaster} can look it up: it is message {message.id}."]
     part = EmailMessage()
@@ -197,7 +197,7 @@ def _fields(kind: Kind, message: Message, fate: Fate, policy: Policy) -> list[st
         kind_of_code = "smtp" if _by_smtp(fate.reply) else "x-mailgate"
         lines.append(f"Diagnostic-Code: {kind_of_code}; {_field(fate.reply)}")
     if kind == "delay":
-        lines.append(f"Will-Retry-Until: {format_datetime(message.opened_at + policy.give_up_after)}")
+        lines.append(f"Will-Retry-Until: {format_datetime(message.going_since + policy.give_up_after)}")
     return lines
 
 

@@ -99,7 +99,7 @@ def _delays(
 ) -> Iterable[Fate]:
     """Once for each message, of all that wait then."""
     deferred = [event for event in events if isinstance(event, Deferred)]
-    if not deferred or "delay" in after.reported or now - after.opened_at < policy.warn_after:
+    if not deferred or "delay" in after.reported or now - after.going_since < policy.warn_after:
         return
     waiting = tuple(r.number for r in after.recipients if r.retry_at is not None)
     for one in _those(after, waiting, "DELAY"):

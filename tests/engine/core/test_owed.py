@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from engine.core.owed import owed, silence
 from store.events import Deferred, Delivered, Failed, MessageEvent, RejectedOversize, Relayed, Reported
@@ -90,6 +91,12 @@ def test_each_recipient_s_wish_is_respected(
     assert ("failure" in told(message, failure())) is failing
     assert ("delay" in told(message, deferral(), hours=4)) is waiting
     assert ("success" in told(message, taken(Relayed))) is succeeding
+
+
+def test_the_time_for_which_a_person_held_it_back_is_no_delay() -> None:
+    message = replace(submitted(BOB), resumed_at=NOON + timedelta(hours=3))
+    assert told(message, deferral(), hours=5) == {}
+    assert "delay" in told(message, deferral(), hours=7)
 
 
 def test_of_several_only_those_are_named_who_are_to_be() -> None:
