@@ -249,7 +249,7 @@ def _write_hop(connection: Connection, name: str, changes: list[Callable[[Row], 
     after = before
     for change in changes:
         after = change(after)
-    if name.startswith(DOMAIN_HOP) and after == new_hop(name) | {"since": after["since"]}:
+    if name.startswith(DOMAIN_HOP) and after == new_hop(name):
         # It works: of the many domains there are only those in trouble are worth a row.
         if found:
             connection.execute(delete(next_hops).where(next_hops.c.name == name))

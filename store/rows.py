@@ -11,7 +11,7 @@ import msgspec
 from sqlalchemy import RowMapping
 
 from store.events import Deferred
-from store.life import Message
+from store.life import DOMAIN_HOP, Message
 from store.mailbox_events import Withheld
 from store.mailbox_life import Mailbox
 from store.recipient import Recipient
@@ -155,10 +155,11 @@ def uidl_row(
 
 
 def hop_up(row: Row, at: datetime) -> Row:
-    """Return a next hop's row after it took a message."""
+    """Return a next hop's row after it took a message; of a domain that works nothing is kept, so not since when."""
     if row["failures"] == 0:
         return row
-    return row | {"failures": 0, "since": microseconds(at), "probe_at": None, "reply": None}
+    since = None if row["name"].startswith(DOMAIN_HOP) else microseconds(at)
+    return row | {"failures": 0, "since": since, "probe_at": None, "reply": None}
 
 
 def hop_down(row: Row, event: Deferred, at: datetime) -> Row:
