@@ -236,7 +236,7 @@ def test_listening_is_said_in_words(house: Installation) -> None:
         """
     )
     said = house.mailgate("check")
-    assert "127.0.0.1:2500, [::1]:2500, STARTTLS offered, at most 35" in said
+    assert "127.0.0.1:2500, [::1]:2500, STARTTLS offered, at most 36.7 MB" in said
     assert "127.0.0.0/8, ::1/128, user exchange may relay" in said
     assert "192.0.2.0/24 may send to our domains" in said
     part = by_kind(house.rows("check"))["listen"]
