@@ -10,14 +10,12 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from engine import clock, presence
-from engine.acceptance import Acceptance, FreeSpace
-from engine.adapters.smtp_listener import Listener
 from engine.budget import OctetBudget
 from engine.core.policy import Policy
 from engine.fetch import Fetcher
@@ -31,6 +29,9 @@ from engine.worker import Worker
 from store import queries
 from store.database import reachable, reading, sqlite_file
 from store.errors import StoreError
+
+if TYPE_CHECKING:
+    from engine.adapters.smtp_listener import Listener
 
 T = TypeVar("T")
 
@@ -127,6 +128,11 @@ class Gateway:
                 group.create_task(self.fetcher.run(), name="fetcher")
 
     def _listening(self, listen: Listen) -> Listener:
+        from engine.acceptance import Acceptance, FreeSpace
+        from engine.adapters.smtp_listener import (
+            Listener,  # with a library that a gateway without [listen] doesn't need
+        )
+
         file = sqlite_file(self._engine)
         acceptance = Acceptance(
             journal=self._journal,

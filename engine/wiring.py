@@ -9,13 +9,10 @@ from typing import TYPE_CHECKING
 
 from engine.adapters.pop3_source import MailboxAccess, open_session
 from engine.adapters.smtp_access import NextHopAccess
-from engine.adapters.smtp_listener import ListenerAccess
 from engine.adapters.smtp_next_hop import SmtpNextHop
-from engine.adapters.smtp_reception import Terms
 from engine.core import direct
 from engine.core.listing import Removal
 from engine.core.policy import HopPolicy, Policy
-from engine.core.relaying import Rules
 from engine.core.routing import MailboxRule, RouteRule
 from engine.fetch import Pollable
 from engine.hop import Hop
@@ -28,6 +25,7 @@ from engine.settings import Listen, Mailbox, NextHopSettings, Settings
 if TYPE_CHECKING:
     from engine.adapters.mx import MailServers
     from engine.adapters.mx_next_hop import MxNextHop
+    from engine.adapters.smtp_listener import ListenerAccess
 
 
 def policy_of(settings: Settings) -> Policy:
@@ -134,6 +132,10 @@ def directly(settings: NextHopSettings, hostname: str) -> Callable[[str], MxNext
 
 def listener_access(listen: Listen, settings: Settings) -> ListenerAccess:
     """Return where to listen, and for whom."""
+    from engine.adapters.smtp_listener import ListenerAccess  # and with it what only a listener needs
+    from engine.adapters.smtp_reception import Terms
+    from engine.core.relaying import Rules
+
     rules = Rules(
         allow=listen.allow,
         inbound=listen.inbound,

@@ -11,7 +11,6 @@ from __future__ import annotations
 import re
 from datetime import datetime
 from email.message import EmailMessage
-from email.policy import SMTP
 from email.utils import format_datetime
 
 from engine.core import headers, report
@@ -141,6 +140,8 @@ def _for_people(kind: Kind, message: Message, fates: tuple[Fate, ...], policy: P
         end = message.going_since + policy.give_up_after
         lines += [f"If it can't be delivered until {format_datetime(end)}, you will be told."]
     lines += ["", f"Questions? {policy.postmaster} can look it up: it is message {message.id}."]
+    from email.policy import SMTP  # slow to import, and most runs write no report
+
     part = EmailMessage()
     part.set_content(report.letter_text(lines, policy.hostname))
     del part["MIME-Version"]

@@ -10,10 +10,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from email.message import EmailMessage
-from email.policy import SMTP, EmailPolicy
 from email.utils import format_datetime
+from typing import TYPE_CHECKING
 
 from store.life import Message
+
+if TYPE_CHECKING:
+    from email.policy import EmailPolicy
 
 LINE_CHARACTERS = 300  # of a subject or reply that is quoted
 
@@ -144,6 +147,8 @@ def finished(written: EmailMessage, recipient: str, octets: bytes) -> Notice:
 
 def _headers(recipient: str, postmaster: str) -> EmailPolicy[EmailMessage]:
     """Addresses beyond ASCII may stand in a header only as UTF-8 (RFC 6532): encoded words are not for them."""
+    from email.policy import SMTP  # slow to import, and most runs write no notice
+
     return SMTP.clone(utf8=not (recipient + postmaster).isascii())
 
 
