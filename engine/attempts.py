@@ -136,16 +136,8 @@ class Attempts:
             durable.result()
             seams.reached("before-dot")
 
-        transaction = Transaction(
-            reverse_path=life.message.reverse_path,
-            recipients=step.recipients,
-            prefix=self._trace(life.message, octets),
-            content=octets,
-            clean=not life.message.bare_newlines,
-            wish=_wish(life.message, step.numbers, self._policy.hostname),
-            smtputf8=life.message.smtputf8,
-        )
         try:
+            transaction = self._transaction(life.message, step, octets)
             outcome = await hop.adapter.hand_over(transaction, before_dot)
         except StoreError:
             raise
@@ -162,6 +154,17 @@ class Attempts:
         retry_at = self._standing(hop, outcome)
         self._lives.spawn(self._conclude(hop, life, append.after, step, outcome, retry_at))
         return None
+
+    def _transaction(self, message: Message, step: HandOver, octets: Octets) -> Transaction:
+        return Transaction(
+            reverse_path=message.reverse_path,
+            recipients=step.recipients,
+            prefix=self._trace(message, octets),
+            content=octets,
+            clean=not message.bare_newlines,
+            wish=_wish(message, step.numbers, self._policy.hostname),
+            smtputf8=message.smtputf8,
+        )
 
     async def _conclude(
         self, hop: Hop, life: Life, before: Any, step: HandOver, outcome: Outcome, retry_at: datetime

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from datetime import datetime
-from typing import Literal, assert_never
+from typing import Any, Literal, assert_never
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -152,20 +152,14 @@ def fold(stream: str, events: Iterable[tuple[Event, datetime]]) -> Message | Non
 def _opened(stream: str, event: MessageEvent, at: datetime) -> Message:
     match event:
         case Downloaded():
-            return Message(
-                id=stream,
-                revision=0,
+            return _new(
+                stream,
+                event,
+                at,
                 direction="inbound",
-                opened_at=at,
-                changed_at=at,
                 mailbox=event.mailbox,
                 uidl=event.uidl,
-                reverse_path=event.reverse_path,
                 recipients=recipients_of(event.recipient_count, event.recipients, event.routed_by),
-                message_id=event.message_id,
-                subject=event.subject,
-                sender=event.from_,
-                size_octets=event.size_octets,
                 listed_octets=event.listed_octets,
                 content=event.content,
                 bare_newlines=event.bare_newlines,
@@ -173,69 +167,67 @@ def _opened(stream: str, event: MessageEvent, at: datetime) -> Message:
                 first_hop=event.next_hop,
             )
         case Submitted():
-            return Message(
-                id=stream,
-                revision=0,
-                direction=event.direction,
-                opened_at=at,
-                changed_at=at,
-                reverse_path=event.reverse_path,
-                recipients=submitted_recipients(event),
-                message_id=event.message_id,
-                subject=event.subject,
-                sender=event.from_,
-                size_octets=event.size_octets,
-                content=event.content,
-                bare_newlines=event.bare_newlines,
-                user=event.user,
-                peer=event.peer,
-                helo=event.helo,
-                protocol=event.protocol,
-                envid=event.envid,
-                ret=event.ret,
-                smtputf8=event.smtputf8,
-                automatic=event.automatic,
-                status_report=event.status_report,
-                first_hop=event.next_hop,
-            )
+            return _submitted(stream, event, at)
         case RejectedOversize():
             recipients = recipients_of(event.recipient_count, event.recipients, event.routed_by)
-            return Message(
-                id=stream,
-                revision=0,
+            return _new(
+                stream,
+                event,
+                at,
                 direction="inbound",
-                opened_at=at,
-                changed_at=at,
                 closed_at=at,
                 mailbox=event.mailbox,
                 uidl=event.uidl,
-                reverse_path=event.reverse_path,
                 recipients=tuple(replace(r, state="rejected-oversize") for r in recipients),
-                message_id=event.message_id,
-                subject=event.subject,
-                sender=event.from_,
-                size_octets=event.size_octets,
                 listed_octets=event.size_octets,
                 oversize=True,
             )
         case Generated():
-            return Message(
-                id=stream,
-                revision=0,
-                direction="internal",
-                opened_at=at,
-                changed_at=at,
-                reverse_path=event.reverse_path,
-                recipients=recipients_of(event.recipient_count, event.recipients, ()),
-                message_id=event.message_id,
-                subject=event.subject,
-                sender=event.from_,
-                size_octets=event.size_octets,
-                content=event.content,
-                about=event.about,
-            )
+            recipients = recipients_of(event.recipient_count, event.recipients, ())
+            facts = {"recipients": recipients, "content": event.content, "about": event.about}
+            return _new(stream, event, at, direction="internal", **facts)
         case _:
             raise TypeError(f"{event.NAME} opens no stream")
+
+
+def _submitted(stream: str, event: Submitted, at: datetime) -> Message:
+    return _new(
+        stream,
+        event,
+        at,
+        direction=event.direction,
+        recipients=submitted_recipients(event),
+        content=event.content,
+        bare_newlines=event.bare_newlines,
+        user=event.user,
+        peer=event.peer,
+        helo=event.helo,
+        protocol=event.protocol,
+        envid=event.envid,
+        ret=event.ret,
+        smtputf8=event.smtputf8,
+        automatic=event.automatic,
+        status_report=event.status_report,
+        first_hop=event.next_hop,
+    )
+
+
+def _new(
+    stream: str, event: Downloaded | Submitted | RejectedOversize | Generated, at: datetime, **facts: Any
+) -> Message:
+    """Return a message with what every opening event tells, and with the facts of this one."""
+    return Message(
+        id=stream,
+        revision=0,
+        opened_at=at,
+        changed_at=at,
+        reverse_path=event.reverse_path,
+        message_id=event.message_id,
+        subject=event.subject,
+        sender=event.from_,
+        size_octets=event.size_octets,
+        **facts,
+    )
 
 
 def _changed(message: Message, event: MessageEvent, at: datetime) -> Message:
