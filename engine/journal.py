@@ -62,9 +62,8 @@ class Journal:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._entries: SimpleQueue[_Entry | None] = SimpleQueue()
-        self._steps: deque[_Entry] = (
-            deque()
-        )  # taken from the queue by the thread: what messages in hand wait for
+        # Taken from the queue by the thread: what messages in hand wait for, and what is new.
+        self._steps: deque[_Entry] = deque()
         self._arrivals: deque[_Entry] = deque()
         self._closing = False
         self._loop = asyncio.get_running_loop()

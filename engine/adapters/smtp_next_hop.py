@@ -47,9 +47,8 @@ class SmtpNextHop:
         self._idle: list[SmtpLine] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._closed = False
-        self._not_opened: tuple[float, NotOpened] | None = (
-            None  # when the last trouble with opening was, and which
-        )
+        # When the last trouble with opening was, and which.
+        self._not_opened: tuple[float, NotOpened] | None = None
 
     async def hand_over(self, transaction: Transaction, before_dot: Callable[[], Awaitable[None]]) -> Outcome:
         """One mail transaction; see `engine.ports.NextHop`. The duration doesn't count waiting for a slot."""

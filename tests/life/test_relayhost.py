@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import random
 import re
-import shutil
 import subprocess
 import time
 from collections import Counter
@@ -32,7 +31,7 @@ MESSAGE_ID = re.compile(rb"^Message-Id: <([^>]+)>", re.MULTILINE | re.IGNORECASE
 
 @pytest.mark.real
 def test_killed_at_random_the_smart_host_loses_nothing_and_names_each_duplicate(
-    tmp_path: Path, database_url: str, start_postfix: Callable[..., Postfix]
+    tmp_path: Path, database_url: str, start_postfix: Callable[..., Postfix], smtp_source: str
 ) -> None:
     (port,) = free_ports(1)
     chance = random.Random(4)
@@ -43,7 +42,7 @@ def test_killed_at_random_the_smart_host_loses_nothing_and_names_each_duplicate(
         )
         assert opened.run("db", "upgrade").returncode == 0
         postfix = start_postfix(relay_port=port)
-        source = hand_in(postfix.port)
+        source = hand_in(smtp_source, postfix.port)
         kills, until = 0, time.monotonic() + SECONDS
         while len(arrived(opened)) < MESSAGES * 9 // 10:
             assert time.monotonic() < until, f"{len(arrived(opened))} arrived\n{postfix.log()}"
@@ -63,9 +62,8 @@ def test_killed_at_random_the_smart_host_loses_nothing_and_names_each_duplicate(
         check(opened)
 
 
-def hand_in(port: int) -> subprocess.Popen[bytes]:
+def hand_in(program: str, port: int) -> subprocess.Popen[bytes]:
     """Let Postfix have so many messages, each with a Message-ID of its own."""
-    program = shutil.which("smtp-source") or "/usr/sbin/smtp-source"
     size = ["-s", str(SESSIONS), "-m", str(MESSAGES), "-l", "2000"]
     envelope = ["-f", "desk@example.com", "-t", "anna@customer.example"]
     return subprocess.Popen([program, *size, *envelope, f"127.0.0.1:{port}"])
