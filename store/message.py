@@ -1,0 +1,106 @@
+"""A message as its events tell it: what the fold in `life` makes, and what follows from it."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Literal
+
+from msgspec import Struct
+
+from store.events import Direction, HeldWhy
+from store.recipient import ATTENTION, FATES, Recipient, State
+
+DOMAIN_HOP = "mx:"  # what the name of a next hop begins with that is all mail servers of a domain; no other has a colon
+
+
+class Message(Struct, frozen=True, kw_only=True):
+    """What is known of one message. It is open while a recipient is, or while it has none and was not refused."""
+
+    id: str
+    revision: int  # of the last event
+    direction: Direction
+    opened_at: datetime
+    changed_at: datetime
+    closed_at: datetime | None = None
+    mailbox: str | None = None
+    uidl: str | None = None
+    reverse_path: str = ""
+    recipients: tuple[Recipient, ...] = ()
+    message_id: str | None = None
+    subject: str | None = None
+    sender: str | None = None
+    size_octets: int = 0
+    listed_octets: int = 0
+    content: str | None = None  # sha256; None where the octets were never here
+    bare_newlines: bool = False
+    attempts: int = 0
+    held_why: HeldWhy | None = None
+    held_until: datetime | None = None
+    resumed_at: datetime | None = None  # when it last goes on, or went on, after it was held
+    fate: State | None = None  # of a message that has no recipient
+    oversize: bool = False
+    user: str | None = None  # who logged in to submit it
+    peer: str = ""  # the address of the client that submitted it
+    helo: str = ""
+    protocol: str = ""  # that it was submitted by; "" for one that was not
+    envid: str | None = None
+    ret: Literal["FULL", "HDRS"] | None = None
+    smtputf8: bool = False
+    automatic: bool = False  # nobody is to be answered
+    status_report: bool = False  # a machine reports what became of a message
+    first_hop: str | None = None  # where it was to go when it came in
+    about: str | None = None  # a generated message: which one it speaks of
+    reported: tuple[str, ...] = ()  # the kinds of report sent about this one
+    removed: bool = False  # the mailbox no longer holds it
+
+    @property
+    def state(self) -> State:
+        """The state of the open recipient that needs attention most, else the fate."""
+        if self.oversize:
+            return "rejected-oversize"
+        if len(self.recipients) == 1:
+            return self.recipients[0].state
+        states = {recipient.state for recipient in self.recipients}
+        if not states:
+            return self.fate or ("held" if self.held_why else "received")
+        return next(state for state in (*ATTENTION, *FATES) if state in states)
+
+    @property
+    def going_since(self) -> datetime:
+        """From when on it is tried: the time for which a person held it back is not held against it."""
+        return self.resumed_at or self.opened_at
+
+    @property
+    def open(self) -> bool:
+        """Whether something is still to happen."""
+        return self.state in ATTENTION
+
+    @property
+    def due_at(self) -> datetime | None:
+        """When to look at it again, None for never without a person."""
+        if len(self.recipients) == 1:  # nearly always
+            return due_at(self.recipients[0], self)
+        times = [due for recipient in self.recipients if (due := due_at(recipient, self)) is not None]
+        return min(times, default=None)
+
+    @property
+    def lane(self) -> str:
+        """The next hop that the recipient due first was last tried at, or was to go to when it came in; "" for unknown."""
+        due = [(at, r.next_hop) for r in self.recipients if (at := due_at(r, self)) is not None]
+        return min(due, key=lambda pair: pair[0])[1] or self.first_hop or "" if due else ""
+
+
+def due_at(recipient: Recipient, message: Message) -> datetime | None:
+    """Return when to look at a recipient again, None for never without a person."""
+    if recipient.held and recipient.open:
+        return recipient.held_until
+    match recipient.state:
+        case "received":
+            return message.opened_at
+        case "deferred":
+            return recipient.retry_at
+        case "outcome-unknown":
+            # Without a time it was attempted and no answer is on record: look at once who was cut off.
+            return recipient.retry_at or message.changed_at
+        case _:
+            return None
