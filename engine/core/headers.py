@@ -15,7 +15,8 @@ import re
 from binascii import Error as TransferEncodingError
 from binascii import a2b_base64, a2b_qp
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+
+from engine.core.client_ip import client_ip
 
 Octets = bytes | bytearray | memoryview
 
@@ -57,22 +58,6 @@ _LARGER_CHARSET = {
 }
 
 _EMPTY_LINE = re.compile(rb"\n\r?\n")
-_FROM = re.compile(rb"\s*from\s+\S+", re.IGNORECASE)
-_BY = re.compile(rb"\s[Bb][Yy]\s")
-# The name a client gives itself may be a literal too, and means nothing: Exim shows it as helo=[…].
-_BRACKETED = re.compile(rb"\[(?<!helo[= ]\[)(?<!ehlo[= ]\[)(?:IPv6:)?([0-9a-f:.]{2,45})\]", re.IGNORECASE)
-_PARENTHESISED = re.compile(rb"\((?:[^()@\s]*+@)?([0-9a-f:.]{2,45})\)", re.IGNORECASE)
-
-
-def _ranges(networks: str) -> tuple[tuple[int, int], ...]:
-    return tuple((int(network[0]), int(network[-1])) for network in map(ip_network, networks.split()))
-
-
-# Addresses within a provider's or an organisation's house. Documentation addresses (RFC 5737) are foreign.
-_OWN_HOUSE_4 = _ranges(
-    "0.0.0.0/8 10.0.0.0/8 100.64.0.0/10 127.0.0.0/8 169.254.0.0/16 172.16.0.0/12 192.168.0.0/16 224.0.0.0/3"
-)
-_OWN_HOUSE_6 = _ranges("::/127 fc00::/7 fe80::/10 ff00::/8")
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +141,7 @@ def facts(octets: Octets) -> HeaderFacts:
         return_path=_path(top.get(b"return-path")),
         agent=_plain(top.get(b"resent-sender", top.get(b"sender", top.get(b"resent-from")))),
         author=_plain(author),
-        client_ip=_client_ip(hops),
+        client_ip=client_ip(hops),
         received_count=len(hops),
         auto_submitted=_first_word(top.get(b"auto-submitted", b"no")) != b"no",
         list_id=b"list-id" in top or _first_word(top.get(b"precedence", b"")) == b"list",
@@ -265,39 +250,3 @@ def _in_charset(value: bytes, charset: str) -> str:
         return value.decode(codec, "replace")
     except (LookupError, ValueError):
         return _decoded(value)
-
-
-def _client_ip(hops: list[bytes]) -> str | None:
-    """The topmost foreign address that a hop says it was connected to.
-
-    Hops within the provider's house show private addresses or none and are passed over. Where the
-    provider's own machines talk to each other over public addresses, the answer is one of those.
-    """
-    for value in hops:
-        clause = _from_clause(value)
-        literals = _BRACKETED.findall(clause) or _PARENTHESISED.findall(clause)
-        address = _foreign(literals[-1].decode("ascii")) if literals else None
-        if address is not None:
-            return address
-    return None
-
-
-def _from_clause(value: bytes) -> bytes:
-    """What stands between from and by, b"" if there is no from. A client may call itself "by"."""
-    name = _FROM.match(value)
-    if name is None:
-        return b""
-    by = _BY.search(value, name.end())
-    return value[: by.start()] if by else value
-
-
-def _foreign(literal: str) -> str | None:
-    try:
-        address: IPv4Address | IPv6Address = ip_address(literal)
-    except ValueError:
-        return None
-    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
-        address = address.ipv4_mapped
-    number = int(address)
-    own_house = _OWN_HOUSE_4 if isinstance(address, IPv4Address) else _OWN_HOUSE_6
-    return None if any(first <= number <= last for first, last in own_house) else str(address)

@@ -13,7 +13,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from engine.secrets import Secret, SecretError
+from engine.settings.addresses import TcpAddress, UnixAddress
 from engine.settings.lines import Place, line_of
+from engine.settings.reading import Fault
 from engine.settings.rules import settings_from
 from engine.settings.shapes import (
     Gateway,
@@ -29,8 +31,7 @@ from engine.settings.shapes import (
     Settings,
     Store,
 )
-from engine.settings.tables import Fault
-from engine.settings.values import TcpAddress, UnixAddress, shown
+from engine.settings.values import shown
 from engine.settings.warnings import warnings
 
 __all__ = [

@@ -10,11 +10,13 @@ from pathlib import Path
 from types import MappingProxyType
 
 from engine.secrets import Secret
+from engine.settings.addresses import IpNetwork, TcpAddress, network, tcp_address
 from engine.settings.lines import Place
 from engine.settings.login import absolute, one_line, secret_from
+from engine.settings.reading import Fault, meant, nearest, read_secret
 from engine.settings.shapes import Gateway, Listen
-from engine.settings.tables import Fault, ListenTable, meant, nearest, read_secret
-from engine.settings.values import IpNetwork, TcpAddress, network, shown, tcp_address
+from engine.settings.tables import ListenTable
+from engine.settings.values import shown
 
 
 def listen(table: ListenTable, gateway: Gateway, folder: Path) -> Listen:

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from engine.secrets import Secret, SecretKind
 from engine.settings.lines import Place
-from engine.settings.tables import Fault, MailboxTable, NextHopTable, SecretTable, SecretWritten
+from engine.settings.reading import Fault
+from engine.settings.tables import MailboxTable, NextHopTable, SecretTable, SecretWritten
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 

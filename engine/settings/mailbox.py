@@ -11,8 +11,9 @@ from pathlib import Path
 from engine.core.routing import NO_ENVELOPE_HEADERS
 from engine.settings.lines import Place
 from engine.settings.login import absolute, check_tls, one_line, secret_from
+from engine.settings.reading import Fault, meant
 from engine.settings.shapes import Gateway, Mailbox, Multidrop, Remove
-from engine.settings.tables import Fault, MailboxTable, MultidropTable, meant
+from engine.settings.tables import MailboxTable, MultidropTable
 from engine.settings.values import Duration, shown
 
 POLL_EVERY_AT_LEAST_SECONDS = 10  # many providers lock a mailbox out that logs in more often

@@ -9,11 +9,13 @@ import ipaddress
 from pathlib import Path
 
 from engine.core import direct
+from engine.settings.addresses import TcpAddress, tcp_address
 from engine.settings.lines import Place
 from engine.settings.login import absolute, check_tls, one_line, secret_from
+from engine.settings.reading import Fault, meant, read
 from engine.settings.shapes import NextHopSettings
-from engine.settings.tables import Fault, NextHopTable, meant, read
-from engine.settings.values import Name, TcpAddress, kind_of, shown, tcp_address
+from engine.settings.tables import NextHopTable
+from engine.settings.values import Name, kind_of, shown
 
 DNS_PORT = 53
 # Of one server: what it makes no sense to have with all the servers of the world.

@@ -14,10 +14,12 @@ from pathlib import Path
 from types import MappingProxyType
 
 from engine.core import direct
+from engine.settings.addresses import socket_address
 from engine.settings.lines import Place
 from engine.settings.listen import listen
 from engine.settings.mailbox import mailbox, unique_names
 from engine.settings.next_hop import next_hop
+from engine.settings.reading import Fault, meant, nearest, read
 from engine.settings.shapes import (
     Gateway,
     Retention,
@@ -27,23 +29,8 @@ from engine.settings.shapes import (
     Settings,
     Store,
 )
-from engine.settings.tables import (
-    Fault,
-    FileTable,
-    GatewayTable,
-    RetryTable,
-    RouteTable,
-    ScannerTable,
-    StoreTable,
-    meant,
-    nearest,
-    read,
-)
-from engine.settings.values import (
-    Domain,
-    shown,
-    socket_address,
-)
+from engine.settings.tables import FileTable, GatewayTable, RetryTable, RouteTable, ScannerTable, StoreTable
+from engine.settings.values import Domain, shown
 
 FIRST_AT_LEAST_SECONDS = 1  # the wait is doubled each time: nothing doubled is nothing
 IN_FLIGHT_AT_LEAST_OCTETS = 1 << 20  # an ordinary message must fit

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Literal
 
 from engine.secrets import Secret
-from engine.settings.values import FreeSpace, IpNetwork, SocketAddress, TcpAddress
+from engine.settings.addresses import IpNetwork, SocketAddress, TcpAddress
+from engine.settings.values import FreeSpace
 
 POLICY_VERSION_CHARACTERS = 12  # 48 bits: enough to tell one organisation's configurations apart
 

@@ -7,7 +7,7 @@ RFC 5034). Does no I/O and has no clock: whoever holds it moves the octets and l
     link.feed(b"+OK ready\r\n")      -> [Greeted(...)]
     link.send(pop3_commands.CAPA)    -> b"CAPA\r\n"
 
-Two rules. Everything that says what may follow what is in `PHASES`. Replies are paired strictly in the
+Two rules. Everything that says what may follow what is in `pop3_phases`. Replies are paired strictly in the
 order of the commands: an octet that fits no reply ends the conversation as `Broken`, never shifts the
 pairing by one.
 
@@ -22,12 +22,11 @@ from __future__ import annotations
 import base64
 import binascii
 from collections import deque
-from collections.abc import Mapping
-from enum import Enum
 from typing import Final
 
 from engine.wire.lines import CRLF, LF, DotBody, LineBuffer, TooLong
 from engine.wire.pop3_commands import SECRET_VERBS, BadCommand, Command, timestamp_of
+from engine.wire.pop3_phases import PHASES, Phase
 from engine.wire.pop3_replies import (
     Broken,
     Capabilities,
@@ -42,39 +41,6 @@ from engine.wire.sasl import RESPONSE_OCTETS_LIMIT
 
 # RFC 2449 section 4 allows 512 octets; servers that quote a whole policy in an -ERR line go beyond.
 STATUS_LINE_OCTETS_LIMIT: Final = 4096
-
-
-class Phase(Enum):
-    """Where a session stands (RFC 1939 section 3); TLS is between +OK to STLS and the handshake's end."""
-
-    GREETING = "greeting"
-    AUTHORIZATION = "authorization"
-    TLS = "tls"
-    TRANSACTION = "transaction"
-    CLOSED = "closed"
-
-
-# What may be sent in a phase, and the phase that +OK to it leads to. -ERR changes nothing. A command that
-# leads to another phase is the last of its group: nothing is sent behind it before its reply (RFC 2449
-# section 6.6).
-PHASES: Final[Mapping[Phase, Mapping[str, Phase]]] = {
-    Phase.GREETING: {},
-    Phase.AUTHORIZATION: {
-        "CAPA": Phase.AUTHORIZATION,
-        "STLS": Phase.TLS,
-        "USER": Phase.AUTHORIZATION,
-        "PASS": Phase.TRANSACTION,
-        "APOP": Phase.TRANSACTION,
-        "AUTH": Phase.TRANSACTION,
-        "QUIT": Phase.CLOSED,
-    },
-    Phase.TLS: {},
-    Phase.TRANSACTION: {
-        **dict.fromkeys(("CAPA", "LIST", "UIDL", "TOP", "RETR", "DELE", "NOOP", "RSET"), Phase.TRANSACTION),
-        "QUIT": Phase.CLOSED,
-    },
-    Phase.CLOSED: {},
-}
 
 
 class Misuse(Exception):

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engine.settings.addresses import network, socket_address, tcp_address
 from engine.settings.values import (
     Address,
     AddressPattern,
@@ -19,9 +20,6 @@ from engine.settings.values import (
     Name,
     Pattern,
     Size,
-    network,
-    socket_address,
-    tcp_address,
 )
 
 

@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.wire import pop3_commands, sasl
-from engine.wire.pop3 import PHASES, STATUS_LINE_OCTETS_LIMIT, Misuse, Phase, Pop3
+from engine.wire.pop3 import STATUS_LINE_OCTETS_LIMIT, Misuse, Pop3
 from engine.wire.pop3_commands import CAPA, LIST, NOOP, QUIT, RSET, STLS, UIDL, Command
 from engine.wire.pop3_listing import sizes_of
+from engine.wire.pop3_phases import PHASES, Phase
 from engine.wire.pop3_replies import (
     Broken,
     Challenged,

@@ -1,0 +1,72 @@
+"""Where to listen or connect, and which networks are meant, as the configuration writes it.
+
+The text that means none of it is a ValueError whose message says how to write it.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from engine.settings.values import Host, shown
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TcpAddress:
+    """Where to listen or connect, by TCP. Port 0 lets the machine choose."""
+
+    host: str
+    port: int
+
+    @property
+    def text(self) -> str:
+        """As it is written: "127.0.0.1:2500" or "[::1]:2500"."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnixAddress:
+    """A socket in the file system."""
+
+    socket_path: Path
+
+
+SocketAddress = TcpAddress | UnixAddress
+
+
+def tcp_address(text: str) -> TcpAddress:
+    """Read "host:port" or "[ipv6]:port". Raises ValueError."""
+    host, _, port = text.rpartition(":")
+    bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    bracketed = bare != host
+    if not re.fullmatch(r"[0-9]{1,5}", port) or int(port) > 65535 or not host or bracketed != (":" in bare):
+        raise ValueError(f'{shown(text)} is not an address: write it as in "127.0.0.1:2500" or "[::1]:2500"')
+    return TcpAddress(host=Host.parse(bare), port=int(port))
+
+
+def socket_address(text: str, folder: Path) -> SocketAddress:
+    """Read "unix:/path" (relative to `folder`) or "host:port". Raises ValueError."""
+    if not text.startswith("unix:"):
+        address = tcp_address(text)
+        if address.port == 0:
+            raise ValueError(f"{shown(text)} can't be connected to: there is no port 0")
+        return address
+    if text == "unix:":
+        raise ValueError("'unix:' lacks a path: write it as in \"unix:/run/clamav/clamd.ctl\"")
+    return UnixAddress(socket_path=folder / text.removeprefix("unix:"))
+
+
+IpNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+def network(text: str) -> IpNetwork:
+    """Read a network such as "192.168.1.0/24" or a single address. Raises ValueError."""
+    try:
+        found = ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        raise ValueError(f'{shown(text)} is not a network: write it as in "192.168.1.0/24"') from None
+    if "/" in text and found.network_address != ipaddress.ip_address(text.split("/")[0]):
+        raise ValueError(f'{shown(text)} has bits beyond its mask: write "{found}"')
+    return found
