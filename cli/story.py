@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import assert_never
 
-from cli import times
+from cli import scan_story, times
 from engine.core.withheld import in_words
 from store.events import (
     Attempted,
@@ -21,11 +21,14 @@ from store.events import (
     Failed,
     Generated,
     Held,
+    Quarantined,
+    RedeliveryRequested,
     RejectedOversize,
     Relayed,
     Released,
     RemovedFromSource,
     Reported,
+    Scanned,
     Submitted,
 )
 from store.mailbox_events import Adopted, PollFailed, PollFinished, PollRecovered, UidlResetSuspected
@@ -48,6 +51,13 @@ def sentence(event: Event, at: datetime, recipients: int | None = None) -> str:
             return _oversize(event)
         case Generated():
             return f": a notice ({event.kind}) about message {event.about}{_for(event.recipients)}"
+        case Scanned():
+            return scan_story.scanned(event, _then(event.retry_at, at) if event.retry_at else "")
+        case Quarantined():
+            who = _who(event.numbers, event.recipients, recipients) if event.numbers else ""
+            return scan_story.quarantined(event, who)
+        case RedeliveryRequested():
+            return scan_story.requested_again(event, _for(event.recipients))
         case Held():
             return _held(event, at, recipients)
         case Released():

@@ -27,6 +27,12 @@ from store.opening_events import ReportKind as ReportKind
 from store.opening_events import Submitted as Submitted
 from store.personal import Personal as Personal
 from store.personal import personal_facts as personal_facts
+from store.scan_events import Blame as Blame
+from store.scan_events import Quarantined as Quarantined
+from store.scan_events import QuarantinedWhy as QuarantinedWhy
+from store.scan_events import RedeliveryRequested as RedeliveryRequested
+from store.scan_events import Scanned as Scanned
+from store.scan_events import Verdict as Verdict
 
 HeldWhy = Literal["unroutable", "outcome-unknown", "operator", "loop"]
 FailedWhy = Literal["rejected", "expired", "bounced-later", "operator"]
@@ -80,6 +86,8 @@ class Attempted(Struct, frozen=True, kw_only=True):
     next_hop: str
     attempt: int  # of the message, 1 for the first
     rule: str  # which route chose this next hop
+    tags: tuple[str, ...] = ()  # names of the header fields put in front that tell what was found
+    renamed: tuple[str, ...] = ()  # names of fields in the header that would have passed for ours
     policy: str
 
     recipients: Personal[tuple[str, ...]] = ()
@@ -225,6 +233,8 @@ MessageEvent = (
     | Submitted
     | RejectedOversize
     | Generated
+    | Scanned
+    | Quarantined
     | Held
     | Released
     | Attempted
@@ -234,6 +244,7 @@ MessageEvent = (
     | Failed
     | Discarded
     | Reported
+    | RedeliveryRequested
     | RemovedFromSource
 )
 MailboxEvent = PollFailed | PollRecovered | PollFinished | Adopted | UidlResetSuspected | RemovedFromSource

@@ -26,13 +26,17 @@ from store.events import (
     Generated,
     Held,
     MessageEvent,
+    Quarantined,
+    RedeliveryRequested,
     RejectedOversize,
     Relayed,
     Released,
     RemovedFromSource,
     Reported,
+    Scanned,
     Submitted,
 )
+from store.findings import forgiven, found
 from store.message import DOMAIN_HOP as DOMAIN_HOP
 from store.message import Message as Message
 from store.message import due_at as due_at
@@ -43,9 +47,12 @@ from store.recipient import (
     deferred,
     given_up,
     held,
+    quarantined,
     recipients_of,
     released,
+    requested_again,
     submitted_recipients,
+    unscanned,
 )
 
 
@@ -84,6 +91,7 @@ def _opened(stream: str, event: MessageEvent, at: datetime) -> Message:
                 bare_newlines=event.bare_newlines,
                 status_report=event.status_report,
                 first_hop=event.next_hop,
+                client_ip=event.client_ip or "",
             )
         case Submitted():
             return _submitted(stream, event, at)
@@ -167,6 +175,14 @@ def _changed(message: Message, event: MessageEvent, at: datetime) -> Message:
             fate = "failed" if isinstance(event, Failed) else "discarded"
             settled = _each(message, _meant(message, event), lambda r: given_up(r, event))
             return settled if message.recipients else replace(settled, fate=fate)
+        case Scanned():
+            return message if event.late else _scanned(message, event)
+        case Quarantined():
+            numbers = event.numbers or tuple(r.number for r in message.recipients if r.open)
+            kept = _each(message, numbers, lambda r: quarantined(r, event.reply))
+            return replace(kept, quarantined_why=event.reason, quarantined_by=event.rule)
+        case RedeliveryRequested():
+            return _requested_again(message, event, at)
         case Held():
             numbers = event.numbers or tuple(r.number for r in message.recipients if r.open)
             kept = _each(message, numbers, lambda r: held(r, event))
@@ -192,12 +208,37 @@ def _changed(message: Message, event: MessageEvent, at: datetime) -> Message:
             assert_never(event)
 
 
+def _scanned(message: Message, event: Scanned) -> Message:
+    findings = found(message.findings, event)
+    if event.retry_at is None:
+        return replace(message, findings=findings)
+    waiting = tuple(unscanned(r, event) for r in message.recipients)
+    return replace(message, findings=findings, recipients=waiting)
+
+
+def _requested_again(message: Message, event: RedeliveryRequested, at: datetime) -> Message:
+    again = _each(message, event.numbers, lambda r: requested_again(r, event.next_hop, at, force=event.force))
+    first = len(message.recipients)
+    addresses = event.recipients[len(event.recipients) - event.added :] if event.added else ()
+    named = (*addresses, *("",) * event.added)[: event.added]
+    added = tuple(
+        Recipient(number=first + n, address=address, routed_by=event.rule or "replay", via=event.next_hop)
+        for n, address in enumerate(named)
+    )
+    replays = message.replays if event.replay is None else (*message.replays, event.replay)
+    return replace(
+        again, recipients=again.recipients + added, replays=replays, resumed_at=at, fate=None, oversize=False
+    )
+
+
 def _released(message: Message, event: Released, at: datetime) -> Message:
     if not message.recipients:
         named = recipients_of(len(event.numbers), event.recipients, event.routed_by)
         return replace(message, recipients=named, held_why=None, held_until=None, resumed_at=at)
     numbers = event.numbers or tuple(r.number for r in message.recipients)
     going = _each(message, numbers, lambda r: released(r, at))
+    if any(r.state == "quarantined" for r in message.recipients if r.number in numbers):
+        going = replace(going, findings=forgiven(going.findings), released_by=event.operator, released_at=at)
     left = next((r for r in going.recipients if r.held and r.open), None)
     return replace(
         going,

@@ -7,10 +7,12 @@ from typing import Literal
 
 from msgspec import Struct
 
-from store.events import Direction, HeldWhy
+from store.events import Direction, HeldWhy, QuarantinedWhy
+from store.findings import Finding
 from store.recipient import ATTENTION, FATES, Recipient, State
 
 DOMAIN_HOP = "mx:"  # what the name of a next hop begins with that is all mail servers of a domain; no other has a colon
+SCAN_LANE = "scan:"  # what the lane of a message begins with that waits for a scanner, whose name follows
 
 
 class Message(Struct, frozen=True, kw_only=True):
@@ -37,6 +39,13 @@ class Message(Struct, frozen=True, kw_only=True):
     held_why: HeldWhy | None = None
     held_until: datetime | None = None
     resumed_at: datetime | None = None  # when it last goes on, or went on, after it was held
+    findings: tuple[Finding, ...] = ()  # the last verdict of each scanner
+    quarantined_why: QuarantinedWhy | None = None  # when last it was, also after it went on
+    quarantined_by: str = ""  # the rule that says so
+    released_by: str | None = None  # who let it go on last after it was in quarantine
+    released_at: datetime | None = None
+    replays: tuple[str, ...] = ()  # that it was part of
+    client_ip: str = ""  # of who handed it to the provider, as far as the header tells
     fate: State | None = None  # of a message that has no recipient
     oversize: bool = False
     user: str | None = None  # who logged in to submit it
@@ -84,8 +93,20 @@ class Message(Struct, frozen=True, kw_only=True):
         return min(times, default=None)
 
     @property
+    def awaited(self) -> str | None:
+        """The scanner that could not say anything about it and is to be asked again."""
+        for finding in self.findings:
+            if not finding.settled:
+                return finding.scanner
+        return None
+
+    @property
     def lane(self) -> str:
-        """The next hop that the recipient due first was last tried at, or was to go to when it came in; "" for unknown."""
+        """Whom it waits for: a scanner, or the next hop that the recipient due first was last tried at, or was to go to when it
+        came in; "" for unknown.
+        """
+        if (scanner := self.awaited) is not None:
+            return SCAN_LANE + scanner
         due = [(at, r.next_hop) for r in self.recipients if (at := due_at(r, self)) is not None]
         return min(due, key=lambda pair: pair[0])[1] or self.first_hop or "" if due else ""
 

@@ -10,7 +10,17 @@ from store.personal import Personal
 
 Direction = Literal["inbound", "outbound", "internal"]
 LimitFrom = Literal["config", "next-hop", "listener"]
-ReportKind = Literal["failure", "delay", "success", "oversize", "infected"]
+ReportKind = Literal[
+    "failure",
+    "delay",
+    "success",
+    "oversize",
+    "infected",
+    "scanner-down",
+    "scanner-up",
+    "digest",
+    "rescan",
+]
 
 
 # Structs, not dataclasses: one is made for each step of each message, and a Struct is made several times faster.
@@ -111,7 +121,8 @@ class Generated(Struct, frozen=True, kw_only=True):
     VERSION: ClassVar[int] = 1
 
     kind: ReportKind
-    about: str  # the message it speaks of
+    about: str  # the message it speaks of, or the first of them
+    scanner: str | None = None  # that it speaks of
     size_octets: int
     content: str
     recipient_count: int

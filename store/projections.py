@@ -187,7 +187,13 @@ _TAKE = Statement(insert(uidls))
 _CHANGE = Statement(
     update(messages)
     .where(messages.c.id == _its_id)
-    .values(_assigned("state", "changed_at", "closed_at", "attempts", "next_hop", "due_at", table=messages))
+    .values(
+        _assigned(
+            *("state", "changed_at", "closed_at", "attempts", "next_hop", "due_at"),
+            *("quarantined_why", "quarantined_by"),
+            table=messages,
+        )
+    )
 )
 _MOVE = Statement(
     update(recipients)

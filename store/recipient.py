@@ -8,7 +8,7 @@ from typing import Literal
 from msgspec import Struct
 from msgspec.structs import replace
 
-from store.events import Attempted, Deferred, Discarded, Failed, Held, HeldWhy, Submitted
+from store.events import Attempted, Deferred, Discarded, Failed, Held, HeldWhy, Scanned, Submitted
 
 State = Literal[
     "received",
@@ -46,8 +46,10 @@ class Recipient(Struct, frozen=True, kw_only=True):
     retry_at: datetime | None = None
     notify: str = ""  # what the client asked to be told (RFC 3461), "" for nothing
     orcpt: str = ""
-    held_why: HeldWhy | None = None  # until a person, or `held_until`, lets it go on
+    held_why: HeldWhy | Literal["quarantined"] | None = None  # until a person, or `held_until`, lets it go on
     held_until: datetime | None = None
+    via: str | None = None  # the next hop that a person named instead of the routes
+    forced: bool = False  # to be sent to again although it has it
 
     @property
     def held(self) -> bool:
@@ -128,6 +130,43 @@ def held(recipient: Recipient, event: Held) -> Recipient:
         retry_at=None,
         held_why=event.why,
         held_until=event.until,
+    )
+
+
+def unscanned(recipient: Recipient, event: Scanned) -> Recipient:
+    """Return a recipient whose message waits until a scanner can be asked again."""
+    if recipient.held or recipient.state not in ("received", "deferred"):
+        return recipient
+    return replace(
+        recipient, state="deferred", reply=f"{event.scanner}: {event.detail}", retry_at=event.retry_at
+    )
+
+
+def quarantined(recipient: Recipient, reply: str | None) -> Recipient:
+    """Return a recipient from whom the message is kept until a person decides."""
+    return replace(
+        recipient,
+        state="quarantined",
+        reply=reply or recipient.reply,
+        retry_at=None,
+        held_why="quarantined",
+        held_until=None,
+    )
+
+
+def requested_again(recipient: Recipient, via: str | None, at: datetime, *, force: bool) -> Recipient:
+    """Return a recipient to whom the message is to be delivered again; one that has it only by force."""
+    if recipient.state in ACCEPTED and not force:
+        return recipient
+    tried = recipient.attempts > 0
+    return replace(
+        recipient,
+        state="deferred" if tried else "received",
+        retry_at=at if tried else None,
+        held_why=None,
+        held_until=None,
+        via=via,
+        forced=force,
     )
 
 

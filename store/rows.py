@@ -73,6 +73,8 @@ def message_row(position: int, message: Message) -> Row:
         "attempts": message.attempts,
         "next_hop": _next_hop(message),
         "due_at": _time(message.due_at),
+        "quarantined_why": message.quarantined_why,
+        "quarantined_by": _optional(message.quarantined_by or None),
     }
 
 
@@ -86,6 +88,8 @@ def changed_row(message: Message) -> Row:
         "new_attempts": message.attempts,
         "new_next_hop": _next_hop(message),
         "new_due_at": _time(message.due_at),
+        "new_quarantined_why": message.quarantined_why,
+        "new_quarantined_by": _optional(message.quarantined_by or None),
     }
 
 

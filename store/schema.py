@@ -33,7 +33,7 @@ from sqlalchemy.types import TypeDecorator
 # check the other keyword. The migrations make them on both.
 
 # Events that nearly every message has: finding them by name needs no index, and an index would double the cost of appending.
-COMMON_EVENTS = ("attempted", "delivered", "downloaded", "relayed", "removed-from-source")
+COMMON_EVENTS = ("attempted", "delivered", "downloaded", "relayed", "removed-from-source", "scanned")
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
@@ -137,6 +137,8 @@ messages = Table(
     Column("attempts", Integer, nullable=False),
     Column("next_hop", Text),
     Column("due_at", Utc),
+    Column("quarantined_why", Text),
+    Column("quarantined_by", Text),  # the rule
 )
 Index("messages_reverse_path", messages.c.reverse_path_key, messages.c.position)
 Index("messages_message_id", messages.c.message_id, messages.c.position)

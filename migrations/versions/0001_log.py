@@ -11,7 +11,7 @@ down_revision = None
 branch_labels = None
 depends_on = None
 
-COMMON = "'attempted', 'delivered', 'downloaded', 'relayed', 'removed-from-source'"
+COMMON = "'attempted', 'delivered', 'downloaded', 'relayed', 'removed-from-source', 'scanned'"
 
 POSITION = sa.BigInteger().with_variant(sa.Integer, "sqlite")
 
@@ -91,6 +91,8 @@ def _messages() -> None:
         sa.Column("attempts", sa.Integer, nullable=False),
         sa.Column("next_hop", sa.Text),
         sa.Column("due_at", sa.BigInteger),
+        sa.Column("quarantined_why", sa.Text),
+        sa.Column("quarantined_by", sa.Text),
     )
     op.create_index("messages_reverse_path", "messages", ["reverse_path_key", "position"])
     op.create_index("messages_message_id", "messages", ["message_id", "position"])

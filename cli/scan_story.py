@@ -1,0 +1,66 @@
+"""What was found in a message and what followed, in words: a sentence for each such event. Part of `story`."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import assert_never
+
+from cli import times
+from store.events import Quarantined, RedeliveryRequested, Scanned
+
+SYMBOLS = 8  # rules that hit; more are counted
+
+
+def scanned(event: Scanned, again: str) -> str:
+    """Return what a scanner said, to stand right behind "scanned"; `again` is when it is asked again, "" for never."""
+    took = times.span(timedelta(milliseconds=event.duration_ms))
+    engine = f" ({event.engine})" if event.engine else ""
+    late = "; it came too late to keep the message back" if event.late else ""
+    return f" by {event.scanner}{engine} in {took}: {_verdict(event, again)}{late}"
+
+
+def _verdict(event: Scanned, again: str) -> str:
+    match event.verdict:
+        case "clean":
+            return f"clean{_score(event)}"
+        case "infected":
+            return f"infected: {event.signature or 'unnamed'}{_detail(event)}"
+        case "spam":
+            return f"spam{_score(event)}"
+        case "unscannable":
+            return f"unscannable{_detail(event)}"
+        case "error":
+            blamed = ", and it was well before it got this message" if event.blame == "message" else ""
+            then = f"; asked again {again}" if again else "; let pass"
+            return f"no verdict{_detail(event)}{blamed}{then}"
+        case _:
+            assert_never(event.verdict)
+
+
+def _score(event: Scanned) -> str:
+    if event.score is None:
+        return ""
+    of = "" if event.threshold is None else f" of {event.threshold:g}"
+    more = len(event.symbols) - SYMBOLS
+    hit = ", ".join(event.symbols[:SYMBOLS]) + (f" and {more} more" if more > 0 else "")
+    return f", score {event.score:g}{of}" + (f" ({hit})" if hit else "")
+
+
+def _detail(event: Scanned) -> str:
+    return f" ({event.detail})" if event.detail else ""
+
+
+def quarantined(event: Quarantined, who: str) -> str:
+    """Return why it is kept, to stand right behind "quarantined"; `who` is from whom."""
+    by = f" by {event.operator}" if event.operator else ""
+    reply = f": {event.reply}" if event.reply else ""
+    return f"{by}{who} as {event.reason}: {event.rule}{reply}"
+
+
+def requested_again(event: RedeliveryRequested, who: str) -> str:
+    """Return what is to be delivered again, to stand right behind "redelivery-requested"; `who` is to whom."""
+    by = f" by {event.operator or event.rule or 'a person'}"
+    via = f" through {event.next_hop}" if event.next_hop else ""
+    force = ", even if they have it" if event.force else ""
+    replay = f" (replay {event.replay})" if event.replay else ""
+    return f"{by}{who}{via}{force}{replay}" + (f": {event.reason}" if event.reason else "")
