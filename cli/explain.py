@@ -18,7 +18,7 @@ from cli.queue import standing
 from cli.show import Entry, facts, labelled, life
 from engine.core import direct
 from engine.core.owed import silence
-from engine.core.plan import HandOver, Record, Rest, Step, plan
+from engine.core.plan import HandOver, Record, Rest, Scan, Step, plan
 from engine.core.policy import Policy
 from engine.core.routing import next_hop
 from store import queries
@@ -207,6 +207,8 @@ def _next(case: Case) -> str:
             return "It will be " + "; ".join(
                 event.NAME + story.sentence(event, case.now, len(message.recipients)) for event in step.events
             )
+        case Scan():
+            return f"{' and '.join(step.scanners)} will be asked about it, {_when(case)}."
         case HandOver():
             return f"Attempt {step.attempt}, to {step.next_hop}, {_when(case)}, by {step.rule}. {_given_up(case)}"
         case _:

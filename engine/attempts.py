@@ -103,7 +103,7 @@ class Attempts:
         event = untried(
             life.message, step, self._policy, retry_at, f"{hop.name} is down: {hop.reply}", self._now()
         )
-        await self._settler.settle(life.lease, life.message, (event,))
+        await self._settler.settle(life.lease, life.message, (*life.pending, event))
         self._lives.end(life)
 
     async def _later(self, life: Life, error: StoreError) -> None:
@@ -116,9 +116,9 @@ class Attempts:
 
     async def _attempt(self, hop: Hop, life: Life, step: HandOver) -> None:
         """Hand over, with `attempted` on record before the final dot."""
-        octets = await self._octets(life)
+        octets = await self.octets(life)
         if octets is None:
-            return await self._without_octets(life, step)
+            return await self.without_octets(life, step)
         attempted = Attempted(
             numbers=step.numbers,
             next_hop=step.next_hop,
@@ -127,7 +127,7 @@ class Attempts:
             policy=self._policy.version,
             recipients=step.recipients,
         )
-        append = Append(life.message.id, life.message, (attempted,), self._now())
+        append = Append(life.message.id, life.message, (*life.pending, attempted), self._now())
         durable = self._journal.append(Unit((append,), lease=life.lease, keep=True))
 
         async def before_dot() -> None:
@@ -137,7 +137,7 @@ class Attempts:
             seams.reached("before-dot")
 
         try:
-            transaction = self._transaction(life.message, step, octets)
+            transaction = self._transaction(life.known, step, octets)
             outcome = await hop.adapter.hand_over(transaction, before_dot)
         except StoreError:
             raise
@@ -195,7 +195,7 @@ class Attempts:
             hop.worked()
         return self._now()
 
-    async def _octets(self, life: Life) -> Octets | None:
+    async def octets(self, life: Life) -> Octets | None:
         """Return the octets, read back where they aren't in memory; None where they aren't what arrived, or gone."""
         if life.octets is None:
             message = life.message
@@ -207,12 +207,12 @@ class Attempts:
             life.share = self._budget.settle(life.share, message.size_octets)
         return life.octets
 
-    async def _without_octets(self, life: Life, step: HandOver) -> None:
+    async def without_octets(self, life: Life, step: HandOver) -> None:
         """Nothing to hand over: say so on the message, and look again, for a backup may be restored."""
         logger.error("%s: %s", life.message.id, NO_OCTETS)
         now = self._now()
         event = untried(life.message, step, self._policy, now + self._policy.cap, NO_OCTETS, now)
-        await self._settler.settle(life.lease, life.message, (event,))
+        await self._settler.settle(life.lease, life.message, (*life.pending, event))
         self._lives.end(life)
 
     def _trace(self, message: Message, octets: Octets) -> bytes:

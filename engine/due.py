@@ -16,11 +16,13 @@ from engine.core import direct
 from engine.hops import Hops
 from engine.journal import Journal
 from engine.lives import Life, Lives
+from engine.scanning import Scanning
 from engine.settler import Settler
 from store import agenda, log
 from store.agenda import Claim, Lease
 from store.errors import Damaged, StoreError, UnknownEvent
 from store.life import Message
+from store.message import SCAN_LANE
 
 CLAIM_SIZE = 200  # at once from one lane: a few commits' worth
 DOMAINS_AT_ONCE = 100  # lanes of direct delivery: the next look takes others
@@ -43,6 +45,7 @@ class Due:
         hops: Hops,
         lives: Lives,
         settler: Settler,
+        scanning: Scanning,
         claim: Callable[[], Claim],
         long_wait: timedelta,
         now: Callable[[], datetime],
@@ -52,6 +55,7 @@ class Due:
         self._hops = hops
         self._lives = lives
         self._settler = settler
+        self._scanning = scanning
         self._claim = claim
         self._long_wait = long_wait
         self._now = now
@@ -119,6 +123,9 @@ class Due:
         Of a next hop that rests only what waits for long: its sender has to be told, or it may have to be given up.
         """
         room = min(CLAIM_SIZE, self._lives.left)
+        if lane.startswith(SCAN_LANE):
+            gate = self._scanning.gate(lane.removeprefix(SCAN_LANE))
+            return min(room, {"open": room, "probe": 1, "closed": 0}[gate]), now
         hop = self._hops.get(lane)
         if hop is None:
             return min(room, self._lives.places(lane)) if direct.is_direct(lane) else room, now

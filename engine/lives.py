@@ -10,8 +10,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from engine.budget import OctetBudget
@@ -19,7 +20,8 @@ from engine.core import direct
 from engine.hops import Hops
 from engine.ports import Octets
 from store.agenda import Lease
-from store.life import Message
+from store.events import MessageEvent
+from store.life import Message, evolve
 
 LIVES_LIMIT = 4_096  # messages worked on at once; each is some kilobytes without its octets
 DOMAIN_PARTS = 8  # of what one domain takes of the share for direct delivery, and what is left of it
@@ -36,6 +38,24 @@ class Life:
     octets: Octets | None = None
     share: int = 0  # of the budget
     domain: str = ""  # the next hop that it was given to, where that is one of direct delivery
+    pending: tuple[MessageEvent, ...] = ()  # verdicts, to go on record with whatever comes next
+    seen: Message | None = None  # the message with these, where there are any
+
+    @property
+    def known(self) -> Message:
+        """The message with all we know of it, on record or not."""
+        return self.seen or self.message
+
+    def learn(self, events: Sequence[MessageEvent], at: datetime) -> None:
+        """Take note of verdicts; they go on record with the next event, before anything is handed over."""
+        seen = self.known
+        for event in events:
+            seen = evolve(seen, seen.id, event, at)
+        self.pending, self.seen = (*self.pending, *events), seen
+
+    def moved(self, message: Message) -> None:
+        """All that was pending is on record now, and this is the message."""
+        self.message, self.pending, self.seen = message, (), None
 
 
 class Lives:

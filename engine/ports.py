@@ -17,7 +17,9 @@ __all__ = [
     "FIRST_OCTETS",
     "Admit",
     "Answer",
+    "Answered",
     "Greeting",
+    "Mail",
     "NextHop",
     "NextHopTrouble",
     "NoAnswer",
@@ -28,6 +30,8 @@ __all__ = [
     "Refused",
     "Reply",
     "Retrieved",
+    "Scanner",
+    "ScannerTrouble",
     "SourceSession",
     "SourceTrouble",
     "Submission",
@@ -150,6 +154,70 @@ class Taking(Protocol):
 
         What is held is given back in any case, even where the caller is cancelled.
         """
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mail:
+    """What a scanner is asked about: the octets as they came in, and the envelope that they came with.
+
+    `client_ip` and `helo` are those of whoever handed the message to us, or to the provider, as far as that is known: a scanner
+    that judges clients must judge the real one; "" for unknown.
+    """
+
+    id: str
+    octets: Octets
+    reverse_path: str
+    recipients: tuple[str, ...]
+    client_ip: str = ""
+    helo: str = ""
+    user: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answered:
+    """A scanner's answer. `threshold` is the score from which it says spam by itself."""
+
+    verdict: Literal["clean", "infected", "spam", "unscannable"]
+    signature: str | None = None
+    score: float | None = None
+    threshold: float | None = None
+    symbols: tuple[str, ...] = ()
+    engine: str = ""
+    detail: str = ""
+
+
+class ScannerTrouble(Exception):
+    """No verdict could be had; the text says why, in one line.
+
+    `blame` is "message" where the scanner broke in the middle of this one, and "scanner" where it could not be asked at all.
+    """
+
+    def __init__(self, text: str, blame: Literal["scanner", "message"] = "scanner") -> None:
+        super().__init__(text)
+        self.text = text
+        self.blame: Literal["scanner", "message"] = blame
+
+
+class Scanner(Protocol):
+    """A program that looks for viruses or spam. Time-outs are whoever asks's to keep: every call may be cancelled."""
+
+    name: str
+
+    async def scan(self, mail: Mail) -> Answered:
+        """Ask about one message. Raises ScannerTrouble."""
+        ...
+
+    async def ping(self) -> None:
+        """Return if it is well. Raises ScannerTrouble."""
+        ...
+
+    async def version(self) -> str:
+        """Return what it calls itself, with the version of its signatures where it says so. Raises ScannerTrouble."""
+        ...
+
+    async def close(self) -> None:
+        """Close what is kept open."""
         ...
 
 

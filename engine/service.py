@@ -22,6 +22,8 @@ from engine.fetch import Fetcher
 from engine.journal import Journal
 from engine.outage import Outage
 from engine.poll import MailboxPlan, Poll
+from engine.scanners import posts_of
+from engine.scanning import Scanning
 from engine.settings import Listen, Settings
 from engine.settler import STORE_RETRY_SECONDS
 from engine.wiring import hops_of, listener_access, policy_of, pollable
@@ -73,6 +75,7 @@ class Gateway:
         self._outage = Outage()
         self._hops = hops_of(settings, policy, clock.now)
         self._journal = Journal(engine)
+        self._scanning = Scanning(posts_of(settings, policy, clock.now), policy, clock.now)
         self.worker = Worker(
             journal=self._journal,
             read=self.read,
@@ -80,6 +83,7 @@ class Gateway:
             hops=self._hops,
             hosts={mailbox.name: mailbox.host for mailbox in settings.mailboxes},
             budget=self._budget,
+            scanning=self._scanning,
             outage=self._outage,
             holder=holder,
             now=clock.now,
@@ -191,6 +195,7 @@ class Gateway:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._hops.close()
+        await self._scanning.close()
         await self._journal.close()
 
     def _poll(self, policy: Policy, plan: MailboxPlan, last: Sequence[bytes]) -> Poll:

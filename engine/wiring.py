@@ -14,13 +14,14 @@ from engine.core import direct
 from engine.core.listing import Removal
 from engine.core.policy import HopPolicy, Policy
 from engine.core.routing import MailboxRule, RouteRule
+from engine.core.verdict import ScannerPolicy
 from engine.fetch import Pollable
 from engine.hop import Hop
 from engine.hops import DomainHop, Hops
 from engine.poll import MailboxPlan
 from engine.ports import SourceSession, SourceTrouble
 from engine.secrets import Secret, SecretError
-from engine.settings import Listen, Mailbox, NextHopSettings, Settings
+from engine.settings import Listen, Mailbox, NextHopSettings, ScannerSettings, Settings
 
 if TYPE_CHECKING:
     from engine.adapters.mx import MailServers
@@ -40,13 +41,34 @@ def policy_of(settings: Settings) -> Policy:
             for r in settings.routes
         ),
         hops={
-            name: HopPolicy(on_unknown=hop.on_unknown, max_size_octets=hop.max_size)
+            name: HopPolicy(
+                on_unknown=hop.on_unknown, max_size_octets=hop.max_size, spam_refusals=hop.spam_refusals
+            )
             for name, hop in settings.next_hops.items()
         },
+        scanners=tuple(_scanner_policy(scanner) for scanner in settings.scanners),
         first=timedelta(seconds=settings.retry.first_seconds),
         cap=timedelta(seconds=settings.retry.cap_seconds),
         give_up_after=timedelta(seconds=settings.retry.give_up_after_seconds),
         warn_after=timedelta(seconds=settings.retry.warn_after_seconds),
+    )
+
+
+def _scanner_policy(settings: ScannerSettings) -> ScannerPolicy:
+    directions = ("inbound", "outbound") if settings.direction == "both" else (settings.direction,)
+    return ScannerPolicy(
+        name=settings.name,
+        kind=settings.kind,
+        on_found=settings.on_found,
+        redirect=settings.redirect,
+        on_error=settings.on_error,
+        on_unscannable=settings.on_unscannable,
+        threshold=settings.threshold,
+        quarantine_from=settings.quarantine_threshold,
+        max_size_octets=settings.max_size,
+        directions=directions,
+        scl=settings.scl,
+        subject_prefix=settings.subject_prefix,
     )
 
 

@@ -18,7 +18,7 @@ from sqlalchemy import Connection
 from engine.attempts import Attempts
 from engine.budget import OctetBudget
 from engine.core.outcome import Octets
-from engine.core.plan import HandOver, Record, Rest, plan
+from engine.core.plan import HandOver, Record, Rest, Scan, due_to, plan
 from engine.core.policy import Policy
 from engine.due import LONG_WAIT, Due
 from engine.hops import DomainHop, Hops
@@ -26,6 +26,7 @@ from engine.journal import Journal
 from engine.lives import Life, Lives
 from engine.outage import Outage
 from engine.returned import Returned
+from engine.scanning import Scanning
 from engine.settler import STORE_RETRY_SECONDS, Settler
 from store import agenda
 from store.agenda import Claim, Lease
@@ -54,6 +55,7 @@ class Worker:
         hops: Hops,
         hosts: Mapping[str, str],
         budget: OctetBudget,
+        scanning: Scanning,
         outage: Outage,
         holder: str,
         now: Callable[[], datetime],
@@ -61,6 +63,7 @@ class Worker:
         self._journal = journal
         self._policy = policy
         self._hops = hops
+        self._scanning = scanning
         self._outage = outage
         self._holder = holder
         self._now = now
@@ -75,6 +78,7 @@ class Worker:
             hops=hops,
             lives=self.lives,
             settler=self._settler,
+            scanning=scanning,
             claim=self.claim,
             long_wait=min(LONG_WAIT, policy.warn_after),
             now=now,
@@ -193,7 +197,7 @@ class Worker:
         self._go_on(life)
 
     def _go_on(self, life: Life) -> None:
-        step = plan(life.message, self._policy, self._now())
+        step = plan(life.known, self._policy, self._now())
         match step:
             case HandOver():
                 hop = self._hops[step.next_hop]
@@ -204,6 +208,8 @@ class Worker:
                     if isinstance(hop, DomainHop):
                         self.lives.give(life, hop.name)
                         self._serve_directly(hop)
+            case Scan():
+                self.lives.spawn(self._scan(life, step))
             case Record():
                 self.lives.spawn(self._record(life, step.events))
             case Rest():
@@ -219,15 +225,30 @@ class Worker:
 
     async def _record(self, life: Life, events: tuple[MessageEvent, ...]) -> None:
         """Append a decision that needed no attempt, and go on to the next step."""
-        after = await self._settler.settle(life.lease, life.message, events, keep=True)
+        after = await self._settler.settle(life.lease, life.message, (*life.pending, *events), keep=True)
         if after is None:
             self.lives.end(life)
         elif after.open:
-            life.message = after
+            life.moved(after)
             self._go_on(life)
         else:
             await self._let_go(life)
 
+    async def _scan(self, life: Life, step: Scan) -> None:
+        """Have it scanned, and go on; or wait with it, where a scanner could not be asked."""
+        octets = await self._attempts.octets(life)
+        if octets is None:
+            return await self._attempts.without_octets(life, due_to(life.known, self._now()))
+        verdicts = await self._scanning.scan(life.known, octets, step.scanners)
+        if any(verdict.retry_at is not None for verdict in verdicts):
+            await self._settler.settle(life.lease, life.message, (*life.pending, *verdicts))
+            return self.lives.end(life)
+        life.learn(verdicts, self._now())
+        return self._go_on(life)
+
     async def _let_go(self, life: Life) -> None:
-        await self._settler.give_back(life.lease)
+        if life.pending:
+            await self._settler.settle(life.lease, life.message, life.pending)
+        else:
+            await self._settler.give_back(life.lease)
         self.lives.end(life)

@@ -9,10 +9,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from typing import assert_never
 
 from engine.core.policy import HopPolicy, Policy
 from engine.core.routing import Routed, next_hop
-from store.events import Deferred, Failed, Held, MessageEvent
+from engine.core.verdict import Dropped, Judgement, Kept, Passed, Redirected, judge, wanting
+from store.events import (
+    Deferred,
+    Discarded,
+    Failed,
+    Held,
+    MessageEvent,
+    Quarantined,
+    RedeliveryRequested,
+)
 from store.life import Message, due_at
 from store.recipient import Recipient
 
@@ -34,6 +44,13 @@ class Record:
     events: tuple[MessageEvent, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """Ask these scanners, before it goes on."""
+
+    scanners: tuple[str, ...]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HandOver:
     """Try to hand these recipients to this next hop."""
@@ -45,7 +62,7 @@ class HandOver:
     rule: str
 
 
-Step = Rest | Record | HandOver
+Step = Rest | Record | Scan | HandOver
 
 
 def plan(message: Message, policy: Policy, now: datetime) -> Step:
@@ -57,14 +74,70 @@ def plan(message: Message, policy: Policy, now: datetime) -> Step:
         return Record((_no_octets(message, due, policy),))
     if cut_off := [r for r in due if r.in_flight]:
         return Record(tuple(_cut_off(message, cut_off, policy, now)))
-    routed = {
-        r.number: next_hop(message.reverse_path, r.address, message.user, policy.routes, policy.domains)
-        for r in due
-    }
+    if policy.scanners:
+        if wanted := wanting(message, policy.scanners):
+            return Scan(wanted)
+        if kept := _kept_back(message, judge(message, policy.scanners), due, policy):
+            return Record(kept)
+    routed = {r.number: _routed(message, r, policy) for r in due}
     if homeless := [r for r in due if not _known(routed[r.number], policy)]:
         rule = "; ".join(sorted({_homeless(routed[r.number]) for r in homeless}))
         return Record((Held(why="unroutable", rule=rule, numbers=_numbers(homeless), policy=policy.version),))
     return _hand_over(message, due, routed)
+
+
+def due_to(message: Message, now: datetime) -> HandOver:
+    """Return the hand-over that would be next if nothing had to be asked before: to nobody in particular."""
+    due = [recipient for recipient in message.recipients if _due(recipient, message, now)]
+    return HandOver(
+        next_hop=message.first_hop or "",
+        numbers=_numbers(due),
+        recipients=tuple(r.address for r in due),
+        attempt=message.attempts + 1,
+        rule="",
+    )
+
+
+def _routed(message: Message, recipient: Recipient, policy: Policy) -> Routed:
+    if recipient.via is not None:
+        return Routed(next_hop=recipient.via, by="a request to deliver it again")
+    return next_hop(message.reverse_path, recipient.address, message.user, policy.routes, policy.domains)
+
+
+def _kept_back(
+    message: Message, judgement: Judgement, due: list[Recipient], policy: Policy
+) -> tuple[MessageEvent, ...]:
+    """Return what records that it doesn't go to these recipients; nothing where it may."""
+    numbers, those = _numbers(due), tuple(r.address for r in due)
+    match judgement:
+        case Passed():
+            return ()
+        case Kept():
+            return (
+                Quarantined(
+                    reason=judgement.reason,
+                    rule=judgement.rule,
+                    scanner=judgement.scanner,
+                    numbers=numbers,
+                    policy=policy.version,
+                    recipients=those,
+                ),
+            )
+        case Dropped():
+            return (_discarded(numbers, those, judgement.rule, policy),)
+        case Redirected() if all(r.routed_by == judgement.rule for r in due):
+            return ()  # that is where it goes already
+        case Redirected():
+            again = RedeliveryRequested(
+                added=1, rule=judgement.rule, policy=policy.version, recipients=(judgement.address,)
+            )
+            return (_discarded(numbers, those, judgement.rule, policy), again)
+        case _:
+            assert_never(judgement)
+
+
+def _discarded(numbers: tuple[int, ...], those: tuple[str, ...], rule: str, policy: Policy) -> Discarded:
+    return Discarded(numbers=numbers, rule=rule, policy=policy.version, recipients=those)
 
 
 def _due(recipient: Recipient, message: Message, now: datetime) -> bool:

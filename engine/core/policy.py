@@ -13,6 +13,7 @@ from typing import Literal
 
 from engine.core import direct
 from engine.core.routing import RouteRule
+from engine.core.verdict import ScannerPolicy
 
 DOUBLINGS = 32  # a second becomes a century: every cap is reached before
 JITTER = 0.1  # of the interval, so that what was deferred together does not come back together
@@ -24,6 +25,7 @@ class HopPolicy:
 
     on_unknown: Literal["retry", "hold"] = "retry"
     max_size_octets: int | None = None
+    spam_refusals: tuple[str, ...] = ()  # patterns of refusals of incoming mail that say spam
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,10 +38,15 @@ class Policy:
     domains: tuple[str, ...]
     routes: tuple[RouteRule, ...] = ()
     hops: Mapping[str, HopPolicy] = field(default_factory=dict)
+    scanners: tuple[ScannerPolicy, ...] = ()  # in the order in which they are heard
     first: timedelta = timedelta(minutes=5)
     cap: timedelta = timedelta(hours=1)
     give_up_after: timedelta = timedelta(days=5)
     warn_after: timedelta = timedelta(hours=4)  # then whoever sent it is told that it waits
+
+    def scanner(self, name: str) -> ScannerPolicy | None:
+        """Return what is decided about a scanner, None where it is not configured."""
+        return next((s for s in self.scanners if s.name == name), None)
 
     def hop(self, name: str | None) -> HopPolicy | None:
         """Return what is decided about a next hop, None where it is not configured. All of direct delivery shares one."""

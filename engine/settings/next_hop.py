@@ -18,6 +18,8 @@ from engine.settings.tables import NextHopTable
 from engine.settings.values import Name, kind_of, shown
 
 DNS_PORT = 53
+# How Exchange and its kin refuse what their own filter takes for spam: code, enhanced code and text, any case.
+SPAM_REFUSALS = ("5?? 5.7.1 *spam*", "5?? 5.7.1 *SCL*", "5?? 5.7.1 *content filter*")
 # Of one server: what it makes no sense to have with all the servers of the world.
 _ONE_SERVERS = {
     "host": "DNS says for each domain which servers take its mail",
@@ -62,6 +64,7 @@ def next_hop(written_name: str, written: object, folder: Path) -> NextHopSetting
         messages_per_connection=table.messages_per_connection,
         max_size=table.max_size,
         on_unknown=table.on_unknown,
+        spam_refusals=SPAM_REFUSALS if table.spam_refusals is None else table.spam_refusals,
         nameservers=tuple(
             _nameserver((*place, "nameservers", n), w) for n, w in enumerate(table.nameservers)
         ),

@@ -9,27 +9,25 @@ from __future__ import annotations
 
 import os
 import socket
-from math import isfinite
 from pathlib import Path
 from types import MappingProxyType
 
 from engine.core import direct
-from engine.settings.addresses import socket_address
 from engine.settings.lines import Place
 from engine.settings.listen import listen
 from engine.settings.mailbox import mailbox, unique_names
 from engine.settings.next_hop import next_hop
 from engine.settings.reading import Fault, meant, nearest, read
+from engine.settings.scanner import quarantine, scanners
 from engine.settings.shapes import (
     Gateway,
     Retention,
     Retry,
     Route,
-    ScannerSettings,
     Settings,
     Store,
 )
-from engine.settings.tables import FileTable, GatewayTable, RetryTable, RouteTable, ScannerTable, StoreTable
+from engine.settings.tables import FileTable, GatewayTable, RetryTable, RouteTable, StoreTable
 from engine.settings.values import Domain, shown
 
 FIRST_AT_LEAST_SECONDS = 1  # the wait is doubled each time: nothing doubled is nothing
@@ -52,9 +50,13 @@ def settings_from(written: dict[str, object], path: Path) -> Settings:
         next_hops=MappingProxyType(next_hops),
         routes=tuple(_route(n, table, tuple(next_hops)) for n, table in enumerate(file.route)),
         listen=None if file.listen is None else listen(file.listen, gateway, folder),
-        scanners=tuple(_scanner(n, table, folder) for n, table in enumerate(file.scanner)),
+        scanners=scanners(file.scanner, folder),
+        quarantine=quarantine(file.quarantine),
         retry=_retry(file.retry),
-        retention=Retention(contents_seconds=float(file.retention.contents)),
+        retention=Retention(
+            contents_seconds=float(file.retention.contents),
+            quarantined_seconds=float(file.retention.quarantined),
+        ),
     )
     if gateway.domains and not settings.routes and "home" not in next_hops:
         raise Fault(
@@ -135,21 +137,6 @@ def _route(index: int, table: RouteTable, next_hops: tuple[str, ...]) -> Route:
         senders=tuple(table.senders),
         users=tuple(table.users),
         next_hop=table.next_hop,
-    )
-
-
-def _scanner(index: int, table: ScannerTable, folder: Path) -> ScannerSettings:
-    place: Place = ("scanner", index)
-    if table.kind == "clamd" and table.threshold is not None:
-        raise Fault((*place, "threshold"), "has no meaning for clamd, which gives no score")
-    if table.threshold is not None and not isfinite(table.threshold):
-        raise Fault((*place, "threshold"), "expected a number that is finite")
-    return ScannerSettings(
-        kind=table.kind,
-        address=meant((*place, "address"), lambda: socket_address(table.address, folder)),
-        on_found=table.on_found or ("quarantine" if table.kind == "clamd" else "tag"),
-        on_error=table.on_error,
-        threshold=table.threshold,
     )
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Literal
 
+from engine.core.verdict import Action, ScannerKind
 from engine.secrets import Secret
 from engine.settings.addresses import IpNetwork, SocketAddress, TcpAddress
 from engine.settings.values import FreeSpace
@@ -27,9 +28,9 @@ Oversize = Literal["notify", "keep", "remove"]
 RemoveWhen = Literal["delivered", "downloaded", "never", "after"]
 NextHopTls = Literal["required", "opportunistic", "implicit", "none"]
 OnUnknown = Literal["retry", "hold"]
-ScannerKind = Literal["clamd", "spamd", "rspamd"]
-OnFound = Literal["quarantine", "discard", "tag"]
 OnError = Literal["defer", "pass"]
+OnUnscannable = Literal["pass", "tag", "quarantine"]
+Directions = Literal["both", "inbound", "outbound"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,6 +126,7 @@ class NextHopSettings:
     max_size: int | None = None
     on_unknown: OnUnknown = "retry"
     nameservers: tuple[TcpAddress, ...] = ()
+    spam_refusals: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,13 +166,38 @@ class Listen:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScannerSettings:
-    """A scanner and what follows from its verdict. Without `threshold` its own judgement counts."""
+    """A scanner and what follows from its verdict. Without `threshold` its own judgement counts. `max_size` is in octets.
 
+    Of kind "attachments" it is a part of the gateway, without `address`: `names` and `types` are the patterns of file names and
+    content types that it finds, `archives` whether it looks at the names in zip files.
+    """
+
+    name: str
     kind: ScannerKind
-    address: SocketAddress
-    on_found: OnFound
+    address: SocketAddress | None = None
+    on_found: Action
+    redirect: str | None = None
     on_error: OnError = "defer"
+    on_unscannable: OnUnscannable = "pass"
     threshold: float | None = None
+    quarantine_threshold: float | None = None
+    max_size: int | None = None
+    timeout_seconds: float = 60.0
+    connections: int = 4
+    direction: Directions = "both"
+    scl: tuple[tuple[float, int], ...] = ()
+    subject_prefix: str = ""
+    names: tuple[str, ...] = ()
+    types: tuple[str, ...] = ()
+    archives: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quarantine:
+    """Who is told of what is kept. `digest_at` is seconds after midnight UTC, None for no digest."""
+
+    notify_recipients: bool = False
+    digest_at: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -185,9 +212,10 @@ class Retry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retention:
-    """How long the octets of closed messages are kept."""
+    """How long the octets of closed messages are kept, and how long a message may stay in quarantine."""
 
     contents_seconds: float = 30 * 86400.0
+    quarantined_seconds: float = 30 * 86400.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -202,6 +230,7 @@ class Settings:
     routes: tuple[Route, ...] = ()
     listen: Listen | None = None
     scanners: tuple[ScannerSettings, ...] = ()
+    quarantine: Quarantine = Quarantine()
     retry: Retry = Retry()
     retention: Retention = Retention()
     policy_version: str = field(init=False)
@@ -213,6 +242,7 @@ class Settings:
 _DECIDES_NOTHING = frozenset(
     {"path", "store", "in_flight", "connections", "connections_per_host", "messages_per_connection"}
     | {"poll_every", "connections_per_address", "free_space", "nameservers", "policy_version"}
+    | {"address", "timeout_seconds", "digest_at"}
 )
 
 

@@ -10,16 +10,17 @@ from typing import Annotated, Any
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from engine.core.verdict import ScannerKind
 from engine.settings.shapes import (
     FREE_SPACE,
+    Directions,
     MailboxAuth,
     MailboxTls,
     NextHopTls,
     OnError,
-    OnFound,
     OnUnknown,
+    OnUnscannable,
     Oversize,
-    ScannerKind,
 )
 from engine.settings.values import (
     Address,
@@ -106,6 +107,7 @@ class NextHopTable(Table, frozen=True, kw_only=True):
     max_size: Size | None = None
     on_unknown: OnUnknown = "retry"
     nameservers: tuple[str, ...] = ()
+    spam_refusals: tuple[str, ...] | None = None
 
 
 class RouteTable(Table, frozen=True, kw_only=True):
@@ -132,10 +134,27 @@ class ListenTable(Table, frozen=True, kw_only=True):
 
 class ScannerTable(Table, frozen=True, kw_only=True):
     kind: ScannerKind
-    address: str
-    on_found: OnFound | None = None
+    name: Name | None = None
+    address: str | None = None
+    on_found: str | None = None
     on_error: OnError = "defer"
+    on_unscannable: OnUnscannable = "pass"
     threshold: float | None = None
+    quarantine_threshold: float | None = None
+    max_size: Size | None = None
+    timeout: Duration = Duration(60)
+    connections: Count = 4
+    direction: Directions = "both"
+    scl: int | dict[str, int] | None = None
+    subject_prefix: str = ""
+    names: tuple[str, ...] = ()
+    types: tuple[str, ...] = ()
+    archives: bool = True
+
+
+class QuarantineTable(Table, frozen=True, kw_only=True):
+    notify_recipients: bool = False
+    digest: str | None = None
 
 
 class RetryTable(Table, frozen=True, kw_only=True):
@@ -147,6 +166,7 @@ class RetryTable(Table, frozen=True, kw_only=True):
 
 class RetentionTable(Table, frozen=True, kw_only=True):
     contents: Duration = Duration(30 * 86400)
+    quarantined: Duration = Duration(30 * 86400)
 
 
 class FileTable(Table, frozen=True, kw_only=True):
@@ -157,5 +177,6 @@ class FileTable(Table, frozen=True, kw_only=True):
     route: tuple[RouteTable, ...] = ()
     listen: ListenTable | None = None
     scanner: tuple[ScannerTable, ...] = ()
+    quarantine: QuarantineTable = QuarantineTable()
     retry: RetryTable = RetryTable()
     retention: RetentionTable = RetentionTable()

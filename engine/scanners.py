@@ -1,0 +1,30 @@
+"""The scanners that are configured, made from their settings. Holds no rule of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+
+from engine.core.policy import Policy
+from engine.ports import Scanner
+from engine.scanner_post import ScannerPost
+from engine.settings import ScannerSettings, Settings
+
+
+def posts_of(settings: Settings, policy: Policy, now: Callable[[], datetime]) -> Mapping[str, ScannerPost]:
+    """Return every scanner with its standing, by name."""
+    return {
+        one.name: ScannerPost(
+            scanner(one),
+            decided,
+            connections=one.connections,
+            timeout_seconds=one.timeout_seconds,
+            now=now,
+        )
+        for one, decided in zip(settings.scanners, policy.scanners, strict=True)
+    }
+
+
+def scanner(settings: ScannerSettings) -> Scanner:
+    """Return the adapter for a scanner."""
+    raise NotImplementedError(settings.kind)
