@@ -55,15 +55,15 @@ class Worker:
         hops: Hops,
         hosts: Mapping[str, str],
         budget: OctetBudget,
-        scanning: Scanning,
         outage: Outage,
         holder: str,
         now: Callable[[], datetime],
+        scanning: Scanning | None = None,
     ) -> None:
         self._journal = journal
         self._policy = policy
         self._hops = hops
-        self._scanning = scanning
+        self._scanning = scanning or Scanning({}, policy, now)
         self._outage = outage
         self._holder = holder
         self._now = now
@@ -78,7 +78,7 @@ class Worker:
             hops=hops,
             lives=self.lives,
             settler=self._settler,
-            scanning=scanning,
+            scanning=self._scanning,
             claim=self.claim,
             long_wait=min(LONG_WAIT, policy.warn_after),
             now=now,
