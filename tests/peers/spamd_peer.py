@@ -1,4 +1,4 @@
-"""A spamd for tests: CHECK, SYMBOLS, REPORT and PING of SPAMC/1.5, one question a connection.
+"""A spamd for tests: CHECK, SYMBOLS, HEADERS and PING of SPAMC/1.5, one question a connection.
 
 peer = SpamdPeer()
 peer.scores[b"cheap pills"] = (7.5, ("CHEAP_PILLS", "PILLS"))    # GTUBE it knows; all else scores 0
@@ -11,15 +11,17 @@ import re
 from cli.stand_ins import Conversation
 from tests.peers.scanner_peer import GTUBE, Asked, ScannerPeer
 
+VERSION = "SpamAssassin 4.0.1 (2024-03-25)"
 REQUEST = re.compile(rb"([A-Z]+) SPAMC/(\d+\.\d+)")
 
 
 class SpamdPeer(ScannerPeer):
-    """The text of a "reply" is the whole answer. `threshold` is its required_score."""
+    """The text of a "reply" is the whole answer. `threshold` is its required_score, `headers` what HEADERS gives."""
 
     def __init__(self, *, threshold: float = 5.0, keep_octets: bool = True) -> None:
         super().__init__(keep_octets=keep_octets)
         self.threshold = threshold
+        self.headers = f"X-Spam-Checker-Version: {VERSION} on peer\r\nSubject: x\r\n\r\n"
         self.scores: dict[bytes, tuple[float, tuple[str, ...]]] = {GTUBE: (1000.0, ("GTUBE",))}
 
     async def serve(self, conversation: Conversation, session: int) -> None:
@@ -39,10 +41,10 @@ class SpamdPeer(ScannerPeer):
     def _reply(self, command: str, octets: bytes) -> bytes:
         if command == "PING":
             return b"SPAMD/1.5 0 PONG\r\n"
-        if command not in ("CHECK", "SYMBOLS", "REPORT"):
+        if command not in ("CHECK", "SYMBOLS", "HEADERS"):
             return b"SPAMD/1.0 76 Bad header line: (no such command)\r\n"
         score, rules = next((s for text, s in self.scores.items() if text in octets), (0.0, ()))
-        body = "" if command == "CHECK" else ",".join(rules) + "\r\n" if rules else "\r\n"
+        body = {"CHECK": "", "SYMBOLS": ",".join(rules), "HEADERS": self.headers}[command]
         spam = "True" if score >= self.threshold else "False"
-        head = f"SPAMD/1.1 0 EX_OK\r\nContent-length: {len(body)}\r\n"
+        head = "SPAMD/1.1 0 EX_OK\r\n" + (f"Content-length: {len(body)}\r\n" if command != "CHECK" else "")
         return f"{head}Spam: {spam} ; {score:.1f} / {self.threshold:.1f}\r\n\r\n{body}".encode()

@@ -96,8 +96,9 @@ def test_spamd_scores() -> None:
         assert b"Spam: False ; 0.0 / 5.0\r\n\r\n" in whole(port, spamc("CHECK", b"a message"))
         answer = whole(port, spamc("SYMBOLS", b"pills", "User: alice"))
         assert answer.startswith(b"SPAMD/1.1 0 EX_OK\r\n")
-        assert answer.endswith(b"Spam: False ; 4.9 / 5.0\r\n\r\nPILLS,CHEAP\r\n")
+        assert answer.endswith(b"Spam: False ; 4.9 / 5.0\r\n\r\nPILLS,CHEAP")
         assert b"Spam: True ; 1000.0 / 5.0\r\n\r\nGTUBE" in whole(port, spamc("SYMBOLS", GTUBE))
+        assert b"X-Spam-Checker-Version: SpamAssassin 4.0.1" in whole(port, spamc("HEADERS", b"x"))
         assert whole(port, b"HELLO\r\n\r\n").startswith(b"SPAMD/1.0 76 ")
     assert peer.questions("SYMBOLS")[0].header("User") == "alice"
     assert peer.questions("SYMBOLS")[0].octets == b"pills"
