@@ -64,7 +64,7 @@ class Archive:
             lambda mailbox: message.mailbox == mailbox,
             lambda state: message.state == state,
             lambda direction: message.direction == direction,
-            lambda next_hop: hop == next_hop,
+            lambda next_hop: hop == next_hop or (next_hop == "mx" and (hop or "").startswith("mx:")),
             lambda since: message.opened_at >= since,
             lambda until: message.opened_at < until,
             lambda event: event in self.happened[message.id],
@@ -117,7 +117,7 @@ SINGLE: list[tuple[str, Any]] = [
         for state in (*ATTENTION, "delivered", "relayed", "failed", "rejected-oversize", "discarded")
     ),
     *(("direction", direction) for direction in ("inbound", "outbound", "internal")),
-    *(("next_hop", hop) for hop in ("home", "provider", "none")),
+    *(("next_hop", hop) for hop in ("home", "provider", "none", "mx", "mx:customer.example", "mx:")),
     *((name, after(minutes=span)) for name in ("since", "until") for span in (-1, 0, 200, 400, 9999)),
     *(("event", name) for name in (*COMMON_EVENTS, "held", "deferred", "reported", "generated", "erased")),
 ]
@@ -294,6 +294,7 @@ INDEXED: list[tuple[Filter, str]] = [
     (Filter(mailbox="info"), "messages_mailbox"),
     (Filter(state="held"), "messages_state"),
     (Filter(next_hop="home"), "messages_next_hop"),
+    (Filter(next_hop="mx"), "messages_direct"),
     (Filter(direction="inbound"), "messages_direction"),
     (Filter(event="downloaded"), "messages_direction"),
     (Filter(event="held"), "happenings"),
