@@ -85,9 +85,15 @@ class Message(Struct, frozen=True, kw_only=True):
 
     @property
     def lane(self) -> str:
-        """The next hop that the recipient due first was last tried at, or was to go to when it came in; "" for unknown."""
-        due = [(at, r.next_hop) for r in self.recipients if (at := due_at(r, self)) is not None]
-        return min(due, key=lambda pair: pair[0])[1] or self.first_hop or "" if due else ""
+        """The next hop at which it waits, tried there last or bound for it since it came in; "" for unknown.
+
+        Also "" where its recipients wait for several: none of them waits until another's next hop is up.
+        """
+        if len(self.recipients) == 1:  # nearly always
+            only = self.recipients[0]
+            return "" if due_at(only, self) is None else only.next_hop or self.first_hop or ""
+        hops = {r.next_hop or self.first_hop or "" for r in self.recipients if due_at(r, self) is not None}
+        return hops.pop() if len(hops) == 1 else ""
 
 
 def due_at(recipient: Recipient, message: Message) -> datetime | None:
