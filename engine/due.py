@@ -121,7 +121,8 @@ class Due:
         room = min(CLAIM_SIZE, self._lives.left)
         hop = self._hops.get(lane)
         if hop is None:
-            return min(room, self._lives.places(lane)) if direct.is_direct(lane) else room, now
+            shared = not lane or direct.is_direct(lane)  # else a next hop that is no longer configured
+            return min(room, self._lives.places(lane)) if shared else room, now
         match hop.gate():
             case "open":
                 return min(room, self._lives.places(lane)), now
