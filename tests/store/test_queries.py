@@ -20,7 +20,18 @@ from store.queries import Filter
 from store.recipient import ATTENTION
 from store.schema import COMMON_EVENTS, next_hops
 from store.selection import Bounds, Span
-from tests.store.build import NOW, after, append, attempted, deferred, opening, rows, submitted, then
+from tests.store.build import (
+    NOW,
+    after,
+    append,
+    attempted,
+    deferred,
+    generated,
+    opening,
+    rows,
+    submitted,
+    then,
+)
 from tests.store.conftest import KINDS, Fresh
 from tests.store.history import History, write
 
@@ -342,10 +353,12 @@ def test_outgoing_messages_are_found_by_their_message_id(store: Engine) -> None:
         store, sent("m1", "<1@x>"), sent("m2", "<2@x>"), sent("m3", "<1@x>"), sent("m4", "<1@x>", "inbound")
     )
     append(store, opening("m5", message_id="<1@x>"))
+    append(store, Append("m6", None, (generated(message_id="<4@x>"),), NOW))
     with reading(store) as connection:
         assert queries.outbound_ids(connection, "<1@x>") == ["m3", "m1"]
         assert queries.outbound_ids(connection, "<1@x>", 1) == ["m3"]
         assert queries.outbound_ids(connection, "<2@x>") == ["m2"]
+        assert queries.outbound_ids(connection, "<4@x>") == ["m6"]
         assert queries.outbound_ids(connection, "<3@x>\0") == []
 
 
