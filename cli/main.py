@@ -53,6 +53,7 @@ SECTIONS: Mapping[str, Mapping[str, Place]] = {
         "queue": Place("cli.queue", "queue", "Show what is open, by next hop and by age."),
     },
     "Setting things right": {
+        "replay": Place("cli.replay", "replay", "Deliver messages again, by id or by filters."),
         "hold": Place(
             "cli.operator", "hold", "Keep messages back, until a time or a person lets them go on."
         ),
