@@ -175,7 +175,10 @@ def test_wrong_usage_is_one_line(desk: Desk) -> None:
     stream = desk.failed()
     for arguments, text in (
         (("--to", "nowhere"), "--to: there is no next hop 'nowhere'; there are home"),
-        (("--rate", "fast"), "--rate: expected a number a second, minute or hour, such as 10/m, found 'fast'"),
+        (
+            ("--rate", "fast"),
+            "--rate: expected a number a second, minute or hour, such as 10/m, found 'fast'",
+        ),
         (("--rate", "0/m"), "--rate: expected"),
         (("--recipients", "nobody"), "--recipients: 'nobody' is no address"),
         (("--id", "a b"), "--id: expected letters"),
