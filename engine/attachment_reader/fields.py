@@ -78,11 +78,15 @@ def _names_in(key: str, value: str) -> Iterator[str]:
 def _parameters(text: str) -> Iterator[str]:
     """Yield the values of all parameters whose name ends in "name", those that are cut in pieces put together."""
     pieces: dict[str, list[tuple[int, str]]] = {"": [], "file": []}
-    for key, mark, written, rest in _PARAMETER.findall(text):
+    last = None
+    for last in _PARAMETER.finditer(text):
+        key, mark, written, rest = last.groups(default="")
         one = _unquoted(written)
         if number := mark.strip("* \t"):
             pieces[key.lower()].append((int(number), one))
         yield from _readings(one, written, rest, extended="*" in mark)
+    if last is not None:
+        yield text[last.start(3) :]  # with semicolons, where quotes are missing
     for several in pieces.values():
         for joined in _joined(several) if several else ():
             yield from _charset_variants(joined)
@@ -97,6 +101,7 @@ def _joined(pieces: list[tuple[int, str]]) -> set[str]:
 
 def _readings(one: str, written: str, rest: str, *, extended: bool) -> Iterator[str]:
     yield one
+    yield one.rstrip("\\")
     yield written  # with its backslashes, which may be those of a path
     if rest.strip():  # a quote too early, or none where one is due
         yield (written + rest).replace('"', "")

@@ -42,14 +42,14 @@ def _base64(coded: bytes) -> bytes:
 
 
 def _uudecoded(coded: bytes) -> bytes:
-    return b"".join(map(_line, coded.splitlines()))
+    return b"".join(_line(line) for line in coded.splitlines() if line)
 
 
 def _line(line: bytes) -> bytes:
     try:
         return a2b_uu(line)
     except Error:  # too long, as some encoders write it
-        length = (((line[0] - 32) & 63) * 4 + 5) // 3 if line else 0
+        length = (((line[0] - 32) & 63) * 4 + 5) // 3
         try:
             return a2b_uu(line[:length])
         except Error:
