@@ -138,7 +138,7 @@ def _is_text(header: bytes, rules: Rules) -> bool:
     if b"content-type" in fields:
         found = _TYPE_FIELD.search(header)
         written = found and _TEXT_TYPE.fullmatch(found[1])
-        if not written or b"name" in written[0] or b"=?" in written[0]:
+        if not written or b"=?" in written[0] or b"name" in b"".join(written[0].split()):
             return False
         kind = written[1].decode()
     return rules.of_type(kind) is None
