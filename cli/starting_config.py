@@ -188,6 +188,16 @@ tls = "opportunistic"
 #threshold = 5.0
 #on_found = "tag"
 
+# Attachments by name and by content type: the gateway itself looks.
+#[[scanner]]
+#kind = "attachments"
+# Names of files, also of those in zip archives; "*" is any text, "?" any character. "*/vbaProject.bin" finds macros.
+#names = ["*.exe", "*.scr", "*.com", "*.bat", "*.cmd", "*.js", "*.vbs", "*.lnk", "*.hta", "*.docm", "*.xlsm"]
+# Content types; programs for Windows are known by their first octets, too.
+#types = ["application/x-msdownload", "application/hta"]
+# Whether to look at the names in zip archives.
+#archives = true
+
 [retry]
 # The wait before the second try; each further wait is twice as long.
 #first = "5m"

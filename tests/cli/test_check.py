@@ -223,6 +223,16 @@ def test_warnings_are_printed_and_do_not_fail(house: Installation) -> None:
     assert "never" in by_kind(house.rows("check"))["warning"]["text"]
 
 
+def test_attachment_rules_are_named(house: Installation) -> None:
+    rules = 'names = ["*.EXE", "*.js"]\ntypes = ["application/hta"]\n'
+    house.configure(more=f'[[scanner]]\nkind = "attachments"\n{rules}')
+    assert "names *.exe, *.js, also in zip archives; types application/hta" in house.mailgate("check")
+    part = by_kind(house.rows("check"))["scanner"]
+    assert (part["names"], part["types"]) == (["*.exe", "*.js"], ["application/hta"])
+    house.configure(more=f'[[scanner]]\nkind = "attachments"\narchives = false\n{rules}')
+    assert "names *.exe, *.js; types application/hta" in house.mailgate("check")
+
+
 def test_listening_is_said_in_words(house: Installation) -> None:
     certificate, key = write_certificate_and_key(house.folder)
     house.configure(
