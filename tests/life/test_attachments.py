@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.engine.attachment_reader.samples import attached, zipped
+from tests.engine.attachment_reader.samples import SLOW, attached, zipped
 from tests.life.gateway import PATIENCE_SECONDS, running
 from tests.life.house import House, house, mail
 from tests.real.process import wait_until
@@ -20,14 +20,6 @@ types = ["application/x-msdownload"]
 """
 EVIL = attached("invoice.zip", zipped("docs/invoice.pdf.exe"))
 FINE = attached("invoice.zip", zipped("docs/invoice.pdf"))
-# What it takes to read this is minutes: boundaries within boundaries are looked for in every line.
-SLOW = (
-    b"Subject: slow\r\n"
-    + b"".join(f"Content-Type: multipart/mixed; boundary=b{n}\r\n\r\n--b{n}\r\n".encode() for n in range(300))
-    + b"\r\n"
-    + b"--a\r\n" * 90_000
-    + b"x\r\n" * 800_000
-)
 
 
 @pytest.fixture

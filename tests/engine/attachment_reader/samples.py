@@ -7,6 +7,14 @@ from collections.abc import Iterable
 
 EXE = b"not a program, only called one\r\n"
 CRLF = b"\r\n"
+# To read this takes minutes: boundaries within boundaries are looked for in every line.
+SLOW = (
+    b"Subject: slow\r\n"
+    + b"".join(f"Content-Type: multipart/mixed; boundary=b{n}\r\n\r\n--b{n}\r\n".encode() for n in range(300))
+    + b"\r\n"
+    + b"--a\r\n" * 90_000
+    + b"x\r\n" * 800_000
+)
 
 
 def message(*headers: str | bytes, body: bytes = b"") -> bytes:
