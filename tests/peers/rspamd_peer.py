@@ -14,7 +14,14 @@ from cli.stand_ins import Conversation
 from tests.peers.scanner_peer import GTUBE, Asked, ScannerPeer
 
 SERVER = "rspamd/3.4"
-PHRASES = {200: "OK", 400: "Bad Request", 403: "Forbidden", 404: "Not found", 500: "Internal error", 503: "Unavailable"}
+PHRASES = {
+    200: "OK",
+    400: "Bad Request",
+    403: "Forbidden",
+    404: "Not found",
+    500: "Internal error",
+    503: "Unavailable",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
