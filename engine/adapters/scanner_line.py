@@ -7,6 +7,7 @@ writes: a scanner may have its say before it heard everything, and a broken pipe
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import socket
 from collections.abc import Callable, Iterable
@@ -117,7 +118,14 @@ async def _connect(family: socket.AddressFamily, address: str | tuple[str, int])
     there = socket.socket(family, socket.SOCK_STREAM)
     try:
         there.setblocking(False)
-        await asyncio.get_running_loop().sock_connect(there, address)
+        error = there.connect_ex(address)
+        if error == errno.EINPROGRESS:
+            # On this machine it is done by now, and waiting for news of that costs more than the rest.
+            error = there.connect_ex(address)
+        if error in (errno.EINPROGRESS, errno.EALREADY):
+            await asyncio.get_running_loop().sock_connect(there, address)
+        elif error not in (0, errno.EISCONN):
+            raise OSError(error, os.strerror(error))
     except BaseException:
         there.close()
         raise
