@@ -58,9 +58,11 @@ class ScannerLine:
         except Rubbish as rubbish:
             raise ScannerTrouble(f"{self.where} answered rubbish: {rubbish}", blame) from None
         finally:
-            if sending is not None:
-                await _ended(sending)
-            there.close()
+            try:
+                if sending is not None:
+                    await _ended(sending)
+            finally:
+                there.close()
 
     async def _connected(self) -> socket.socket:
         """A socket that is connected. Raises ScannerTrouble."""
