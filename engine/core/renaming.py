@@ -17,6 +17,7 @@ from typing import Final
 from engine.core.headers import Octets
 
 OLD: Final = b"X-Old-"
+SUBJECT: Final = "Subject"
 # No server takes a header so large: Exchange refuses 256 KiB, Postfix cuts it off at 100 KiB.
 SEARCHED_OCTETS: Final = 1 << 20
 FIRST_LOOK_OCTETS: Final = 8 * 1024

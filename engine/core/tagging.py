@@ -16,6 +16,7 @@ from typing import Final
 from engine.core import renaming
 from engine.core.headers import Octets
 from engine.core.policy import Policy
+from engine.core.renaming import SUBJECT
 from engine.core.trace import LINE_LENGTH_CHARACTERS, date, words_of
 from engine.core.verdict import WHATEVER_IS_SPAM, Passed, Redirected, ScannerPolicy, is_spam, judge
 from store.findings import Finding
@@ -23,7 +24,6 @@ from store.life import Message
 
 FLAG, SCORE, STATUS = "X-Spam-Flag", "X-Spam-Score", "X-Spam-Status"
 SCL, VIRUS, RELEASED = "X-MS-Exchange-Organization-SCL", "X-Virus-Status", "X-Mailgate-Released"
-SUBJECT = "Subject"
 
 TESTS: Final = 100  # rules named in a status; a scanner that hits more says no more by it
 WORD_LIMIT_CHARACTERS: Final = 64  # of a rule, a signature or a scanner: no line comes near 998
