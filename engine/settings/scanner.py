@@ -97,6 +97,9 @@ def _check_kind(place: Place, table: ScannerTable) -> None:
         for key in ("threshold", "quarantine_threshold", "scl"):
             if getattr(table, key) is not None:
                 raise Fault((*place, key), f"has no meaning for {table.kind}, which gives no score")
+        if table.subject_prefix:
+            text = f"has no meaning for {table.kind}, which does not look for spam"
+            raise Fault((*place, "subject_prefix"), text)
     if table.kind == "attachments":
         if table.address is not None:
             raise Fault((*place, "address"), "has no meaning for attachments: the gateway itself looks")

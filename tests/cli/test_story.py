@@ -63,6 +63,8 @@ def example(kind: type[Event]) -> Event:
                 "HeldWhy": "loop",
                 "FailedWhy": "expired",
                 "ReportKind": "failure",
+                "Verdict": "infected",
+                "QuarantinedWhy": "spam",
             }
             choices |= {"PollTrouble": "auth"}
             name = kind.__annotations__[field.name]
