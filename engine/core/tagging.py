@@ -163,6 +163,8 @@ def _word(text: str) -> str:
 
 def _folded(name: str, text: str) -> str:
     """A field with CRLF at its end, folded at white space, or behind the comma of a list as SpamAssassin does it."""
+    if len(name) + len(": ") + len(text) <= LINE_LENGTH_CHARACTERS:
+        return f"{name}: {text}\r\n"
     lines = [f"{name}:"]
     for word in text.split(" "):
         for number, piece in enumerate(re.findall(r"[^,]*,|[^,]+", word)):
