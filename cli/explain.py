@@ -31,7 +31,6 @@ from store.events import (
     Failed,
     Held,
     MessageEvent,
-    Quarantined,
     RejectedOversize,
     Relayed,
     Released,
@@ -43,18 +42,7 @@ from store.recipient import Recipient
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
-DECIDING = (
-    Attempted,
-    Deferred,
-    Delivered,
-    Discarded,
-    Failed,
-    Held,
-    Quarantined,
-    RejectedOversize,
-    Relayed,
-    Released,
-)
+DECIDING = (Attempted, Deferred, Delivered, Discarded, Failed, Held, RejectedOversize, Relayed, Released)
 NO_GATEWAY = "none runs on this store: 'mailgate run' starts one"
 
 

@@ -14,6 +14,7 @@ import pytest
 from store import contents, log
 from store.database import open_store, reading
 from tests.life.house import TRACE, House, house
+from tests.life.submitting import submit, submitting
 from tests.peers.clamd_peer import ClamdPeer
 from tests.peers.scanner_peer import EICAR, GTUBE
 from tests.peers.spamd_peer import SpamdPeer
@@ -240,3 +241,19 @@ def test_where_no_refusal_is_listed_it_fails_as_any_other(opened: House) -> None
     opened.provider.put("info", FORGED)
     opened.run("run", "--once")
     assert [row["state"] for row in opened.json("list", "--direction", "inbound")] == ["failed"]
+
+
+def test_what_goes_out_is_told_apart_like_what_comes_in(opened: House, scanners: tuple[int, int]) -> None:
+    asks(opened, "spamd", scanners[1], on_found='"tag"', threshold=-1.0)
+    opened.more += '[listen]\naddress = "127.0.0.1:0"\n[[route]]\nrecipients = ["*"]\nnext_hop = "home"\n'
+    with submitting(opened) as (gateway, port):
+        assert submit(port, FORGED, ("bob@customer.example",)).startswith("250 ")
+        opened.home.wait_until(lambda: opened.home.ledger)
+        assert gateway.stop() == 0
+    (one,) = opened.home.ledger
+    _, _, behind = one.octets.partition(b"+0000\r\n")
+    assert behind.startswith(
+        b"X-Spam-Flag: YES\r\nX-Spam-Score: 0.0\r\nX-Spam-Status: Yes, score=0.0 required=-1.0"
+    )
+    assert behind.partition(b"Received: ")[2].startswith(b"from elsewhere.example")
+    assert behind.count(b"\r\nX-Old-") == 4
