@@ -221,7 +221,8 @@ def _requested_again(message: Message, event: RedeliveryRequested, at: datetime)
     if message.content is None:
         return replace(message, replays=replays)  # it never was here: should it come, it is another message
     again = _each(message, event.numbers, lambda r: requested_again(r, event.next_hop, at, force=event.force))
-    if any(r.state == "quarantined" for r in message.recipients if r.number in event.numbers):
+    kept = ("quarantined", "discarded")
+    if any(r.state in kept for r in message.recipients if r.number in event.numbers):
         operator = event.operator or event.rule
         again = replace(again, findings=forgiven(again.findings), released_by=operator, released_at=at)
     first = len(message.recipients)
