@@ -72,7 +72,7 @@ def _tried(settings: Settings) -> dict[tuple[str, str], Trial]:
     from cli.trial import Doors
     from cli.try_mailbox import try_mailbox
     from cli.try_scanner import try_scanner
-    from engine.service import start
+    from engine.loops import start
 
     scanners = [s for s in settings.scanners if s.address is not None]
 
