@@ -101,7 +101,7 @@ class Conversation(asyncio.Protocol):
 
     async def read_line(self) -> bytes:
         """The next line without its CRLF. Raises Hangup."""
-        return (await self._read_until(b"\r\n", LINE_LIMIT_OCTETS))[:-2]
+        return (await self.read_until(b"\r\n"))[:-2]
 
     async def read_content(self) -> bytes:
         """What follows DATA up to CRLF . CRLF, un-stuffed, otherwise untouched. Raises Hangup."""
@@ -109,6 +109,17 @@ class Conversation(asyncio.Protocol):
         self._waiting[:0] = b"\r\n"
         octets = await self._read_until(b"\r\n.\r\n", CONTENT_LIMIT_OCTETS)
         return octets[:-3].replace(b"\r\n.", b"\r\n")[2:]
+
+    async def read_until(self, mark: bytes) -> bytes:
+        """Everything up to and with the mark. Raises Hangup."""
+        return await self._read_until(mark, LINE_LIMIT_OCTETS)
+
+    async def read_octets(self, count: int) -> bytes:
+        """Exactly so many octets. Raises Hangup."""
+        await self.wait_for_octets(count)
+        octets = bytes(self._waiting[:count])
+        del self._waiting[:count]
+        return octets
 
     async def wait_for_octets(self, count: int) -> None:
         """Wait until so many octets are unread; they stay unread. Raises Hangup."""

@@ -26,5 +26,18 @@ def posts_of(settings: Settings, policy: Policy, now: Callable[[], datetime]) ->
 
 
 def scanner(settings: ScannerSettings) -> Scanner:
-    """Return the adapter for a scanner."""
-    raise NotImplementedError(settings.kind)
+    """Return the adapter for a scanner. Only what is configured is imported: a gateway without scanners pays nothing."""
+    if settings.kind == "attachments":
+        raise NotImplementedError(settings.kind)
+    assert settings.address is not None  # the settings see to it
+    if settings.kind == "clamd":
+        from engine.adapters.clamd_scanner import ClamdScanner
+
+        return ClamdScanner(settings.name, settings.address)
+    if settings.kind == "spamd":
+        from engine.adapters.spamd_scanner import SpamdScanner
+
+        return SpamdScanner(settings.name, settings.address)
+    from engine.adapters.rspamd_scanner import RspamdScanner
+
+    return RspamdScanner(settings.name, settings.address)

@@ -1,4 +1,4 @@
-"""Faults and hooks by rule: what the POP3 peer and the SMTP peer have in common.
+"""Faults and hooks by rule: what all peers have in common.
 
 A peer passes through named stages. At each one it runs the hooks that `on` put there, then looks for a fault
 that `fault` put there. Tests on any thread may wait for what a peer has seen: `until` in a coroutine,
@@ -7,6 +7,8 @@ that `fault` put there. Tests on any thread may wait for what a peer has seen: `
 
 import asyncio
 import inspect
+import socket
+import struct
 import threading
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -180,6 +182,19 @@ async def hang_up(conversation: Conversation) -> NoReturn:
     """Close; what was written before still arrives."""
     conversation.close()
     raise Hangup
+
+
+async def reset(conversation: Conversation) -> NoReturn:
+    """Break the connection: by TCP the client sees a reset, by a socket in the file system at least an end."""
+    there: socket.socket = conversation._transport.get_extra_info("socket")
+    there.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    conversation.abort()
+    raise Hangup
+
+
+def half_close(conversation: Conversation) -> None:
+    """Say nothing more, and go on reading."""
+    conversation._transport.write_eof()
 
 
 async def flood(conversation: Conversation, piece: bytes, octets: int | None) -> NoReturn:

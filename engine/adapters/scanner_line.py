@@ -1,0 +1,133 @@
+"""One connection to a scanner, for one question: opened for it, closed after it, however that went.
+
+So an answer can't be taken for that to another message, and a call that is cancelled leaves nothing behind. Reads while it
+writes: a scanner may have its say before it heard everything, and a broken pipe doesn't hide what it said before.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable, Iterable
+from ipaddress import ip_address
+from itertools import chain
+from typing import Final, Literal
+
+from engine.ports import ScannerTrouble
+from engine.settings.addresses import SocketAddress, UnixAddress
+from engine.wire.rubbish import Rubbish
+
+READ_OCTETS: Final = 64 * 1024
+
+
+class ScannerLine:
+    """What a scanner listens at."""
+
+    def __init__(self, address: SocketAddress) -> None:
+        self._address = address
+
+    @property
+    def where(self) -> str:
+        """The address, as the configuration writes it."""
+        there = self._address
+        return f"unix:{there.socket_path}" if isinstance(there, UnixAddress) else there.text
+
+    async def converse(
+        self,
+        pieces: Iterable[bytes],
+        feed: Callable[[bytes], bool],
+        *,
+        half_close: bool = False,
+        blame: Literal["scanner", "message"] = "message",
+    ) -> None:
+        """Connect, send the pieces, and feed what comes back until it says True. Raises ScannerTrouble.
+
+        It is fed b"" at the end of the connection. `half_close` ends our side after the last piece. Trouble before anything was
+        sent is always the scanner's; after that it has the `blame` given.
+        """
+        there = await self._connected()
+        sending: asyncio.Future[None] | None = None
+        try:
+            rest = iter(pieces)
+            first, second = next(rest), next(rest, None)
+            if second is None:  # it fits into the system's buffers: no need to read meanwhile
+                await self._send(there, (first,), half_close)
+            else:
+                sending = asyncio.ensure_future(self._send(there, chain((first, second), rest), half_close))
+            await self._receive(there, feed, blame)
+        except Rubbish as rubbish:
+            raise ScannerTrouble(f"{self.where} answered rubbish: {rubbish}", blame) from None
+        finally:
+            if sending is not None:
+                await _ended(sending)
+            there.close()
+
+    async def _connected(self) -> socket.socket:
+        """A socket that is connected. Raises ScannerTrouble."""
+        try:
+            if isinstance(self._address, UnixAddress):
+                return await _connect(socket.AF_UNIX, str(self._address.socket_path))
+            failure: OSError | None = None
+            for family, address in await _addresses(self._address.host, self._address.port):
+                try:
+                    return await _connect(family, address)
+                except OSError as refused:
+                    failure = failure or refused
+            raise failure or OSError("the name has no address")
+        except OSError as refused:
+            text = f"can't connect to {self.where}: {refused.strerror or refused}"
+            raise ScannerTrouble(text, "scanner") from None
+
+    async def _send(self, there: socket.socket, pieces: Iterable[bytes], half_close: bool) -> None:
+        """Send it all, or as much as the scanner takes: what it says tells what became of it."""
+        loop = asyncio.get_running_loop()
+        try:
+            for piece in pieces:
+                await loop.sock_sendall(there, piece)
+            if half_close:
+                there.shutdown(socket.SHUT_WR)
+        except OSError:
+            return
+
+    async def _receive(
+        self, there: socket.socket, feed: Callable[[bytes], bool], blame: Literal["scanner", "message"]
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                octets = await loop.sock_recv(there, READ_OCTETS)
+            except OSError as broken:
+                text = f"{self.where} broke the connection: {broken.strerror or broken}"
+                raise ScannerTrouble(text, blame) from None
+            if feed(octets):
+                return
+            if not octets:
+                raise ScannerTrouble(f"{self.where} closed the connection before its answer was whole", blame)
+
+
+async def _addresses(host: str, port: int) -> list[tuple[socket.AddressFamily, tuple[str, int]]]:
+    """What to connect to, in order; without asking anybody where the host is an address."""
+    try:
+        found = ip_address(host)
+    except ValueError:
+        loop = asyncio.get_running_loop()
+        known = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        return [(family, (str(address[0]), port)) for family, _, _, _, address in known]
+    return [(socket.AF_INET if found.version == 4 else socket.AF_INET6, (host, port))]
+
+
+async def _connect(family: socket.AddressFamily, address: str | tuple[str, int]) -> socket.socket:
+    there = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        there.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(there, address)
+    except BaseException:
+        there.close()
+        raise
+    return there
+
+
+async def _ended(sending: asyncio.Future[None]) -> None:
+    """Stop sending; the socket may be closed once nobody waits for it."""
+    sending.cancel()
+    await asyncio.wait((sending,))
