@@ -60,6 +60,8 @@ class ScannerPost:
         self.down_since: datetime | None = None
         self.probe_at: datetime | None = None
         self.trouble = ""
+        self.broke_at = ""  # the message with which it was last found down
+        self.answered = False  # since we run
         self._probing = False
         self._broken = 0  # in a row
         self._timeout_seconds = timeout_seconds
@@ -123,7 +125,7 @@ class ScannerPost:
                     self._up()  # the others need not wait for what it says of this one
             answered = await self._within(self.adapter.scan(mail), self._timeout_seconds, "message")
         except ScannerTrouble as trouble:
-            raise await self._blamed(trouble) from None
+            raise await self._blamed(trouble, mail.id) from None
         finally:
             self._asking -= 1
             if not self._asking:
@@ -148,10 +150,10 @@ class ScannerPost:
         finally:
             self._others_may.set()
 
-    async def _blamed(self, trouble: ScannerTrouble) -> ScannerTrouble:
+    async def _blamed(self, trouble: ScannerTrouble, message: str) -> ScannerTrouble:
         """Find out whose failure it was, and take note of it."""
         if trouble.blame == "scanner":
-            self._fell(trouble)
+            self._fell(trouble, message)
             return trouble
         self._broken += 1
         sick: ScannerTrouble | None = None
@@ -162,7 +164,7 @@ class ScannerPost:
         often = self._broken >= BROKEN_IN_A_ROW
         if sick is None and not often:
             return trouble
-        self._fell(sick or trouble)
+        self._fell(sick or trouble, message)
         hung = isinstance(trouble, _NoAnswer)
         return ScannerTrouble(trouble.text, "scanner") if often or hung else trouble
 
@@ -197,13 +199,14 @@ class ScannerPost:
     def _up(self) -> None:
         if self.failures:
             logger.info("scanner %s is up again", self.name)
+        self.answered = True
         self.failures = 0
         self.probe_at = self.down_since = None
 
-    def _fell(self, trouble: ScannerTrouble) -> None:
+    def _fell(self, trouble: ScannerTrouble, message: str) -> None:
         """The scanner is to blame; failures of one rest count once."""
         now = self._now()
-        self.trouble = trouble.text
+        self.trouble, self.broke_at = trouble.text, message
         if self.probe_at is None or now >= self.probe_at:
             self.failures += 1
             self.probe_at = now + min(FIRST_REST * 2 ** min(self.failures - 1, 16), LONGEST_REST)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import signal
+import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -80,13 +81,19 @@ def test_a_part_that_does_not_exist_is_named(house: Installation) -> None:
     assert "there is no part 'lisen': did you mean 'listen'?" in said
 
 
-def test_what_this_version_does_not_do_is_refused_not_ignored(house: Installation) -> None:
+def test_mail_passes_no_scanner_that_is_not_there(house: Installation) -> None:
     house.put()
-    house.configure(more=SCANNER)
-    assert "[[scanner]]: this version does not scan" in house.mailgate("run", "--once", code=3)
-    assert "[[scanner]]" in house.mailgate("mailbox", "poll", "--all", code=3)
-    assert house.mailbox.sessions == []
+    with socket.create_server(("127.0.0.1", 0)) as nobody:
+        port = nobody.getsockname()[1]
+    house.configure(more=SCANNER.replace("3310", str(port)))
+    said = house.mailgate("run", "--once", code=1)
+    assert f"scanner clamd is down: can't connect to 127.0.0.1:{port}" in said
     assert house.home.ledger == []
+    house.mailgate("mailbox", "poll", "--all", code=0)
+    assert house.home.ledger == []
+    (row,) = house.rows("list")
+    assert row["state"] == "deferred"
+    assert row["recipients"][0]["reply"].startswith("clamd: can't connect to ")
 
 
 def test_a_single_round_does_not_listen(house: Installation) -> None:
