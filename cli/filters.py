@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from itertools import chain
 from typing import Annotated, Any
 
 import typer
@@ -27,7 +28,8 @@ Direction = Annotated[
     str | None, typer.Option("--direction", metavar="WAY", help=f"One of {', '.join(words.DIRECTIONS)}.")
 ]
 NextHop = Annotated[
-    str | None, typer.Option("--next-hop", metavar="NAME", help="Last tried at this next hop.")
+    str | None,
+    typer.Option("--next-hop", metavar="NAME", help="Last tried at this next hop; mx for any mx:DOMAIN."),
 ]
 Since = Annotated[
     str | None,
@@ -42,19 +44,40 @@ Event = Annotated[
 ]
 
 
-def wanted(
-    *,
-    sender: str | None,
-    recipient: str | None,
-    subject: str | None,
-    message_id: str | None,
-    mailbox: str | None,
-    state: str | None,
-    direction: str | None,
-    next_hop: str | None,
-    since: str | None,
-    until: str | None,
-    event: str | None,
+def taken(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command, in place of its `wanted`, the options whose meaning together that is.
+
+    Where the command has an --until of its own, that filter is --before.
+    """
+    its_own = inspect.signature(command, eval_str=True).parameters
+    asked = dict(inspect.signature(_meant, eval_str=True).parameters)
+    if "until" in its_own:
+        asked["until"] = asked["until"].replace(name="before", annotation=Before)
+
+    def taking(**given: Any) -> Any:
+        filters = {name: given.pop(option.name) for name, option in asked.items()}
+        return command(**given, wanted=_meant(**filters))
+
+    every = chain.from_iterable(asked.values() if name == "wanted" else (p,) for name, p in its_own.items())
+    by_name = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in every]
+    taking.__signature__ = inspect.Signature(by_name)  # type: ignore[attr-defined]
+    taking.__annotations__ = {}
+    taking.__doc__ = command.__doc__
+    return taking
+
+
+def _meant(
+    sender: From = None,
+    recipient: To = None,
+    subject: Subject = None,
+    message_id: MessageId = None,
+    mailbox: Mailbox = None,
+    state: State = None,
+    direction: Direction = None,
+    next_hop: NextHop = None,
+    since: Since = None,
+    until: Until = None,
+    event: Event = None,
 ) -> Filter:
     """Return the filter that these options mean together. Raises Misuse."""
     current = times.now()
@@ -71,52 +94,3 @@ def wanted(
         until=times.read_optional(until, "--until", current),
         event=words.message_event(event),
     )
-
-
-def taken(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command, in place of its `wanted`, the options whose meaning together that is.
-
-    Where the command has an --until of its own, that filter is --before.
-    """
-    its_own = inspect.signature(command, eval_str=True).parameters
-    until = Before if "until" in its_own else Until
-
-    def filtered(
-        sender: From = None,
-        recipient: To = None,
-        subject: Subject = None,
-        message_id: MessageId = None,
-        mailbox: Mailbox = None,
-        state: State = None,
-        direction: Direction = None,
-        next_hop: NextHop = None,
-        since: Since = None,
-        before: until = None,  # type: ignore[valid-type]
-        event: Event = None,
-    ) -> Filter:
-        return wanted(
-            sender=sender,
-            recipient=recipient,
-            subject=subject,
-            message_id=message_id,
-            mailbox=mailbox,
-            state=state,
-            direction=direction,
-            next_hop=next_hop,
-            since=since,
-            until=before,
-            event=event,
-        )
-
-    asked = inspect.signature(filtered, locals={"until": until}, eval_str=True).parameters
-
-    def taking(**given: Any) -> Any:
-        filters = {name: given.pop(name) for name in asked}
-        return command(**given, wanted=filtered(**filters))
-
-    every = [*(p for name, p in its_own.items() if name != "wanted"), *asked.values()]
-    by_name = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in every]
-    taking.__signature__ = inspect.Signature(by_name)  # type: ignore[attr-defined]
-    taking.__annotations__ = {}
-    taking.__doc__ = command.__doc__
-    return taking

@@ -56,18 +56,9 @@ COLUMNS = (
 )
 
 
+@filters.taken
 def list_messages(
-    sender: filters.From = None,
-    recipient: filters.To = None,
-    subject: filters.Subject = None,
-    message_id: filters.MessageId = None,
-    mailbox: filters.Mailbox = None,
-    state: filters.State = None,
-    direction: filters.Direction = None,
-    next_hop: filters.NextHop = None,
-    since: filters.Since = None,
-    until: filters.Until = None,
-    event: filters.Event = None,
+    wanted: queries.Filter,
     limit: Annotated[int, typer.Option(metavar="N", help="How many at most; 0 for all.")] = DEFAULT_LIMIT,
     as_json: AsJson = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
@@ -75,19 +66,6 @@ def list_messages(
     """Find messages, the newest first. Filters add up. Exit code 1 where nothing fits."""
     if as_json and as_csv:
         raise Misuse("--json and --csv don't go together")
-    wanted = filters.wanted(
-        sender=sender,
-        recipient=recipient,
-        subject=subject,
-        message_id=message_id,
-        mailbox=mailbox,
-        state=state,
-        direction=direction,
-        next_hop=next_hop,
-        since=since,
-        until=until,
-        event=event,
-    )
     limit = words.limit(limit)
     with context.opened(context.settings()) as engine, reading(engine) as connection:
         found = queries.every(connection, wanted, limit + 1 if limit else None)

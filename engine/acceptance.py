@@ -18,6 +18,7 @@ from engine import intake
 from engine.budget import OctetBudget
 from engine.core.policy import Policy
 from engine.journal import Journal
+from engine.outage import Refusals
 from engine.ports import Holding, NotKept, Octets, Submission
 from engine.settler import STORE_RETRY_SECONDS
 from engine.shares import Share
@@ -88,6 +89,7 @@ class Acceptance:
         self._policy = policy
         self._space = space
         self._now = now
+        self._refusals = Refusals()
         self._tasks: set[asyncio.Task[str]] = set()
 
     def has_room(self) -> bool:
@@ -113,8 +115,13 @@ class Acceptance:
 
     def _done(self, task: asyncio.Task[str]) -> None:
         self._tasks.discard(task)
-        if not task.cancelled():
-            task.exception()  # said to the client, if it is still there
+        if task.cancelled():
+            return
+        error = task.exception()  # said to the client, if it is still there
+        if error is None:
+            self._refusals.taken()
+        elif isinstance(error, NotKept):
+            self._refusals.refused(error)
 
     async def _take(self, submission: Submission, octets: Octets, holding: Holding) -> str:
         try:

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Awaitable, Callable, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection
@@ -33,6 +33,8 @@ from store.errors import Conflict, Damaged, LeaseLost, StoreError
 from store.events import Attempted, RejectedOversize
 from store.life import Message
 from store.log import Append, Unit
+
+PROBE_TERM = timedelta(minutes=1)  # a probe is over by then, or its next hop is slow
 
 logger = logging.getLogger("mailgate.worker")
 
@@ -87,12 +89,14 @@ class Attempts:
             await self.postpone(life, step, hop)
             return
         hop.probing = gate == "probe"
+        hop.under_way += 1
         try:
             await self._attempt(hop, life, step)
         except StoreError as error:
             self._outage.say(error, life.message.id)
             self._lives.spawn(self._later(life, error))
         finally:
+            hop.under_way -= 1
             if gate == "probe":
                 hop.probing = False
                 self._wake()
@@ -100,11 +104,16 @@ class Attempts:
     async def postpone(self, life: Life, step: HandOver, hop: Hop) -> None:
         """The next hop is known to be down: wait with it, untried."""
         retry_at = hop.probe_at or self._now()
+        if (
+            not life.known.lane
+        ):  # due with others: it would come again at once for as long as the probe is under way
+            retry_at = max(retry_at, self._now() + PROBE_TERM)
         event = untried(
             life.message, step, self._policy, retry_at, f"{hop.name} is down: {hop.reply}", self._now()
         )
-        await self._settler.settle(life.lease, life.message, (*life.pending, event))
+        after = await self._settler.settle(life.lease, life.message, (*life.pending, event))
         self._lives.end(life)
+        self._wake_for(after)
 
     async def _later(self, life: Life, error: StoreError) -> None:
         """The store refused what must stand before the dot: begin again, from what is on record then."""
@@ -183,6 +192,10 @@ class Attempts:
                 hop.learn(event.limit_octets)
         after = await self._settler.settle(life.lease, before, events)
         self._lives.end(life)
+        self._wake_for(after)
+
+    def _wake_for(self, after: Message | None) -> None:
+        """Something of it may be due at once: other recipients, at another next hop."""
         if after is not None and after.due_at is not None and after.due_at <= self._now():
             self._wake()
 
@@ -191,6 +204,7 @@ class Attempts:
         blame = [a for a in outcome.answers if isinstance(a, Reply) and a.scope == "next-hop"]
         if blame:
             return hop.failed(self._policy, blame[0].said, random.random())
+        hop.took_seconds = outcome.duration_ms / 1000
         if outcome.address:  # else nobody was asked
             hop.worked()
         return self._now()

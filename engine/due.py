@@ -128,7 +128,8 @@ class Due:
             return min(room, {"open": self._lives.left_to_scan, "probe": 1, "closed": 0}[gate]), now
         hop = self._hops.get(lane)
         if hop is None:
-            return min(room, self._lives.places(lane)) if direct.is_direct(lane) else room, now
+            shared = not lane or direct.is_direct(lane)  # else a next hop that is no longer configured
+            return min(room, self._lives.places(lane)) if shared else room, now
         match hop.gate():
             case "open":
                 return min(room, self._lives.places(lane)), now

@@ -11,14 +11,17 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
+from engine.core.plan import Wait
 from engine.core.policy import HopPolicy, Policy, backoff
 from engine.ports import Greeting, NextHop, NextHopTrouble
 
 GREETING_KEPT = timedelta(hours=1)  # how long EHLO SIZE is believed
 GREETING_RETRY = timedelta(minutes=1)  # a next hop that did not answer is not asked at each poll
+ATTEMPT_SECONDS = 1.0  # what an attempt is thought to take at a next hop that was not tried yet
 GREETING_SECONDS = 10.0  # who asks has a POP3 session open, which a silent next hop must not hold up
 
 Gate = Literal["open", "probe", "closed"]
+_GATES: tuple[Gate, ...] = ("open", "probe", "closed")
 
 
 class Hop:
@@ -35,6 +38,8 @@ class Hop:
         self.probe_at: datetime | None = None
         self.reply = ""
         self.probing = False
+        self.under_way = 0  # attempts
+        self.took_seconds = ATTEMPT_SECONDS  # the last attempt
         self.learnt_octets: int | None = None
         self._policy = policy
         self._now = now
@@ -56,6 +61,12 @@ class Hop:
         if self.probing or self._now() < self.probe_at:
             return "closed"
         return "probe"
+
+    def wait(self) -> Wait:
+        """Tell how long a message would wait here: more where it rests, then where nobody is free, then where it is slow."""
+        ahead = self.under_way + self.queue.qsize()
+        busy = ahead >= self.connections
+        return _GATES.index(self.gate()) * 2 + busy, self.took_seconds * (1 + ahead // self.connections)
 
     def worked(self) -> None:
         """It answered for itself."""

@@ -13,8 +13,9 @@ from datetime import datetime, timedelta
 from sqlalchemy import Connection
 
 from engine.core import direct
+from engine.core.plan import Wait
 from engine.core.policy import HopPolicy
-from engine.hop import Hop
+from engine.hop import ATTEMPT_SECONDS, Hop
 from engine.ports import NextHop
 from store import queries
 
@@ -61,6 +62,11 @@ class Hops:
     def get(self, name: str) -> Hop | None:
         """Return a next hop that is there; nothing is made."""
         return self.fixed.get(name) or self._domains.get(name)
+
+    def wait(self, name: str) -> Wait:
+        """Tell how long a message would wait for a next hop; nothing is made."""
+        found = self.get(name)
+        return (0, ATTEMPT_SECONDS) if found is None else found.wait()
 
     def knows(self, name: str) -> bool:
         """Whether mail can be handed to a next hop of this name."""

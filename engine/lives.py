@@ -38,6 +38,7 @@ class Life:
     octets: Octets | None = None
     share: int = 0  # of the budget
     domain: str = ""  # the next hop that it was given to, where that is one of direct delivery
+    unbound: bool = False  # it came from nobody's lane: it waits for several next hops, or for none yet
     pending: tuple[MessageEvent, ...] = ()  # verdicts, to go on record with whatever comes next
     seen: Message | None = None  # the message with these, where there are any
 
@@ -69,6 +70,7 @@ class Lives:
             Counter()
         )  # by next hop: on their way through the journal or the scanners
         self._given: Counter[str] = Counter()  # by next hop, of direct delivery only
+        self._unbound = 0
         self._direct = 0  # given or coming, in all of direct delivery
         self._tasks: set[asyncio.Task[None]] = set()
         self.draining = False  # then there is no room for more
@@ -94,13 +96,15 @@ class Lives:
         return LIVES_LIMIT // (1 + self._hops.shares)
 
     def places(self, next_hop: str) -> int:
-        """How many more lives may wait for a next hop; not more than 0 for none."""
+        """How many more lives may wait for a next hop, "" for several or none yet; not more than 0 for none."""
         if direct.is_direct(next_hop):
             own = self._given[next_hop] + self._coming[next_hop]
             left = self.share() - self._direct
             return max((left + own) // DOMAIN_PARTS - own, 0 if own else 1)
         hop = self._hops.get(next_hop)
         waiting = 0 if hop is None else hop.queue.qsize()
+        if not next_hop:
+            waiting = self._unbound
         return self.share() - waiting - self._coming[next_hop]
 
     def room(self, next_hop: str) -> bool:
@@ -134,6 +138,8 @@ class Lives:
     def begin(self, life: Life) -> None:
         """Take a message into our hands."""
         self._lives[life.message.id] = life
+        life.unbound = not life.message.lane
+        self._unbound += life.unbound
         self.begun += 1
 
     def give(self, life: Life, domain: str) -> None:
@@ -149,6 +155,8 @@ class Lives:
         if life.share:
             self._budget.give_back(life.share)
             life.share = 0
+        self._unbound -= life.unbound
+        life.unbound = False
         if life.domain:
             _count_down(self._given, life.domain)
             self._direct -= 1

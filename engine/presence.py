@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import os
 import socket
+import threading
 import time
 from contextlib import suppress
 from hashlib import sha256
@@ -44,7 +45,7 @@ class Presence(Protocol):
         ...
 
     def leave(self) -> None:
-        """Give up the sign of life."""
+        """Give up the sign of life, for good: what renews it meanwhile, or later, changes nothing."""
         ...
 
 
@@ -116,6 +117,8 @@ class _OnPostgres:
         self.holder = _holder()
         self._engine = engine
         self._session = self._sign()
+        self._one = threading.Lock()  # a renewal may still be under way in its thread when we leave
+        self._left = False
 
     def _sign(self) -> Connection:
         session = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
@@ -124,11 +127,14 @@ class _OnPostgres:
         return session
 
     def renew(self) -> None:
-        try:
-            self._session.exec_driver_sql("SELECT 1")
-        except SQLAlchemyError:  # the server was restarted, and the locks went with the session
-            _end(self._session)
-            self._session = self._sign()
+        with self._one:
+            if self._left:
+                return
+            try:
+                self._session.exec_driver_sql("SELECT 1")
+            except SQLAlchemyError:  # the server was restarted, and the locks went with the session
+                _end(self._session)
+                self._session = self._sign()
 
     def take_over(self) -> int:
         with writing(self._engine) as connection:
@@ -138,9 +144,11 @@ class _OnPostgres:
             return sum(agenda.take_from(connection, holder) for holder in others)
 
     def leave(self) -> None:
-        with suppress(SQLAlchemyError):  # gone already, and its locks with it
-            self._session.exec_driver_sql("SELECT pg_advisory_unlock_all()")
-        _end(self._session)
+        with self._one:
+            self._left = True
+            with suppress(SQLAlchemyError):  # gone already, and its locks with it
+                self._session.exec_driver_sql("SELECT pg_advisory_unlock_all()")
+            _end(self._session)
 
 
 def _end(session: Connection) -> None:

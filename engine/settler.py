@@ -100,7 +100,9 @@ class Settler:
                 await asyncio.sleep(STORE_RETRY_SECONDS)
 
     async def _insist(self, stream: str, events: tuple[MessageEvent, ...], error: StoreError) -> None:
-        """The stream moved on without us. A positive answer is a fact all the same: append it where it is news."""
+        """The stream moved on without us. A positive answer is a fact all the same: append it where it is news,
+        with the report that it calls for.
+        """
         logger.warning("%s", error)
         for event in events:
             while isinstance(event, Delivered | Relayed):
@@ -108,9 +110,12 @@ class Settler:
                 open_numbers = {r.number for r in message.recipients if r.open} if message else set()
                 if not open_numbers.intersection(event.numbers):
                     break
-                unit = Unit((Append(stream, message, (event,), self._now()),))
+                assert message is not None  # it has open recipients
+                appends = await self._appends(message, (event,))
                 with suppress(Conflict):
-                    await self.surely(stream, partial(self._journal.append, unit))
+                    await self.surely(stream, partial(self._journal.append, Unit(appends)))
+                    if len(appends) > 1:
+                        self._told()
                     break
 
     async def _message(self, stream: str) -> Message | None:

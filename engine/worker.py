@@ -198,7 +198,7 @@ class Worker:
         self._go_on(life)
 
     def _go_on(self, life: Life) -> None:
-        step = plan(life.known, self._policy, self._now())
+        step = plan(life.known, self._policy, self._now(), self._hops.wait)
         match step:
             case HandOver():
                 hop = self._hops[step.next_hop]

@@ -102,13 +102,17 @@ class Message(Struct, frozen=True, kw_only=True):
 
     @property
     def lane(self) -> str:
-        """Whom it waits for: a scanner, or the next hop that the recipient due first was last tried at, or was to go to when it
-        came in; "" for unknown.
+        """Whom it waits for: a scanner, or the next hop, tried there last or bound for it since it came in; "" for unknown.
+
+        Also "" where its recipients wait for several next hops: none of them waits until another's next hop is up.
         """
-        if (scanner := self.awaited) is not None:
+        if (scanner := self.awaited) is not None and self.open:
             return SCAN_LANE + scanner
-        due = [(at, r.next_hop) for r in self.recipients if (at := due_at(r, self)) is not None]
-        return min(due, key=lambda pair: pair[0])[1] or self.first_hop or "" if due else ""
+        if len(self.recipients) == 1:  # nearly always
+            only = self.recipients[0]
+            return "" if due_at(only, self) is None else only.next_hop or self.first_hop or ""
+        hops = {r.next_hop or self.first_hop or "" for r in self.recipients if due_at(r, self) is not None}
+        return hops.pop() if len(hops) == 1 else ""
 
 
 def due_at(recipient: Recipient, message: Message) -> datetime | None:

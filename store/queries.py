@@ -63,9 +63,9 @@ def one(connection: Connection, message_id: str) -> Json | None:
 
 
 def outbound_ids(connection: Connection, message_id: str, limit: int = 2) -> list[str]:
-    """Return the ids of up to `limit` outgoing messages with this Message-ID, newest first."""
+    """Return the ids of up to `limit` messages with this Message-ID that go out, our own included, newest first."""
     found = select(messages.c.id).where(
-        messages.c.message_id == indexed(message_id), messages.c.direction == "outbound"
+        messages.c.message_id == indexed(message_id), messages.c.direction != "inbound"
     )
     return list(connection.scalars(found.order_by(messages.c.position.desc()).limit(limit)))
 

@@ -18,6 +18,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    ColumnElement,
     Dialect,
     Index,
     Integer,
@@ -26,6 +27,8 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    func,
+    literal_column,
 )
 from sqlalchemy.types import TypeDecorator
 
@@ -146,6 +149,10 @@ Index("messages_mailbox", messages.c.mailbox, messages.c.position)
 Index("messages_state", messages.c.state, messages.c.position)
 Index("messages_next_hop", messages.c.next_hop, messages.c.position)
 Index("messages_direction", messages.c.direction, messages.c.position)
+# All of direct delivery, in the order of the messages. No parameters: such an index serves the very same words alone.
+hop_kind = func.substr(messages.c.next_hop, literal_column("1"), literal_column("3"))
+DIRECT: ColumnElement[str] = literal_column("'mx:'")
+Index("messages_direct", messages.c.position, sqlite_where=hop_kind == DIRECT)
 
 recipients = Table(
     "recipients",

@@ -19,10 +19,11 @@ from store.events import Attempted, Direction, Downloaded
 from store.projections import TOLD_BY_ROW
 from store.recipient import State
 from store.rows import indexed, key
-from store.schema import happenings, hour, hours, messages, recipients
+from store.schema import DIRECT, happenings, hop_kind, hour, hours, messages, recipients
 
 # Index entries counted to find who leads: half a millisecond of work. Where every filter fits more, each finds a page soon.
 COUNTED = 10_000
+DIRECTLY = "mx"  # as the name of a next hop: every domain's, as a route says it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +37,7 @@ class Filter:
     mailbox: str | None = None
     state: State | None = None
     direction: Direction | None = None
-    next_hop: str | None = None
+    next_hop: str | None = None  # "mx" is every one of direct delivery
     since: datetime | None = None
     until: datetime | None = None
     event: str | None = None
@@ -73,7 +74,7 @@ class Lead(NamedTuple):
     """A filter that has an index: what it asks of which column, and which column beside it is the message's position."""
 
     column: ColumnElement[str]
-    values: tuple[str, ...]
+    values: tuple[str | ColumnElement[str], ...]
     place: ColumnElement[int] = messages.c.position
 
     @property
@@ -137,11 +138,14 @@ def leads_of(wanted: Filter) -> Iterator[Lead]:
         yield Lead(happenings.c.name, (wanted.event,), happenings.c.message)
     if wanted.event == Downloaded.NAME:
         yield Lead(messages.c.direction, ("inbound",))
+    directly = wanted.next_hop == DIRECTLY
+    if directly:
+        yield Lead(hop_kind, (DIRECT,))
     for column, value in (
         (messages.c.mailbox, wanted.mailbox),
         (messages.c.state, wanted.state),
         (messages.c.direction, wanted.direction),
-        (messages.c.next_hop, wanted.next_hop),
+        (messages.c.next_hop, None if directly else wanted.next_hop),
     ):
         if value is not None:
             yield Lead(column, (value,))

@@ -37,13 +37,12 @@ class ScannerLine:
         pieces: Iterable[bytes],
         feed: Callable[[bytes], bool],
         *,
-        half_close: bool = False,
         blame: Literal["scanner", "message"] = "message",
     ) -> None:
         """Connect, send the pieces, and feed what comes back until it says True. Raises ScannerTrouble.
 
-        It is fed b"" at the end of the connection. `half_close` ends our side after the last piece. Trouble before anything was
-        sent is always the scanner's; after that it has the `blame` given.
+        It is fed b"" at the end of the connection. Trouble before anything was sent is always the scanner's;
+        after that it has the `blame` given.
         """
         there = await self._connected()
         sending: asyncio.Future[None] | None = None
@@ -51,9 +50,9 @@ class ScannerLine:
             rest = iter(pieces)
             first, second = next(rest), next(rest, None)
             if second is None:  # it fits into the system's buffers: no need to read meanwhile
-                await self._send(there, (first,), half_close)
+                await self._send(there, (first,))
             else:
-                sending = asyncio.ensure_future(self._send(there, chain((first, second), rest), half_close))
+                sending = asyncio.ensure_future(self._send(there, chain((first, second), rest)))
             await self._receive(there, feed, blame)
         except Rubbish as rubbish:
             raise ScannerTrouble(f"{self.where} answered rubbish: {rubbish}", blame) from None
@@ -78,14 +77,12 @@ class ScannerLine:
             text = f"can't connect to {self.where}: {refused.strerror or refused}"
             raise ScannerTrouble(text, "scanner") from None
 
-    async def _send(self, there: socket.socket, pieces: Iterable[bytes], half_close: bool) -> None:
+    async def _send(self, there: socket.socket, pieces: Iterable[bytes]) -> None:
         """Send it all, or as much as the scanner takes: what it says tells what became of it."""
         loop = asyncio.get_running_loop()
         try:
             for piece in pieces:
                 await loop.sock_sendall(there, piece)
-            if half_close:
-                there.shutdown(socket.SHUT_WR)
         except OSError:
             return
 

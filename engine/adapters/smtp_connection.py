@@ -202,7 +202,7 @@ class Connection(Speech):
         try:
             kept_as = await self._manners.taking.take(submission, octets, holding)
         except NotKept as trouble:
-            logger.error("[%s]: refused a message for now: %s", self.reception.client.address, trouble)
+            logger.debug("[%s]: refused a message for now: %s", self.reception.client.address, trouble)
             return FULL if trouble.full else BROKE
         self.faults = self.reception.errors = self.reception.commands = 0
         seams.reached("before-250")

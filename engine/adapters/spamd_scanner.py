@@ -1,8 +1,4 @@
-"""SpamAssassin's spamd, by a unix socket or TCP.
-
-What it knows of the sender it reads in the message. So it gets one header line in front that the message hasn't, in the form that
-it reads best: who handed the message to us. A message of a mailbox has such a line already, written by the provider.
-"""
+"""SpamAssassin's spamd, by a unix socket or TCP."""
 
 from __future__ import annotations
 
@@ -24,6 +20,7 @@ OWN_TROUBLE: Final = {
     75: "temporary failure",
     78: "configuration",
 }
+NOTHING: Final = b"\r\n"  # spamd waits for more after a length of 0
 EMPTY: Final = b"Subject: version\r\n\r\n"
 VERSION_HEADER: Final = "X-Spam-Checker-Version:"
 UNKNOWN: Final = "SpamAssassin"
@@ -40,7 +37,7 @@ class SpamdScanner:
     async def scan(self, mail: Mail) -> Answered:
         """Ask about one message. Raises ScannerTrouble."""
         engine = await self._version.text()
-        reply = await self._asked("SYMBOLS", mail.octets, "message")
+        reply = await self._asked("SYMBOLS", mail.octets or NOTHING, "message")
         if reply.spam is None:
             raise ScannerTrouble(f"{self._line.where} answered without a verdict: {reply.text}", "message")
         return Answered(
@@ -72,7 +69,7 @@ class SpamdScanner:
         self, verb: str, octets: bytes | bytearray | memoryview, blame: Literal["scanner", "message"]
     ) -> spamd.Reply:
         reader = spamd.ReplyReader()
-        await self._line.converse(spamd.question(verb, octets), reader.feed, half_close=True, blame=blame)
+        await self._line.converse(spamd.question(verb, octets), reader.feed, blame=blame)
         reply = reader.reply
         assert reply is not None
         if reply.code == 0:

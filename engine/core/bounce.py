@@ -1,11 +1,14 @@
 """Delivery status notifications that come back, and what they prove of a message of ours (RFC 3464). Pure, never raises.
 
-Anybody can write one. What a forged one could do is bounded so: it says something only of an outgoing message that it
+Anybody can write one. What a forged one could do is bounded so: it says something only of a message that goes out and that it
 names by an id of ours (ENVID, or our Received field in the header it returns) or by its Message-ID, which only those know
 who had a copy; only of recipients that were relayed; and all that it says must agree. Even then it sends no mail, stops
 none that is under way and brings nothing to light: a person who reads the record finds the report named there beside what it
 claims. Whoever could forge one can as well send it to the sender, who has nothing to check it by. `relayed` and
 `delayed` prove nothing and change nothing.
+
+No report is due about a report of ours, for it has the null reverse-path; some servers send one all the same, to whom it says
+it is from. Such a one is recorded like any other, and nobody is told again.
 
 Read is the start of the message only, by hand: a parser that builds a tree of whatever strangers nest has no bounds.
 """
@@ -90,7 +93,7 @@ def verdicts(
     message: Message, report: StatusReport, stream: str, policy: Policy
 ) -> tuple[Delivered | Failed, ...]:
     """Return what a report proves of a message; `stream` is the report's own. Nothing, where anything contradicts."""
-    if message.direction != "outbound" or _contradicts(message, report):
+    if message.direction == "inbound" or _contradicts(message, report):
         return ()
     events: list[Delivered | Failed] = []
     for recipient in message.recipients:

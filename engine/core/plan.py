@@ -6,7 +6,7 @@ performs it appends what came of it and asks again.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import assert_never
@@ -64,9 +64,19 @@ class HandOver:
 
 Step = Rest | Record | Scan | HandOver
 
+Wait = tuple[int, float]  # how long a next hop lets one wait, to be compared with another's
 
-def plan(message: Message, policy: Policy, now: datetime) -> Step:
-    """Return the one next thing to do with a message."""
+
+def alike(_next_hop: str) -> Wait:
+    """Tell every next hop's wait where nothing is known of any."""
+    return 0, 0.0
+
+
+def plan(message: Message, policy: Policy, now: datetime, wait: Callable[[str], Wait] = alike) -> Step:
+    """Return the one next thing to do with a message.
+
+    Of several next hops the one comes first that lets it `wait` least: the others wait for that one.
+    """
     due = [recipient for recipient in message.recipients if _due(recipient, message, now)]
     if not message.open or not due:
         return Rest(message.due_at)
@@ -83,7 +93,7 @@ def plan(message: Message, policy: Policy, now: datetime) -> Step:
     if homeless := [r for r in due if not _known(routed[r.number], policy)]:
         rule = "; ".join(sorted({_homeless(routed[r.number]) for r in homeless}))
         return Record((Held(why="unroutable", rule=rule, numbers=_numbers(homeless), policy=policy.version),))
-    return _hand_over(message, due, routed)
+    return _hand_over(message, due, routed, wait)
 
 
 def due_to(message: Message, now: datetime) -> HandOver:
@@ -145,9 +155,13 @@ def _due(recipient: Recipient, message: Message, now: datetime) -> bool:
     return at is not None and at <= now
 
 
-def _hand_over(message: Message, due: list[Recipient], routed: dict[int, Routed]) -> HandOver:
-    """Take the first recipient's next hop and all who share it."""
+def _hand_over(
+    message: Message, due: list[Recipient], routed: dict[int, Routed], wait: Callable[[str], Wait]
+) -> HandOver:
+    """Take the next hop of the first recipient, or of the one that waits least, and all who share it."""
     first = routed[due[0].number]
+    if len(due) > 1:
+        first = min((routed[r.number] for r in due), key=lambda one: wait(one.next_hop or ""))
     together = [r for r in due if routed[r.number].next_hop == first.next_hop]
     return HandOver(
         next_hop=first.next_hop or "",

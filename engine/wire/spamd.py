@@ -87,7 +87,7 @@ class ReplyReader:
             self._with_head(end, ended=not octets)
         elif len(self._had) > MOST_HEAD_OCTETS:
             raise Rubbish(f"a reply without end: {shown(self._had)}")
-        elif not octets and self._had.endswith(b"\r\n"):
+        elif not octets and self._had.endswith(b"\r\n") and self._had.count(b"\r\n") == 1:
             self.reply = _reply(self._had[:-2], b"")
         return self.reply is not None
 

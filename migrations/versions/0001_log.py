@@ -100,6 +100,8 @@ def _messages() -> None:
     op.create_index("messages_state", "messages", ["state", "position"])
     op.create_index("messages_next_hop", "messages", ["next_hop", "position"])
     op.create_index("messages_direction", "messages", ["direction", "position"])
+    direct = sa.text("substr(next_hop, 1, 3) = 'mx:'")
+    op.create_index("messages_direct", "messages", ["position"], sqlite_where=direct, postgresql_where=direct)
     op.create_table(
         "recipients",
         sa.Column("message", POSITION, primary_key=True, autoincrement=False),

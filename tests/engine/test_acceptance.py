@@ -120,6 +120,32 @@ async def test_a_commit_nobody_heard_of_is_found_and_not_doubled(
         assert rig.read_now(lambda c: list(conserve.check(c, Count()))) == []
 
 
+class Absent:
+    """A journal whose database is away."""
+
+    async def append(self, unit: Unit) -> None:
+        raise StoreUnreachable("the store can't be used")
+
+
+async def test_a_store_that_is_away_is_said_once_for_all_the_mail_it_keeps_out(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(acceptance, "STORE_RETRY_SECONDS", 0.0)
+    async with rigged(sqlite_url) as (rig, accept):
+        accept._journal = Absent()  # type: ignore[assignment]
+        for _ in range(20):
+            with pytest.raises(NotKept):
+                await accept.take(SUBMISSION, LETTER, accept.holding())
+        accept._journal = rig.journal
+        await accept.take(SUBMISSION, LETTER, accept.holding())
+        await rig.settled()
+    said = [one.getMessage() for one in caplog.records if one.name == "mailgate.listen"]
+    assert said == [
+        "new mail is refused for now: the store can't be used",
+        "new mail is taken again; 20 refused for now meanwhile",
+    ]
+
+
 async def test_a_client_that_goes_away_calls_nothing_back(database_url: str) -> None:
     async with rigged(database_url) as (rig, accept):
         taking = asyncio.create_task(accept.take(SUBMISSION, LETTER, accept.holding()))

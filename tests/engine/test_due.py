@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
+import pytest
+
 from engine.core.routing import MailboxRule
+from store.events import Attempted, Deferred
 from tests.engine.rig import INFO, Rig, mail
 from tests.engine.situations import DESK, TWO_HOPS, claimed, states
 from tests.peers.smtpd import HomePeer
@@ -42,3 +47,64 @@ async def test_a_dead_next_hop_does_not_delay_the_message_s_recipients_of_anothe
         await rig.poll()
         await rig.settled()
         assert [taken.recipients for taken in homes["branch"].ledger] == [(DESK,)]
+
+
+async def test_a_next_hop_that_is_busy_is_not_waited_for_by_the_message_s_recipients_of_another(
+    database_url: str,
+) -> None:
+    boxes = {"info": {}, "both": {"rule": MailboxRule(recipients=(INFO, DESK))}}
+    homes = {"home": HomePeer(), "branch": HomePeer()}
+    async with Rig(database_url, mailboxes=boxes, homes=homes, policy=TWO_HOPS, connections=1) as rig:
+        slow = rig.home.fault("dot", "stall")
+        rig.put(mail(1))
+        await rig.poll()
+        await rig.home.until(lambda: rig.home.said("."))
+        rig.put(mail(2), user="both")
+        await rig.poll("both")
+        await homes["branch"].until(lambda: homes["branch"].ledger)
+        assert rig.home.ledger == []
+        slow.release()
+        await rig.settled()
+        assert [taken.recipients for taken in homes["branch"].ledger] == [(DESK,)]
+        assert rig.home.taken_for(INFO) != []
+
+
+async def test_a_retry_is_not_kept_back_by_another_next_hop_that_rests(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("engine.attempts.random.random", lambda: 0.5)  # both are due at the same time
+    boxes = {"info": {"rule": MailboxRule(recipients=(INFO, DESK))}}
+    homes = {"home": HomePeer(), "branch": HomePeer()}
+    async with Rig(database_url, mailboxes=boxes, homes=homes, policy=TWO_HOPS) as rig:
+        await rig.home.stop()
+        homes["branch"].fault("rcpt", "reply", code=450, text="4.2.1 busy")
+        rig.put(mail(1))
+        await rig.poll()
+        await rig.settled()
+        rig.clock.at = max(event.retry_at for event in rig.events(Deferred))
+        # Another message has found the first next hop down since.
+        rig.hops["home"].probe_at = rig.clock.at + timedelta(hours=1)
+        await rig.settled()
+        assert [taken.recipients for taken in homes["branch"].ledger] == [(DESK,)]
+        assert len(rig.events(Deferred)) == 2
+
+
+async def test_while_another_message_probes_a_next_hop_nobody_comes_again_and_again(
+    database_url: str,
+) -> None:
+    boxes = {"info": {"rule": MailboxRule(recipients=(INFO, DESK))}}
+    homes = {"home": HomePeer(), "branch": HomePeer()}
+    async with Rig(database_url, mailboxes=boxes, homes=homes, policy=TWO_HOPS) as rig:
+        for name in homes:
+            hop = rig.hops[name]
+            hop.failures, hop.probe_at, hop.probing = 1, rig.clock.at, True
+        rig.put(mail(1))
+        await rig.poll()
+        await rig.settled()
+        assert rig.events(Attempted) == []
+        assert [event.tried for event in rig.events(Deferred)] == [False, False]
+        for name in homes:
+            rig.hops[name].probing = False
+        rig.clock.later(minutes=1)
+        await rig.settled()
+        assert [len(home.ledger) for home in homes.values()] == [1, 1]

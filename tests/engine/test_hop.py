@@ -65,6 +65,19 @@ def test_after_a_failure_it_rests_then_is_probed_by_one() -> None:
     assert hop.gate() == "closed"
 
 
+def test_one_waits_longer_where_it_is_slow_then_where_nobody_is_free_then_where_it_rests() -> None:
+    clock = Clock()
+    quick, new, slow, busy, resting_one = (hop_at(9, clock) for _ in range(5))
+    quick.took_seconds, slow.took_seconds = 0.1, 60.0
+    busy.took_seconds, busy.under_way = 0.1, 4
+    resting_one.failed(POLICY, REPLY, MIDDLE)
+    waits = [hop.wait() for hop in (quick, new, slow, busy, resting_one)]
+    assert waits == sorted(waits)
+    assert len(set(waits)) == 5
+    clock.later(minutes=5)
+    assert busy.wait() < resting_one.wait() < waits[-1]  # it may be probed now
+
+
 def test_an_answer_opens_it() -> None:
     hop = resting(Clock())
     hop.worked()

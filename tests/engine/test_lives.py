@@ -7,10 +7,10 @@ from sqlalchemy import Connection
 
 from engine import lives
 from engine.budget import COPIES
-from engine.core.routing import MailboxRule
+from engine.core.routing import MailboxRule, RouteRule
 from store import contents
 from store.life import Message
-from tests.engine.rig import Rig, mail
+from tests.engine.rig import INFO, Rig, mail
 from tests.engine.situations import DESK, TWO_HOPS
 from tests.peers.smtpd import HomePeer
 
@@ -32,6 +32,32 @@ async def test_a_slow_next_hop_fills_only_its_share_of_what_is_worked_on(
         slow.release()
         await rig.settled()
         assert len(rig.home.ledger) == 60
+
+
+async def test_messages_that_wait_for_several_slow_next_hops_fill_only_their_share(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lives, "LIVES_LIMIT", 40)
+    homes = {"home": HomePeer(), "branch": HomePeer(), "third": HomePeer()}
+    boxes = {
+        "info": {"rule": MailboxRule(recipients=(INFO, DESK))},
+        "third": {"rule": MailboxRule(recipients=("desk@third.example",))},
+    }
+    third = RouteRule(recipients=("*@third.example",), next_hop="third")
+    policy = {"routes": (*TWO_HOPS["routes"], third)}
+    async with Rig(database_url, mailboxes=boxes, homes=homes, policy=policy, connections=1) as rig:
+        slow = [homes[name].fault("dot", "late", times=None) for name in ("home", "branch")]
+        rig.put(*(mail(n) for n in range(60)))
+        await rig.poll()
+        await rig.until(lambda: rig.worker.lives.begun >= 10)
+        rig.put(mail(99), user="third")
+        await rig.poll("third")
+        await homes["third"].until(lambda: homes["third"].ledger)
+        for fault in slow:
+            fault.times = 0
+            fault.release()
+        await rig.settled()
+        assert [len(home.ledger) for home in homes.values()] == [60, 60, 1]
 
 
 async def test_there_is_room_while_half_of_the_budget_is_free_and_nothing_is_drained(sqlite_url: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from engine import outage
-from engine.outage import QUIET_SECONDS, Outage
+from engine.outage import QUIET_SECONDS, Outage, Refusals
 from store.errors import LeaseLost, StoreError, StoreUnreachable
 
 
@@ -39,3 +39,32 @@ def test_what_the_store_says_of_one_stream_is_never_kept_back(caplog: pytest.Log
     store.say(StoreError("can't be stored"), "m1")
     store.say(LeaseLost("m2", 3))
     assert caplog.messages[1:] == ["m1: can't be stored", "stream m2: lease 3 is no longer held"]
+
+
+def test_refused_mail_is_said_when_it_begins_and_counted_when_it_is_over(
+    clock: list[float], caplog: pytest.LogCaptureFixture
+) -> None:
+    refusals = Refusals()
+    refusals.taken()
+    for _ in range(500):
+        refusals.refused(StoreUnreachable("the store can't be used"))
+    assert caplog.messages == ["new mail is refused for now: the store can't be used"]
+    for _ in range(500):
+        refusals.taken()
+    assert caplog.messages[1:] == ["new mail is taken again; 500 refused for now meanwhile"]
+
+
+def test_refusals_that_come_and_go_are_said_once_a_minute_and_all_of_them_counted(
+    clock: list[float], caplog: pytest.LogCaptureFixture
+) -> None:
+    refusals = Refusals()
+    for _ in range(5):
+        refusals.refused(StoreError("full"))
+        refusals.taken()
+    assert caplog.messages == [
+        "new mail is refused for now: full",
+        "new mail is taken again; 1 refused for now meanwhile",
+    ]
+    clock[0] += QUIET_SECONDS
+    refusals.taken()
+    assert caplog.messages[2:] == ["new mail is taken again; 4 refused for now meanwhile"]

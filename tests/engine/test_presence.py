@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import Engine
 
 import migrations
+from engine import presence
 from engine.presence import GATEWAY_KEY, AlreadyRunning, Presence, arrive, gateway_runs
 from store import agenda
 from store.agenda import Claim
@@ -176,4 +180,35 @@ def test_on_postgres_several_gateways_run_and_respect_each_other(postgres_store:
     assert second.take_over() == 1
     assert holders(postgres_store) == [second.holder]
     second.leave()
+    assert not gateway_runs(postgres_store)
+
+
+def test_who_has_left_gives_no_sign_of_life_any_more(postgres_store: Engine) -> None:
+    present = arrive(postgres_store)
+    present.leave()
+    present.renew()
+    assert not gateway_runs(postgres_store)
+
+
+def test_a_sign_of_life_that_is_being_given_anew_goes_too(
+    postgres_store: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    present: Any = arrive(postgres_store)
+    sign, signing, go = present._sign, threading.Event(), threading.Event()
+
+    def slowly() -> Any:
+        signing.set()
+        go.wait()
+        return sign()
+
+    monkeypatch.setattr(present, "_sign", slowly)
+    presence._end(present._session)  # as after the server's restart
+    with ThreadPoolExecutor(2) as threads:
+        renewing = threads.submit(present.renew)
+        signing.wait()
+        leaving = threads.submit(present.leave)
+        wait([leaving], 0.2)  # it has its chance to be first, and does not take it
+        go.set()
+        renewing.result()
+        leaving.result()
     assert not gateway_runs(postgres_store)

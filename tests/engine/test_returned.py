@@ -100,6 +100,25 @@ async def test_a_report_that_goes_out_is_not_for_us_to_read(database_url: str) -
         assert [of(rig, one).state for one in (stream, passed_on)] == ["relayed", "relayed"]
 
 
+async def test_a_report_about_a_report_of_ours_is_recorded_on_it_and_makes_no_other(
+    database_url: str,
+) -> None:
+    async with outgoing(database_url) as rig:
+        rig.homes["smart"].fault("rcpt", "reply", matching=BOB, code=550, text="5.1.1 no such user")
+        await submit(rig, BOB, reverse_path=EVE)
+        await rig.settled()
+        (ours,) = (one for one in rig.messages() if one.direction == "internal")
+        assert (ours.state, ours.recipients[0].address) == ("relayed", EVE)
+        assert ours.message_id is not None
+        about = Bounced(recipient=EVE, message_id=ours.message_id, hostname=ELSEWHERE, sender=INFO)
+        await fetch(rig, postfix(about))
+        (event,) = rig.events(Failed, ours.id)
+        assert (event.reason, event.numbers) == ("bounced-later", (0,))
+        assert of(rig, ours.id).state == "failed"
+        assert [one.kind for one in rig.events(Reported)] == ["failure"]
+        assert len(rig.home.taken_for(INFO)) == 1
+
+
 async def test_a_report_read_again_changes_nothing_more(database_url: str) -> None:
     async with outgoing(database_url) as rig:
         stream, about = await relayed(rig)

@@ -124,11 +124,9 @@ async def test_a_command_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch)
 async def test_a_command_and_its_children_end_when_nobody_waits_any_more(tmp_path: Path) -> None:
     started = tmp_path / "started"
     os.mkfifo(started)
-    program = (
-        "import os, subprocess; child = subprocess.Popen(['sleep', '600']);"
-        f"pipe = open({str(started)!r}, 'w'); pipe.write(f'{{os.getpid()}} {{child.pid}}'); pipe.close();"
-        "child.wait()"
-    )
+    # The child itself names both: by then each has its own command line.
+    child = f"echo $PPID $$ > {shlex.quote(str(started))}; while sleep 600; do :; done"
+    program = f"import subprocess; subprocess.run(['sh', '-c', {child!r}])"
     waiting = asyncio.create_task(Secret(python(program), kind="command").reveal())
     text = await asyncio.to_thread(started.read_text)
     pids = [int(pid) for pid in text.split()]

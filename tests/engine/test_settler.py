@@ -6,9 +6,11 @@ import pytest
 
 from engine import settler
 from engine.core.listing import Removal
-from store.events import Deferred, Delivered, RemovedFromSource
-from tests.engine.rig import Rig, mail
-from tests.engine.situations import claimed, refusing, states
+from store import agenda
+from store.agenda import Claim
+from store.events import Deferred, Delivered, Relayed, RemovedFromSource, Reported
+from tests.engine.rig import INFO, Rig, mail
+from tests.engine.situations import claimed, outgoing, refusing, states, submit
 
 
 async def test_removal_from_the_mailbox_beside_an_attempt_makes_no_second_copy(database_url: str) -> None:
@@ -58,6 +60,24 @@ async def test_a_positive_answer_is_kept_though_the_lease_is_lost(database_url: 
         await rig.settled()
         assert states(rig) == ["delivered"]
         assert len(rig.events(Delivered)) == 1
+
+
+async def test_with_a_positive_answer_kept_so_goes_the_report_that_was_asked_for(database_url: str) -> None:
+    async with outgoing(database_url) as rig:
+        late = rig.homes["smart"].fault("dot", "late")
+        stream = await submit(rig, "bob@customer.example", notify=("SUCCESS",))
+        await rig.homes["smart"].until(lambda: rig.homes["smart"].ledger)
+        rig.clock.later(seconds=61)
+        claim = Claim("somebody else", rig.clock() + agenda.LEASE_TERM)
+        assert await rig.journal.call(
+            lambda c: agenda.claim_stream(c, stream, agenda.FRESH, claim, rig.clock())
+        )
+        late.release()
+        await rig.settled()
+        assert len(rig.events(Relayed, stream)) == 1
+        assert [event.kind for event in rig.events(Reported, stream)] == ["success"]
+        (report,) = rig.home.taken_for(INFO)
+        assert b"Action: relayed" in report.octets
 
 
 async def test_a_refusal_is_left_to_whoever_took_the_lease(database_url: str) -> None:

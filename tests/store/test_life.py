@@ -144,6 +144,14 @@ def test_each_recipient_goes_its_own_way() -> None:
     assert (message.state, message.due_at, message.lane) == ("deferred", after(hours=1), "home")
 
 
+def test_who_waits_for_several_next_hops_waits_in_nobody_s_lane() -> None:
+    events = [attempted(0, 1, 2), deferred(0, 2, retry_at=after(hours=1))]
+    elsewhere = deferred(1, next_hop="branch", retry_at=after(hours=2))
+    assert life(*events, delivered(1), recipients=THREE).lane == "home"
+    assert life(*events, elsewhere, recipients=THREE).lane == ""
+    assert life(*events, elsewhere, failed(0, 2), recipients=THREE).lane == "branch"
+
+
 def test_possible_duplicates_are_counted() -> None:
     unknown = deferred(0, unknown=True, code=None)
     message = life(attempted(0, 1), unknown, attempted(0, attempt=2), unknown, recipients=THREE[:2])

@@ -20,7 +20,18 @@ from store.queries import Filter
 from store.recipient import ATTENTION
 from store.schema import COMMON_EVENTS, next_hops
 from store.selection import Bounds, Span
-from tests.store.build import NOW, after, append, attempted, deferred, opening, rows, submitted, then
+from tests.store.build import (
+    NOW,
+    after,
+    append,
+    attempted,
+    deferred,
+    generated,
+    opening,
+    rows,
+    submitted,
+    then,
+)
 from tests.store.conftest import KINDS, Fresh
 from tests.store.history import History, write
 
@@ -64,7 +75,7 @@ class Archive:
             lambda mailbox: message.mailbox == mailbox,
             lambda state: message.state == state,
             lambda direction: message.direction == direction,
-            lambda next_hop: hop == next_hop,
+            lambda next_hop: hop == next_hop or (next_hop == "mx" and (hop or "").startswith("mx:")),
             lambda since: message.opened_at >= since,
             lambda until: message.opened_at < until,
             lambda event: event in self.happened[message.id],
@@ -117,7 +128,7 @@ SINGLE: list[tuple[str, Any]] = [
         for state in (*ATTENTION, "delivered", "relayed", "failed", "rejected-oversize", "discarded")
     ),
     *(("direction", direction) for direction in ("inbound", "outbound", "internal")),
-    *(("next_hop", hop) for hop in ("home", "provider", "none")),
+    *(("next_hop", hop) for hop in ("home", "provider", "none", "mx", "mx:customer.example", "mx:")),
     *((name, after(minutes=span)) for name in ("since", "until") for span in (-1, 0, 200, 400, 9999)),
     *(("event", name) for name in (*COMMON_EVENTS, "held", "deferred", "reported", "generated", "erased")),
 ]
@@ -294,6 +305,7 @@ INDEXED: list[tuple[Filter, str]] = [
     (Filter(mailbox="info"), "messages_mailbox"),
     (Filter(state="held"), "messages_state"),
     (Filter(next_hop="home"), "messages_next_hop"),
+    (Filter(next_hop="mx"), "messages_direct"),
     (Filter(direction="inbound"), "messages_direction"),
     (Filter(event="downloaded"), "messages_direction"),
     (Filter(event="held"), "happenings"),
@@ -341,10 +353,12 @@ def test_outgoing_messages_are_found_by_their_message_id(store: Engine) -> None:
         store, sent("m1", "<1@x>"), sent("m2", "<2@x>"), sent("m3", "<1@x>"), sent("m4", "<1@x>", "inbound")
     )
     append(store, opening("m5", message_id="<1@x>"))
+    append(store, Append("m6", None, (generated(message_id="<4@x>"),), NOW))
     with reading(store) as connection:
         assert queries.outbound_ids(connection, "<1@x>") == ["m3", "m1"]
         assert queries.outbound_ids(connection, "<1@x>", 1) == ["m3"]
         assert queries.outbound_ids(connection, "<2@x>") == ["m2"]
+        assert queries.outbound_ids(connection, "<4@x>") == ["m6"]
         assert queries.outbound_ids(connection, "<3@x>\0") == []
 
 

@@ -94,6 +94,14 @@ def test_several_next_hops_are_served_one_after_the_other() -> None:
     assert (second.next_hop, second.numbers, second.attempt) == ("branch", (1,), 2)
 
 
+def test_of_several_next_hops_the_one_that_lets_it_wait_least_comes_first() -> None:
+    message = downloaded(INFO, BRANCH, SALES)
+    for waits, first in (({"home": 2.0, "branch": 1.0}, "branch"), ({"home": 1.0, "branch": 1.0}, "home")):
+        step = plan(message, policy(), NOON, lambda name, waits=waits: (0, waits[name]))
+        assert isinstance(step, HandOver)
+        assert (step.next_hop, step.numbers) == (first, {"home": (0, 2), "branch": (1,)}[first])
+
+
 def test_a_next_hop_that_defers_does_not_hold_up_the_recipients_of_another() -> None:
     message = deferred(attempted(downloaded(INFO, BRANCH), 0), 0, retry_at=LATER)
     step = plan(message, policy(), NOON)
