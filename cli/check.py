@@ -28,7 +28,10 @@ INDENT = 12
 def check(
     connect: Annotated[
         bool,
-        typer.Option("--connect", help="Also log in to every mailbox, greet every next hop, open the store."),
+        typer.Option(
+            "--connect",
+            help="Also log in to every mailbox, greet every next hop and scanner, open the store.",
+        ),
     ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print JSON, one part of it a line.")] = False,
 ) -> int:
@@ -69,16 +72,21 @@ def _tried(settings: Settings) -> dict[tuple[str, str], Trial]:
 
     from cli.trial import Doors
     from cli.try_mailbox import try_mailbox
+    from cli.try_scanner import try_scanner
     from engine.service import start
+
+    scanners = [s for s in settings.scanners if s.address is not None]
 
     async def all_of_it() -> list[Trial]:
         doors = Doors(settings.gateway.connections_per_host)
         trials = [doors.through(m.host, try_mailbox(m)) for m in settings.mailboxes]
         trials += [doors.through(h.host, _try_next_hop(h, settings)) for h in settings.next_hops.values()]
+        trials += [try_scanner(s) for s in scanners]
         return list(await asyncio.gather(*trials))
 
     names = [("mailbox", m.name) for m in settings.mailboxes]
     names += [("next-hop", name) for name in settings.next_hops]
+    names += [("scanner", s.name) for s in scanners]
     return {("store", "store"): _try_store(settings)} | dict(zip(names, start(all_of_it()), strict=True))
 
 

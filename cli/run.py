@@ -66,8 +66,9 @@ def run(
 
 def unserved(settings: Settings) -> Iterator[str]:
     """Yield what the configuration asks for and this version does not do, one line each."""
-    if settings.scanners:
-        yield "[[scanner]]: this version does not scan, and mail must not pass unscanned: remove the section"
+    for scanner in settings.scanners:
+        if scanner.kind == "attachments":
+            yield "[[scanner]]: this version does not look at attachments, and mail must not pass unscanned"
 
 
 def log_to_stderr(level: int = logging.INFO) -> None:

@@ -29,8 +29,7 @@ class ScannerLine:
     @property
     def where(self) -> str:
         """The address, as the configuration writes it."""
-        there = self._address
-        return f"unix:{there.socket_path}" if isinstance(there, UnixAddress) else there.text
+        return self._address.text
 
     async def converse(
         self,
