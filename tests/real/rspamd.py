@@ -1,6 +1,7 @@
 """A real rspamd without its rules, its database and the network: what is left judges by the GTUBE patterns.
 
-GTUBE is rejected; the same with Y in front gets "add header", with Z "rewrite subject". Its log tells who was said to have sent what to whom.
+GTUBE is rejected; the same with Y in front gets "add header", with Z "rewrite subject". Its log tells who was said
+to have sent what to whom.
 """
 
 from __future__ import annotations
