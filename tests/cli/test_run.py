@@ -15,7 +15,7 @@ from cli.run import OneLine, complete
 from store.errors import StoreUnreachable
 from tests.cli.installation import PROCESS_SECONDS, Installation, installed
 
-SCANNER = '[[scanner]]\nkind = "clamd"\naddress = "127.0.0.1:3310"\non_found = "quarantine"\n'
+SCANNER = '[[scanner]]\nkind = "attachments"\nnames = ["*.exe"]\n'
 LISTEN = '[listen]\naddress = "127.0.0.1:2500"\n'
 LINE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z (INFO|WARNING|ERROR) .+")
 
@@ -83,7 +83,7 @@ def test_a_part_that_does_not_exist_is_named(house: Installation) -> None:
 def test_what_this_version_does_not_do_is_refused_not_ignored(house: Installation) -> None:
     house.put()
     house.configure(more=SCANNER)
-    assert "[[scanner]]: this version does not scan" in house.mailgate("run", "--once", code=3)
+    assert "[[scanner]]: this version does not look at attachments" in house.mailgate("run", "--once", code=3)
     assert "[[scanner]]" in house.mailgate("mailbox", "poll", "--all", code=3)
     assert house.mailbox.sessions == []
     assert house.home.ledger == []
