@@ -14,6 +14,7 @@ import typer
 
 from cli import context, listening, render
 from cli.context import EXIT_BAD_NEWS, EXIT_CONFIGURATION, EXIT_DONE, StoreFailure
+from cli.run import unserved
 from engine.core import direct, envelope
 
 if TYPE_CHECKING:
@@ -27,7 +28,10 @@ INDENT = 12
 def check(
     connect: Annotated[
         bool,
-        typer.Option("--connect", help="Also log in to every mailbox, greet every next hop, open the store."),
+        typer.Option(
+            "--connect",
+            help="Also log in to every mailbox, greet every next hop and scanner, open the store.",
+        ),
     ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print JSON, one part of it a line.")] = False,
 ) -> int:
@@ -36,7 +40,7 @@ def check(
     Exit code 3 if it can't be used, 1 if something can't be connected to or new mail is refused for want of room.
     """
     settings = context.settings()
-    refusals = list(listening.refusals(settings))
+    refusals = [*unserved(settings), *listening.refusals(settings)]
     trials = _tried(settings) if connect else {}
     from cli.understood import parts as understood
 
@@ -68,16 +72,21 @@ def _tried(settings: Settings) -> dict[tuple[str, str], Trial]:
 
     from cli.trial import Doors
     from cli.try_mailbox import try_mailbox
+    from cli.try_scanner import try_scanner
     from engine.service import start
+
+    scanners = [s for s in settings.scanners if s.address is not None]
 
     async def all_of_it() -> list[Trial]:
         doors = Doors(settings.gateway.connections_per_host)
         trials = [doors.through(m.host, try_mailbox(m)) for m in settings.mailboxes]
         trials += [doors.through(h.host, _try_next_hop(h, settings)) for h in settings.next_hops.values()]
+        trials += [try_scanner(s) for s in scanners]
         return list(await asyncio.gather(*trials))
 
     names = [("mailbox", m.name) for m in settings.mailboxes]
     names += [("next-hop", name) for name in settings.next_hops]
+    names += [("scanner", s.name) for s in scanners]
     return {("store", "store"): _try_store(settings)} | dict(zip(names, start(all_of_it()), strict=True))
 
 

@@ -170,22 +170,36 @@ tls = "opportunistic"
 # What must stay free where the store is (SQLite), a share or a size; below it new mail is refused for the time.
 #free_space = "10%"
 
-# Scanners, asked in this order.
+# Scanners. All are asked at once; of what they find, that of the first in this order counts.
 #[[scanner]]
-# clamd, spamd or rspamd.
+# clamd (viruses), spamd or rspamd (spam).
 #kind = "clamd"
-# unix:PATH or HOST:PORT.
+# What it is called on record; default: its kind. Of several of one kind each needs its own.
+#name = "clamd"
+# unix:PATH or HOST:PORT. clamd mostly listens at one of these two, spamd at 127.0.0.1:783, rspamd at 127.0.0.1:11333.
 #address = "unix:/run/clamav/clamd.ctl"
-# quarantine (until a person decides), discard or tag (mark it and go on).
+# quarantine (until a person decides), discard, tag (mark it and go on) or redirect:ADDRESS.
 #on_found = "quarantine"
-# If the scanner can't say: defer (try again later) or pass (let it through, on record).
+# If the scanner can't be asked: defer (try again later) or pass (let it through, on record).
 #on_error = "defer"
+# If the scanner can't scan a message, because it is too large: pass, tag or quarantine.
+#on_unscannable = "pass"
+# Larger messages are not asked about; default: 25MiB for clamd, 500KiB for spamd, 50MiB for rspamd.
+#max_size = "25MiB"
+# How long an answer may take.
+#timeout = "1m"
+# Messages that it is asked about at a time.
+#connections = 4
+# inbound, outbound or both.
+#direction = "both"
 
 #[[scanner]]
 #kind = "spamd"
 #address = "127.0.0.1:783"
 # The score from which a message is spam; default: the scanner's own judgement.
 #threshold = 5.0
+# The score from which it is kept in quarantine; default: none, but what rspamd says to reject is kept.
+#quarantine_threshold = 15.0
 #on_found = "tag"
 
 [retry]

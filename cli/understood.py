@@ -15,7 +15,7 @@ from sqlalchemy import make_url
 from cli import context, times
 from cli.trial import Trial
 from engine.core import direct, routing
-from engine.settings import Listen, Mailbox, NextHopSettings, Route, Settings
+from engine.settings import Listen, Mailbox, NextHopSettings, Route, ScannerSettings, Settings
 
 TLS_WORDS = {
     "implicit": "TLS from the start",
@@ -51,6 +51,8 @@ def parts(settings: Settings, trials: Mapping[tuple[str, str], Trial]) -> Iterat
         yield _mailbox(mailbox, trials.get(("mailbox", mailbox.name)))
     for hop in settings.next_hops.values():
         yield _next_hop(hop, trials.get(("next-hop", hop.name)))
+    for scanner in settings.scanners:
+        yield _scanner(scanner, trials.get(("scanner", scanner.name)))
     if settings.listen is not None:
         yield _listen(settings.listen)
     for number, route in enumerate(settings.routes, start=1):
@@ -133,6 +135,37 @@ def _next_hop(hop: NextHopSettings, trial: Trial | None) -> Part:
     where = f"the servers that DNS names, port {hop.port}" if is_direct else f"{hop.host}:{hop.port}"
     text = f"{hop.name}: {where}, {TLS_WORDS[hop.tls]}{login}{limit}"
     return Part(kind="next-hop", label="next hop", name=hop.name, text=(text,), facts=facts, trial=trial)
+
+
+def _scanner(scanner: ScannerSettings, trial: Trial | None) -> Part:
+    facts = {
+        "scanner_kind": scanner.kind,
+        "address": None if scanner.address is None else scanner.address.text,
+        "on_found": scanner.on_found,
+        "redirect": scanner.redirect,
+        "on_error": scanner.on_error,
+        "on_unscannable": scanner.on_unscannable,
+        "threshold": scanner.threshold,
+        "quarantine_threshold": scanner.quarantine_threshold,
+        "max_size_octets": scanner.max_size,
+        "timeout_seconds": scanner.timeout_seconds,
+        "direction": scanner.direction,
+    }
+    where = "" if scanner.address is None else f" at {scanner.address.text}"
+    limit = f", at most {times.size(scanner.max_size)}" if scanner.max_size else ""
+    mail = "all mail" if scanner.direction == "both" else f"{scanner.direction} mail"
+    text = (f"{scanner.name}: {scanner.kind}{where}, {mail}{limit}", _on_found(scanner))
+    return Part(kind="scanner", label="scanner", name=scanner.name, text=text, facts=facts, trial=trial)
+
+
+def _on_found(scanner: ScannerSettings) -> str:
+    """What follows from what it says."""
+    action = f"redirect to {scanner.redirect}" if scanner.redirect else scanner.on_found
+    above = "" if scanner.threshold is None else f" from score {scanner.threshold:g}"
+    kept = scanner.quarantine_threshold
+    higher = "" if kept is None else f", quarantine from {kept:g}"
+    error = "wait" if scanner.on_error == "defer" else "let it pass"
+    return f"what it finds: {action}{above}{higher}; what it can't scan: {scanner.on_unscannable}; if it is down: {error}"
 
 
 def _listen(listen: Listen) -> Part:

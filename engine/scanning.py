@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Final
 
+from engine.core import headers
+from engine.core.client_ip import helo
 from engine.core.policy import Policy
 from engine.core.verdict import KILLS, ScannerPolicy
 from engine.ports import Answered, Mail, Octets, ScannerTrouble
@@ -119,7 +121,7 @@ def mail_of(message: Message, octets: Octets) -> Mail:
         reverse_path=message.reverse_path,
         recipients=tuple(r.address for r in message.recipients),
         client_ip=message.peer or message.client_ip,
-        helo=message.helo,
+        helo=message.helo or _helo(message.client_ip, octets),
         user=message.user,
     )
 
@@ -159,3 +161,8 @@ def _finding(message: Message, scanner: str) -> Finding | None:
 
 def _milliseconds(began: float) -> int:
     return round((time.monotonic() - began) * 1000)
+
+
+def _helo(client_ip: str, octets: Octets) -> str:
+    """What who handed a message to the provider called itself: that isn't on record, but in the octets."""
+    return helo(headers.received(octets), client_ip) if client_ip else ""

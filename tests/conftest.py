@@ -16,11 +16,14 @@ from typing import Any, NoReturn, TypeVar
 
 import pytest
 
+from tests.real.clamd import Clamd
 from tests.real.dovecot import Dovecot
 from tests.real.postfix import Postfix
 from tests.real.postgres import Postgres
 from tests.real.process import Missing, find_program
+from tests.real.rspamd import Rspamd
 from tests.real.server import Server
+from tests.real.spamd import Spamd
 
 ServerT = TypeVar("ServerT", bound=Server)
 
@@ -33,6 +36,9 @@ REAL_FIXTURES = {
     "postfix",
     "start_postfix",
     "smtp_source",
+    "clamd",
+    "spamd",
+    "rspamd",
 }
 
 
@@ -127,3 +133,24 @@ def smtp_source() -> str:
         return find_program("smtp-source", package="postfix")
     except Missing as missing:
         without(str(missing))
+
+
+@pytest.fixture
+def clamd() -> Iterator[Clamd]:
+    """A clamd that knows EICAR."""
+    with ExitStack() as stack:
+        yield start_real(stack, Clamd)
+
+
+@pytest.fixture
+def spamd() -> Iterator[Spamd]:
+    """A spamd that knows GTUBE."""
+    with ExitStack() as stack:
+        yield start_real(stack, Spamd)
+
+
+@pytest.fixture
+def rspamd() -> Iterator[Rspamd]:
+    """An rspamd that knows GTUBE."""
+    with ExitStack() as stack:
+        yield start_real(stack, Rspamd)

@@ -7,13 +7,14 @@ from ipaddress import ip_address
 from typing import Final, Literal
 
 from engine.adapters.scanner_line import ScannerLine
+from engine.core.verdict import REJECT
 from engine.ports import Answered, Mail, ScannerTrouble
 from engine.settings.addresses import SocketAddress, TcpAddress
 from engine.wire import rspamd
 from engine.wire.rubbish import Rubbish, shown
 
 # The actions that mean spam. The others let the message pass, or ask for another try, which is for SMTP servers.
-SPAM: Final = frozenset({"add header", "rewrite subject", "reject"})
+SPAM: Final = frozenset({"add header", "rewrite subject", REJECT})
 NO_VERDICT: Final = "no action"
 # What another service at the address, a missing right or an overload are answered with. No message is to blame.
 OWN_TROUBLE: Final = frozenset({401, 403, 404, 405, 429, 502, 503})
@@ -40,7 +41,7 @@ class RspamdScanner:
         skipped = " (skipped)" if found.is_skipped and found.action == NO_VERDICT else ""
         return Answered(
             verdict="spam" if found.action in SPAM else "clean",
-            signature=found.action if found.action == "reject" else None,
+            signature=REJECT if found.action == REJECT else None,
             score=found.score,
             threshold=found.required_score,
             symbols=found.names,

@@ -7,6 +7,7 @@ writes: a scanner may have its say before it heard everything, and a broken pipe
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 from collections.abc import Callable, Iterable
 from ipaddress import ip_address
@@ -29,8 +30,7 @@ class ScannerLine:
     @property
     def where(self) -> str:
         """The address, as the configuration writes it."""
-        there = self._address
-        return f"unix:{there.socket_path}" if isinstance(there, UnixAddress) else there.text
+        return self._address.text
 
     async def converse(
         self,
@@ -74,7 +74,7 @@ class ScannerLine:
                     failure = failure or refused
             raise failure or OSError("the name has no address")
         except OSError as refused:
-            text = f"can't connect to {self.where}: {refused.strerror or refused}"
+            text = f"can't connect to {self.where}: {_reason(refused)}"
             raise ScannerTrouble(text, "scanner") from None
 
     async def _send(self, there: socket.socket, pieces: Iterable[bytes]) -> None:
@@ -94,7 +94,7 @@ class ScannerLine:
             try:
                 octets = await loop.sock_recv(there, READ_OCTETS)
             except OSError as broken:
-                text = f"{self.where} broke the connection: {broken.strerror or broken}"
+                text = f"{self.where} broke the connection: {_reason(broken)}"
                 raise ScannerTrouble(text, blame) from None
             if feed(octets):
                 return
@@ -122,6 +122,11 @@ async def _connect(family: socket.AddressFamily, address: str | tuple[str, int])
         there.close()
         raise
     return there
+
+
+def _reason(error: OSError) -> str:
+    """Why, without the address that asyncio puts into it; look-ups have numbers below 0."""
+    return os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror or str(error)
 
 
 async def _ended(sending: asyncio.Future[None]) -> None:

@@ -16,6 +16,8 @@ from store.life import Message
 
 KILLS: Final = 3  # of a scanner that was well before: then the message is what breaks it
 
+REJECT: Final = "reject"  # the signature of what rspamd would have refused
+
 ScannerKind = Literal["clamd", "spamd", "rspamd", "attachments"]
 Action = Literal["pass", "tag", "quarantine", "discard", "redirect"]
 
@@ -129,6 +131,9 @@ def _weighed(finding: Finding, scanner: ScannerPolicy) -> Judgement:
     if limit is not None and score is not None and score >= limit:
         rule = f"{scanner.name}: score {score:g}, quarantined from {limit:g}"
         return Kept(reason="spam", rule=rule, scanner=scanner.name)
+    if _rejects(finding, scanner):
+        rule = f"{scanner.name} says reject" + ("" if score is None else f": score {score:g}")
+        return Kept(reason="spam", rule=rule, scanner=scanner.name)
     if is_spam(finding, scanner):
         threshold = finding.threshold if scanner.threshold is None else scanner.threshold
         of = (
@@ -139,6 +144,17 @@ def _weighed(finding: Finding, scanner: ScannerPolicy) -> Judgement:
         return _found(finding, scanner, scanner.on_found, "spam", f"{scanner.name} says spam{of}")
     told = score is not None and scanner.on_found == "tag"  # a low score is worth knowing, too
     return Passed((scanner.name,) if told else ())
+
+
+def _rejects(finding: Finding, scanner: ScannerPolicy) -> bool:
+    """Whether rspamd would have the message refused: too sure to be tagged only, where no threshold of ours says otherwise."""
+    left_to_it = scanner.threshold is None and scanner.quarantine_from is None
+    return (
+        scanner.kind == "rspamd"
+        and finding.signature == REJECT
+        and left_to_it
+        and scanner.on_found in ("pass", "tag")
+    )
 
 
 def _found(

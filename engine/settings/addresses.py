@@ -32,6 +32,11 @@ class UnixAddress:
 
     socket_path: Path
 
+    @property
+    def text(self) -> str:
+        """As it is written, the path absolute: "unix:/run/clamav/clamd.ctl"."""
+        return f"unix:{self.socket_path}"
+
 
 SocketAddress = TcpAddress | UnixAddress
 

@@ -211,8 +211,8 @@ def test_a_database_without_a_store_names_the_command_that_makes_it(
 
 
 def test_a_configuration_that_can_t_be_used_exits_3(house: Installation) -> None:
-    house.configure(more='[[scanner]]\nkind = "clamd"\naddress = "127.0.0.1:3310"\nscl = 5\n')
-    assert "scl" in house.mailgate("check", code=3)
+    house.configure(more='[[scanner]]\nkind = "attachments"\nnames = ["*.exe"]\n')
+    assert by_kind(house.rows("check", code=3))["error"]["text"].startswith("[[scanner]]")
     house.configure(mailbox='rmove = "never"')
     assert "remove" in house.mailgate("check", code=3)
 

@@ -14,7 +14,14 @@ from cli.stand_ins import Conversation
 from tests.peers.scanner_peer import GTUBE, Asked, ScannerPeer
 
 SERVER = "rspamd/3.4"
-PHRASES = {200: "OK", 403: "Forbidden", 404: "Not found", 500: "Internal error", 503: "Unavailable"}
+PHRASES = {
+    200: "OK",
+    400: "Bad Request",
+    403: "Forbidden",
+    404: "Not found",
+    500: "Internal error",
+    503: "Unavailable",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +65,11 @@ class RspamdPeer(ScannerPeer):
         }
 
     async def serve(self, conversation: Conversation, session: int) -> None:
-        method, target, _ = (await conversation.read_line()).decode("latin-1").split(" ")
+        line = (await conversation.read_line()).decode("latin-1")
+        if not line.endswith(" HTTP/1.1"):
+            await conversation.write(self._response(400, b"no HTTP"))
+            return
+        method, target, _ = line.split(" ")
         headers = await self.read_headers(conversation)
         octets = await self.read_content(conversation, session, headers)
         asked = self.note(session, target, headers, octets)
