@@ -84,8 +84,8 @@ class Scanning:
         try:
             answered = await post.ask(mail, killed=finding.killed if finding else 0)
         except ScannerTrouble as trouble:
-            return self._trouble(post, trouble, finding, _milliseconds(began))
-        return verdict(post.policy, answered, _milliseconds(began), self._policy.version)
+            return self._trouble(post, trouble, finding, milliseconds(began))
+        return verdict(post.policy, answered, milliseconds(began), self._policy.version)
 
     def _trouble(
         self, post: ScannerPost, trouble: ScannerTrouble, finding: Finding | None, duration_ms: int
@@ -159,7 +159,8 @@ def _finding(message: Message, scanner: str) -> Finding | None:
     return next((f for f in message.findings if f.scanner == scanner), None)
 
 
-def _milliseconds(began: float) -> int:
+def milliseconds(began: float) -> int:
+    """Return how long ago that was, by the monotonic clock."""
     return round((time.monotonic() - began) * 1000)
 
 
