@@ -10,6 +10,7 @@ import asyncio
 import os
 import socket
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from ipaddress import ip_address
 from itertools import chain
 from typing import Final, Literal
@@ -117,11 +118,24 @@ async def _connect(family: socket.AddressFamily, address: str | tuple[str, int])
     there = socket.socket(family, socket.SOCK_STREAM)
     try:
         there.setblocking(False)
-        await asyncio.get_running_loop().sock_connect(there, address)
+        if not _at_once(there, address):
+            await asyncio.get_running_loop().sock_connect(there, address)
     except BaseException:
         there.close()
         raise
     return there
+
+
+def _at_once(there: socket.socket, address: str | tuple[str, int]) -> bool:
+    """Connect; to a scanner on this machine it is done by the time it is said to be under way, and the loop need not watch."""
+    try:
+        there.connect(address)
+    except BlockingIOError:
+        with suppress(OSError):
+            there.getpeername()
+            return True
+        return False
+    return True
 
 
 def _reason(error: OSError) -> str:
