@@ -14,7 +14,6 @@ import typer
 
 from cli import context, listening, render
 from cli.context import EXIT_BAD_NEWS, EXIT_CONFIGURATION, EXIT_DONE, StoreFailure
-from cli.run import unserved
 from engine.core import direct, envelope
 
 if TYPE_CHECKING:
@@ -40,7 +39,7 @@ def check(
     Exit code 3 if it can't be used, 1 if something can't be connected to or new mail is refused for want of room.
     """
     settings = context.settings()
-    refusals = [*unserved(settings), *listening.refusals(settings)]
+    refusals = list(listening.refusals(settings))
     trials = _tried(settings) if connect else {}
     from cli.understood import parts as understood
 

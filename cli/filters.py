@@ -20,6 +20,9 @@ Subject = Annotated[str | None, typer.Option("--subject", metavar="TEXT", help="
 MessageId = Annotated[
     str | None, typer.Option("--message-id", metavar="ID", help="The Message-ID, with or without <>.")
 ]
+For = Annotated[
+    str | None, typer.Option("--for", metavar="ADDRESS", help="Recipient: exact, or a pattern with *.")
+]  # where --to means something else
 Mailbox = Annotated[str | None, typer.Option("--mailbox", metavar="NAME", help="Fetched from this mailbox.")]
 State = Annotated[
     str | None, typer.Option("--state", metavar="STATE", help=f"One of {', '.join(words.STATES)}.")
@@ -47,12 +50,15 @@ Event = Annotated[
 def taken(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command, in place of its `wanted`, the options whose meaning together that is.
 
-    Where the command has an --until of its own, that filter is --before.
+    Where the command has an --until of its own, that filter is --before; where it has a --to of its own, --for.
     """
     its_own = inspect.signature(command, eval_str=True).parameters
     asked = dict(inspect.signature(_meant, eval_str=True).parameters)
     if "until" in its_own:
         asked["until"] = asked["until"].replace(name="before", annotation=Before)
+
+    if "to" in its_own:
+        asked["recipient"] = asked["recipient"].replace(name="for_", annotation=For)
 
     def taking(**given: Any) -> Any:
         filters = {name: given.pop(option.name) for name, option in asked.items()}

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cli import context, render, times
-from cli.context import EXIT_BAD_NEWS, EXIT_DONE, Failure, Misuse, nearest
+from cli.context import EXIT_BAD_NEWS, EXIT_DONE, Misuse, nearest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -73,11 +73,9 @@ def poll(
     if everything == bool(names):
         raise Misuse("name the mailboxes to poll, or give --all")
     chosen = [mailbox(settings, name).name for name in names or [m.name for m in settings.mailboxes]]
-    from cli.run import log_to_stderr, unserved
+    from cli.run import log_to_stderr
     from engine.presence import gateway_runs
 
-    for refusal in unserved(settings):
-        raise Failure(f"{settings.path}: {refusal}", context.EXIT_CONFIGURATION)
     context.ensure_store(settings)
     with context.opened(settings, checkpoints=True) as engine:
         if gateway_runs(engine):

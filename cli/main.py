@@ -54,6 +54,7 @@ SECTIONS: Mapping[str, Mapping[str, Place]] = {
         "stats": Place("cli.stats", "stats", "Count what came, went and was found; how long it took."),
     },
     "Setting things right": {
+        "replay": Place("cli.replay", "replay", "Deliver messages again, by id or by filters."),
         "hold": Place(
             "cli.operator", "hold", "Keep messages back, until a time or a person lets them go on."
         ),

@@ -49,8 +49,6 @@ def run(
     parts = _parts(only)
     settings = context.settings()
     _check_parts(settings, parts, once=once, named=only is not None)
-    for refusal in unserved(settings):
-        raise Failure(f"{settings.path}: {refusal}", EXIT_CONFIGURATION)
     log_to_stderr()
     from engine.service import Roles
     from engine.settings import warnings
@@ -61,13 +59,6 @@ def run(
     roles = Roles(fetch="fetch" in parts, work="work" in parts, listen="listen" in parts)
     with context.opened(settings, checkpoints=True) as engine:
         return _once(settings, engine, roles) if once else _until_stopped(settings, engine, roles)
-
-
-def unserved(settings: Settings) -> Iterator[str]:
-    """Yield what the configuration asks for and this version does not do, one line each."""
-    for scanner in settings.scanners:
-        if scanner.kind == "attachments":
-            yield "[[scanner]]: this version does not look at attachments, and mail must not pass unscanned"
 
 
 def log_to_stderr(level: int = logging.INFO) -> None:

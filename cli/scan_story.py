@@ -6,7 +6,8 @@ from datetime import timedelta
 from typing import assert_never
 
 from cli import times
-from store.events import Quarantined, RedeliveryRequested, Scanned
+from engine.core.renaming import OLD, SUBJECT
+from store.events import Attempted, Quarantined, RedeliveryRequested, Scanned
 
 SYMBOLS = 8  # rules that hit; more are counted
 
@@ -53,14 +54,30 @@ def _detail(event: Scanned) -> str:
 def quarantined(event: Quarantined, who: str) -> str:
     """Return why it is kept, to stand right behind "quarantined"; `who` is from whom."""
     by = f" by {event.operator}" if event.operator else ""
-    reply = f": {event.reply}" if event.reply else ""
-    return f"{by}{who} as {event.reason}: {event.rule}{reply}"
+    if event.reason == "refused-as-spam":
+        return f"{by}{who}: {_refused(event)}"
+    return f"{by}{who} as {event.reason}: {event.rule}"
+
+
+def _refused(event: Quarantined) -> str:
+    listed = f'its refusal fits "{event.rule}" of spam_refusals'
+    return f"{event.next_hop or 'the next hop'} takes it for spam ({listed}): {event.reply or 'no reply'}"
 
 
 def requested_again(event: RedeliveryRequested, who: str) -> str:
     """Return what is to be delivered again, to stand right behind "redelivery-requested"; `who` is to whom."""
-    by = f" by {event.operator or event.rule or 'a person'}"
+    by = "" if event.rule and not event.operator else f" by {event.operator or 'a person'}"
+    why = event.reason or event.rule
     via = f" through {event.next_hop}" if event.next_hop else ""
     force = ", even if they have it" if event.force else ""
     replay = f" (replay {event.replay})" if event.replay else ""
-    return f"{by}{who}{via}{force}{replay}" + (f": {event.reason}" if event.reason else "")
+    return f"{by}{who}{via}{force}{replay}" + (f": {why}" if why else "")
+
+
+def told(event: Attempted) -> str:
+    """Return what went out that is not as it came in, to stand behind an attempt; "" where nothing but our trace did."""
+    front = [name for name in event.tags if name != SUBJECT]
+    tags = f"; in front: {', '.join(front)}" if front else ""
+    subject = "; with a prefix before the subject" if SUBJECT in event.tags else ""
+    old = f"; renamed to {OLD.decode()}…, as it came from outside: " if event.renamed else ""
+    return f"{tags}{subject}{old}{', '.join(event.renamed)}"

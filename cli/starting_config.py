@@ -113,6 +113,9 @@ tls = "opportunistic"
 #max_size = "10MB"
 # If the answer to a message was lost: retry (it may arrive twice) or hold (a person decides).
 #on_unknown = "retry"
+# Refusals of incoming mail that say spam: such a message goes into quarantine. "*" is any text, "?" one character.
+# Default: how Exchange, rspamd and amavis refuse spam.
+#spam_refusals = ["5?? *as spam*", "550 5.7.1 *content restrictions*"]
 
 # A provider's server that takes our outgoing mail.
 #[next_hop.provider]
@@ -201,6 +204,20 @@ tls = "opportunistic"
 # The score from which it is kept in quarantine; default: none, but what rspamd says to reject is kept.
 #quarantine_threshold = 15.0
 #on_found = "tag"
+# Where it tags: the spam confidence level for Exchange, by score; or one number for all that is spam. Default: none.
+#scl = { "0.0" = 0, "5.0" = 5, "10.0" = 7 }
+# Where it tags: written in front of the subject of spam. Breaks its DKIM signature. Default: nothing.
+#subject_prefix = "[SPAM]"
+
+# Attachments by name and by content type: the gateway itself looks.
+#[[scanner]]
+#kind = "attachments"
+# Names of files, also of those in zip archives; "*" is any text, "?" any character. "*/vbaProject.bin" finds macros.
+#names = ["*.exe", "*.scr", "*.com", "*.bat", "*.cmd", "*.js", "*.vbs", "*.lnk", "*.hta", "*.docm", "*.xlsm"]
+# Content types; programs for Windows are known by their first octets, too.
+#types = ["application/x-msdownload", "application/hta"]
+# Whether to look at the names in zip archives.
+#archives = true
 
 [retry]
 # The wait before the second try; each further wait is twice as long.

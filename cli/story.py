@@ -64,10 +64,12 @@ def sentence(event: Event, at: datetime, recipients: int | None = None) -> str:
             return _released(event, recipients)
         case Discarded():
             who = _who(event.numbers, event.recipients, recipients)
-            return f"{_by(event.operator, event.rule)}{who}{_because(event.reason)}"
+            by = _by(event.operator) if event.operator or not event.rule else ""
+            return f"{by}{who}{_because(event.reason or event.rule or '')}"
         case Attempted():
             who = _who(event.numbers, event.recipients, recipients)
-            return f" to hand over to {event.next_hop}{who}: attempt {event.attempt}, by {event.rule}"
+            how = f"attempt {event.attempt}, by {event.rule}{scan_story.told(event)}"
+            return f" to hand over to {event.next_hop}{who}: {how}"
         case Delivered() | Relayed():
             return _accepted(event, recipients)
         case Deferred():
@@ -166,9 +168,8 @@ def _released(event: Released, recipients: int | None) -> str:
     return f"{_by(event.operator)}{who}{_because(event.reason)}"
 
 
-def _by(operator: str | None, rule: str | None = None) -> str:
-    """Who decided: a person or a rule."""
-    return f" by {operator or rule or 'a person'}"
+def _by(operator: str | None) -> str:
+    return f" by {operator or 'a person'}"
 
 
 def _because(reason: str) -> str:

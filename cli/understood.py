@@ -138,7 +138,7 @@ def _next_hop(hop: NextHopSettings, trial: Trial | None) -> Part:
 
 
 def _scanner(scanner: ScannerSettings, trial: Trial | None) -> Part:
-    facts = {
+    facts: dict[str, Any] = {
         "scanner_kind": scanner.kind,
         "address": None if scanner.address is None else scanner.address.text,
         "on_found": scanner.on_found,
@@ -154,8 +154,22 @@ def _scanner(scanner: ScannerSettings, trial: Trial | None) -> Part:
     where = "" if scanner.address is None else f" at {scanner.address.text}"
     limit = f", at most {times.size(scanner.max_size)}" if scanner.max_size else ""
     mail = "all mail" if scanner.direction == "both" else f"{scanner.direction} mail"
-    text = (f"{scanner.name}: {scanner.kind}{where}, {mail}{limit}", _on_found(scanner))
+    text: tuple[str, ...] = (f"{scanner.name}: {scanner.kind}{where}, {mail}{limit}", _on_found(scanner))
+    if scanner.kind == "attachments":
+        text, facts = (*text, _meant(scanner)), facts | _meant_facts(scanner)
     return Part(kind="scanner", label="scanner", name=scanner.name, text=text, facts=facts, trial=trial)
+
+
+def _meant(scanner: ScannerSettings) -> str:
+    """Which attachments are meant."""
+    where = ", also in zip archives" if scanner.archives else ""
+    names = f"names {', '.join(scanner.names)}{where}" if scanner.names else ""
+    types = f"types {', '.join(scanner.types)}" if scanner.types else ""
+    return "; ".join(filter(None, (names, types)))
+
+
+def _meant_facts(scanner: ScannerSettings) -> dict[str, Any]:
+    return {"names": list(scanner.names), "types": list(scanner.types), "archives": scanner.archives}
 
 
 def _on_found(scanner: ScannerSettings) -> str:

@@ -5,6 +5,7 @@ Fetches, decides, hands over. What has happened is the store's; what a person as
 - core: pure decisions; no clock, no sockets, no logging
 - wire: protocols without sockets, octets in and happenings out
 - adapters: the only sockets
+- attachment_reader: reads messages for the files in them, in processes of its own
 - ports: what core and loops need of the outside, in our own words
 - settings: the configuration as frozen values; secrets: where passwords come from
 - intake: the one door in; acceptance: what clients submit

@@ -17,11 +17,12 @@ from sqlalchemy import Connection
 
 from engine import seams
 from engine.budget import OctetBudget, while_read
-from engine.core import bounce, dsn, trace
+from engine.core import bounce, dsn, tagging, trace
 from engine.core.decide import decide, untried
 from engine.core.outcome import NoAnswer, Octets, Outcome, Reply, ReportWish, Transaction
 from engine.core.plan import NO_OCTETS, HandOver
 from engine.core.policy import Policy
+from engine.core.tagging import Outgoing
 from engine.hop import Hop
 from engine.hops import DomainHop
 from engine.journal import Journal
@@ -128,11 +129,18 @@ class Attempts:
         octets = await self.octets(life)
         if octets is None:
             return await self.without_octets(life, step)
+        try:
+            out = tagging.outgoing(life.known, octets, self._policy)
+        except Exception as error:  # a fault of ours, as below: nothing goes out without what we have to say
+            logger.exception("%s: tagging broke", life.message.id)
+            return await self._put_off(life, step, f"tagging broke: {type(error).__name__}: {error}")
         attempted = Attempted(
             numbers=step.numbers,
             next_hop=step.next_hop,
             attempt=step.attempt,
             rule=step.rule,
+            tags=out.tags,
+            renamed=out.renamed,
             policy=self._policy.version,
             recipients=step.recipients,
         )
@@ -146,7 +154,7 @@ class Attempts:
             seams.reached("before-dot")
 
         try:
-            transaction = self._transaction(life.known, step, octets)
+            transaction = self._transaction(life.known, step, octets, out)
             outcome = await hop.adapter.hand_over(transaction, before_dot)
         except StoreError:
             raise
@@ -164,12 +172,13 @@ class Attempts:
         self._lives.spawn(self._conclude(hop, life, append.after, step, outcome, retry_at))
         return None
 
-    def _transaction(self, message: Message, step: HandOver, octets: Octets) -> Transaction:
+    def _transaction(self, message: Message, step: HandOver, octets: Octets, out: Outgoing) -> Transaction:
+        lines = self._trace(message) + out.lines
         return Transaction(
             reverse_path=message.reverse_path,
             recipients=step.recipients,
-            prefix=self._trace(message, octets),
-            content=octets,
+            prefix=b"".join((lines, trace.bridge(octets) if lines else b"", out.beginning)),
+            content=out.rest,
             clean=not message.bare_newlines,
             wish=_wish(message, step.numbers, self._policy.hostname),
             smtputf8=message.smtputf8,
@@ -224,16 +233,19 @@ class Attempts:
     async def without_octets(self, life: Life, step: HandOver) -> None:
         """Nothing to hand over: say so on the message, and look again, for a backup may be restored."""
         logger.error("%s: %s", life.message.id, NO_OCTETS)
+        await self._put_off(life, step, NO_OCTETS)
+
+    async def _put_off(self, life: Life, step: HandOver, why: str) -> None:
         now = self._now()
-        event = untried(life.message, step, self._policy, now + self._policy.cap, NO_OCTETS, now)
+        event = untried(life.message, step, self._policy, now + self._policy.cap, why, now)
         await self._settler.settle(life.lease, life.message, (*life.pending, event))
         self._lives.end(life)
 
-    def _trace(self, message: Message, octets: Octets) -> bytes:
-        """Return the header lines to put in front."""
+    def _trace(self, message: Message) -> bytes:
+        """Return our own Received field; none on what we wrote ourselves."""
         only = message.recipients[0].address if len(message.recipients) == 1 else None
         if message.protocol:
-            field = trace.received(
+            return trace.received(
                 hostname=self._policy.hostname,
                 source=message.helo,
                 protocol=message.protocol,
@@ -242,11 +254,10 @@ class Attempts:
                 now=message.opened_at,
                 peer_ip=message.peer,
             )
-            return field + trace.bridge(octets)
         if message.mailbox is None:
             return b""
         host = self._hosts.get(message.mailbox)
-        field = trace.received(
+        return trace.received(
             hostname=self._policy.hostname,
             source=f"mailbox {message.mailbox}" + (f" at {host}" if host else ""),
             protocol="POP3",
@@ -254,7 +265,6 @@ class Attempts:
             recipient=only,
             now=message.opened_at,
         )
-        return field + trace.bridge(octets)
 
 
 def _wish(message: Message, numbers: tuple[int, ...], hostname: str) -> ReportWish | None:

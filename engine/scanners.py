@@ -9,6 +9,7 @@ from engine.core.policy import Policy
 from engine.ports import Scanner
 from engine.scanner_post import ScannerPost
 from engine.settings import ScannerSettings, Settings
+from engine.settings.scanner import MAX_SIZE
 
 
 def posts_of(settings: Settings, policy: Policy, now: Callable[[], datetime]) -> Mapping[str, ScannerPost]:
@@ -28,7 +29,7 @@ def posts_of(settings: Settings, policy: Policy, now: Callable[[], datetime]) ->
 def scanner(settings: ScannerSettings) -> Scanner:
     """Return the adapter for a scanner. Only what is configured is imported: a gateway without scanners pays nothing."""
     if settings.kind == "attachments":
-        raise NotImplementedError(settings.kind)
+        return _attachments(settings)
     assert settings.address is not None  # the settings see to it
     if settings.kind == "clamd":
         from engine.adapters.clamd_scanner import ClamdScanner
@@ -41,3 +42,16 @@ def scanner(settings: ScannerSettings) -> Scanner:
     from engine.adapters.rspamd_scanner import RspamdScanner
 
     return RspamdScanner(settings.name, settings.address)
+
+
+def _attachments(settings: ScannerSettings) -> Scanner:
+    from engine.adapters.attachment_scanner import AttachmentScanner
+    from engine.core.attachments import Rules
+
+    return AttachmentScanner(
+        settings.name,
+        Rules(settings.names, settings.types),
+        archives=settings.archives,
+        timeout_seconds=settings.timeout_seconds,
+        max_octets=settings.max_size or MAX_SIZE["attachments"],
+    )

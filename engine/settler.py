@@ -152,6 +152,6 @@ def _still_news(before: Message, moved: Message, events: tuple[MessageEvent, ...
     numbers = {number for event in events for number in getattr(event, "numbers", ())}
     return all(
         old == new
-        for old, new in zip(before.recipients, moved.recipients, strict=True)
+        for old, new in zip(before.recipients, moved.recipients, strict=False)  # there may be more now
         if old.number in numbers or not numbers
     )

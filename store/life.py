@@ -218,7 +218,14 @@ def _scanned(message: Message, event: Scanned) -> Message:
 
 
 def _requested_again(message: Message, event: RedeliveryRequested, at: datetime) -> Message:
+    replays = message.replays if event.replay is None else (*message.replays, event.replay)
+    if message.content is None:
+        return replace(message, replays=replays)  # it never was here: should it come, it is another message
     again = _each(message, event.numbers, lambda r: requested_again(r, event.next_hop, at, force=event.force))
+    kept = ("quarantined", "discarded")
+    if any(r.state in kept for r in message.recipients if r.number in event.numbers):
+        operator = event.operator or event.rule
+        again = replace(again, findings=forgiven(again.findings), released_by=operator, released_at=at)
     first = len(message.recipients)
     addresses = event.recipients[len(event.recipients) - event.added :] if event.added else ()
     named = (*addresses, *("",) * event.added)[: event.added]
@@ -226,7 +233,6 @@ def _requested_again(message: Message, event: RedeliveryRequested, at: datetime)
         Recipient(number=first + n, address=address, routed_by=event.rule or "replay", via=event.next_hop)
         for n, address in enumerate(named)
     )
-    replays = message.replays if event.replay is None else (*message.replays, event.replay)
     return replace(
         again, recipients=again.recipients + added, replays=replays, resumed_at=at, fate=None, oversize=False
     )

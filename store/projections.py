@@ -33,6 +33,7 @@ from store.events import (
     Delivered,
     Downloaded,
     Event,
+    RedeliveryRequested,
     RejectedOversize,
     Relayed,
     RemovedFromSource,
@@ -77,6 +78,7 @@ class Changes:
         self.taken: list[Row] = []
         self.removed: list[Row] = []
         self.forgotten: list[Row] = []
+        self.fetched_again: list[Row] = []
         self.hops: dict[str, list[Callable[[Row], Row]]] = {}
 
     def happened(self, stream: str, event: Event, position: int, at: datetime) -> None:
@@ -116,6 +118,8 @@ class Changes:
             case RemovedFromSource():
                 digest = uidl_digest(uidl_octets(event.uidl))
                 self.removed.append({"the_stream": stream, "the_digest": digest, "before": position})
+            case RedeliveryRequested() if not event.numbers and not event.added:
+                self.fetched_again.append({"the_stream": stream, "before": position})
             case Deferred() if event.scope == "next-hop" and event.tried:
                 self.hops.setdefault(event.next_hop, []).append(lambda row: hop_down(row, event, at))
             case _:
@@ -151,6 +155,7 @@ class Changes:
         _MOVE.many(connection, [row for pair in self.changed.values() for row in moved_rows(*pair)])
         _REMOVE.many(connection, self.removed)
         _FORGET.many(connection, self.forgotten)
+        _FETCH_AGAIN.many(connection, self.fetched_again)
         for name, changes in self.hops.items():
             _write_hop(connection, name, changes)
         for mailbox in self.mailboxes.values():
@@ -243,6 +248,10 @@ _FORGET = Statement(
     .values(gone=true())
 )
 
+# What was never fetched and is to be: the next listing that shows it shows something new.
+_FETCH_AGAIN = Statement(
+    update(uidls).where(uidls.c.stream == bindparam("the_stream", type_=Text), _earlier).values(gone=true())
+)
 
 _COLUMNS = ", ".join(f"h.{name}" for name in next_hops.c.keys())  # noqa: SIM118 - a column collection is no dict
 _HOP = Lookup(

@@ -7,10 +7,10 @@ writes: a scanner may have its say before it heard everything, and a broken pipe
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import socket
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from ipaddress import ip_address
 from itertools import chain
 from typing import Final, Literal
@@ -58,9 +58,11 @@ class ScannerLine:
         except Rubbish as rubbish:
             raise ScannerTrouble(f"{self.where} answered rubbish: {rubbish}", blame) from None
         finally:
-            if sending is not None:
-                await _ended(sending)
-            there.close()
+            try:
+                if sending is not None:
+                    await _ended(sending)
+            finally:
+                there.close()
 
     async def _connected(self) -> socket.socket:
         """A socket that is connected. Raises ScannerTrouble."""
@@ -118,24 +120,18 @@ async def _connect(family: socket.AddressFamily, address: str | tuple[str, int])
     there = socket.socket(family, socket.SOCK_STREAM)
     try:
         there.setblocking(False)
-        if not _at_once(there, address):
+        error = there.connect_ex(address)
+        if error == errno.EINPROGRESS:
+            # On this machine it is done by now, and waiting for news of that costs more than the rest.
+            error = there.connect_ex(address)
+        if error in (errno.EINPROGRESS, errno.EALREADY):
             await asyncio.get_running_loop().sock_connect(there, address)
+        elif error not in (0, errno.EISCONN):
+            raise OSError(error, os.strerror(error))
     except BaseException:
         there.close()
         raise
     return there
-
-
-def _at_once(there: socket.socket, address: str | tuple[str, int]) -> bool:
-    """Connect; to a scanner on this machine it is done by the time it is said to be under way, and the loop need not watch."""
-    try:
-        there.connect(address)
-    except BlockingIOError:
-        with suppress(OSError):
-            there.getpeername()
-            return True
-        return False
-    return True
 
 
 def _reason(error: OSError) -> str:

@@ -13,12 +13,17 @@ from engine.core import envelope
 from engine.core.outcome import Answer, NoAnswer, Outcome, Reply, TooManyRecipients
 from engine.core.plan import HandOver, addresses, unknown
 from engine.core.policy import HopPolicy, Policy, backoff
-from store.events import Deferred, Delivered, Failed, MessageEvent, RejectedOversize, Relayed
+from engine.core.refusal import as_spam, too_large
+from store.events import (
+    Deferred,
+    Delivered,
+    Failed,
+    MessageEvent,
+    Quarantined,
+    RejectedOversize,
+    Relayed,
+)
 from store.life import Message
-
-# RFC 5321 section 4.2.3 and RFC 3463 section 3.4: too large for the server, now and always.
-TOO_LARGE_CODE = 552
-TOO_LARGE_ENHANCED = "5.3.4"
 
 
 def decide(
@@ -95,6 +100,8 @@ def _meaning(
             yield _deferred(message, step, numbers, policy, now, Reply(int(code), text), outcome.address)
         case Reply() if 200 <= answer.code < 300:
             yield from _accepted(message, step, outcome, numbers, answer, policy)
+        case Reply() if (pattern := _spam(message, step.next_hop, answer, policy)) is not None:
+            yield _kept(message, step.next_hop, numbers, policy, pattern, answer.said)
         case Reply() if too_large(answer) and len(numbers) == sum(r.open for r in message.recipients):
             yield _oversize(message, step, answer, policy)
         case Reply() if answer.code >= 500 and answer.scope != "next-hop":
@@ -117,13 +124,6 @@ def _expired(message: Message, policy: Policy, now: datetime) -> bool:
 
 def _retries(policy: Policy, hop: str) -> bool:
     return (policy.hop(hop) or HopPolicy()).on_unknown == "retry"
-
-
-def too_large(reply: Reply) -> bool:
-    """Whether the next hop says that the message is larger than it takes."""
-    if reply.enhanced is not None:
-        return reply.code >= 500 and reply.enhanced == TOO_LARGE_ENHANCED
-    return reply.code == TOO_LARGE_CODE and reply.scope == "message"
 
 
 def _accepted(
@@ -201,6 +201,28 @@ def _failed(
         attempt=message.attempts,
         code=code,
         address=address,
+        policy=policy.version,
+        recipients=addresses(message, numbers),
+        reply=text,
+    )
+
+
+def _spam(message: Message, hop: str, reply: Reply, policy: Policy) -> str | None:
+    """Return the pattern by which a refusal of incoming mail says spam. Whoever sends through us is told what failed."""
+    if message.direction != "inbound":
+        return None
+    return as_spam(reply, (policy.hop(hop) or HopPolicy()).spam_refusals)
+
+
+def _kept(
+    message: Message, hop: str, numbers: tuple[int, ...], policy: Policy, pattern: str, text: str
+) -> Quarantined:
+    """What the next hop takes for spam is kept here: whoever it is for may want it all the same."""
+    return Quarantined(
+        reason="refused-as-spam",
+        rule=pattern,
+        numbers=numbers,
+        next_hop=hop,
         policy=policy.version,
         recipients=addresses(message, numbers),
         reply=text,

@@ -65,9 +65,10 @@ class ReportWish:
 class Transaction:
     """One mail transaction to be.
 
-    `content` is relayed as it is, behind `prefix` (header lines, and at times the name of a field whose value the first
-    line of the content is); a lone CR or LF becomes CRLF on the way out. `recipients` are tried in this order. `clean`
-    says that there is no lone CR or LF: nobody has to look again. `smtputf8` says that whoever submitted it asked for
+    `content` is relayed as it is, behind `prefix` (header lines; at times the name of a field whose value the first line of
+    the content is, or the beginning of the message, where fields in it were renamed); a lone CR or LF becomes CRLF on the
+    way out. `recipients` are tried in this order. `clean` says that there is no lone CR or LF: nobody has to look again.
+    `smtputf8` says that whoever submitted it asked for
     SMTPUTF8 (RFC 6531).
     """
 

@@ -58,14 +58,14 @@ def received(
     """
     words = ["Received:"]
     if protocol.upper().startswith("POP"):
-        words += f"({_comment(source)})".split(" ")
+        words += f"({words_of(source)})".split(" ")
     else:
         words += ["from", _domain(source)] + ([f"({_literal(peer_ip)})"] if peer_ip else [])
     words += [f"by {_domain(hostname)}", _MARK.decode(), f"with {_atom(protocol)}", f"id {_atom(id)}"]
     if recipient is not None and recipient.isascii() and envelope.valid(recipient):
         words.append(f"for <{recipient}>")
     words[-1] += ";"
-    return _folded([*words, _date(now)])
+    return _folded([*words, date(now)])
 
 
 def bridge(octets: Octets) -> bytes:
@@ -121,7 +121,7 @@ def _folded(words: list[str]) -> bytes:
     return "\r\n".join([*lines, ""]).encode("ascii")
 
 
-def _date(now: datetime) -> str:
+def date(now: datetime) -> str:
     """RFC 5322 section 3.3, in UTC; English whatever the locale."""
     return _second(now.astimezone(UTC).replace(microsecond=0))
 
@@ -142,7 +142,8 @@ def _atom(text: str) -> str:
 
 
 @lru_cache(maxsize=256)
-def _comment(text: str) -> str:
+def words_of(text: str) -> str:
+    """Whatever text comes in, some words of ASCII, fit for a comment or for any field."""
     return " ".join(_NOT_COMMENT.sub(" ", text[:WORD_LIMIT_CHARACTERS]).split()) or "unknown"
 
 

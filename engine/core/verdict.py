@@ -7,7 +7,7 @@ adds up. What a person let go on in spite of a finding is not kept back by the s
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal, assert_never
 
 from store.events import QuarantinedWhy
@@ -15,6 +15,9 @@ from store.findings import Finding
 from store.life import Message
 
 KILLS: Final = 3  # of a scanner that was well before: then the message is what breaks it
+WHATEVER_IS_SPAM: Final = float(
+    "-inf"
+)  # instead of a score in `scl`: the level is for spam, and for nothing else
 
 REJECT: Final = "reject"  # the signature of what rspamd would have refused
 
@@ -69,10 +72,11 @@ class Dropped:
 
 @dataclass(frozen=True, slots=True)
 class Redirected:
-    """It goes to this address, and to none of its recipients."""
+    """It goes to this address, and to none of its recipients; `tagged` as in Passed."""
 
     address: str
     rule: str
+    tagged: tuple[str, ...] = ()
 
 
 Judgement = Passed | Kept | Dropped | Redirected
@@ -93,6 +97,8 @@ def judge(message: Message, scanners: tuple[ScannerPolicy, ...]) -> Judgement:
         if finding is None:
             continue
         judgement = _one(finding, scanner)
+        if isinstance(judgement, Redirected):
+            return replace(judgement, tagged=(*tagged, scanner.name))
         if not isinstance(judgement, Passed):
             return judgement
         tagged += judgement.tagged

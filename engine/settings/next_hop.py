@@ -18,8 +18,17 @@ from engine.settings.tables import NextHopTable
 from engine.settings.values import Name, kind_of, shown
 
 DNS_PORT = 53
-# How Exchange and its kin refuse what their own filter takes for spam: code, enhanced code and text, any case.
-SPAM_REFUSALS = ("5?? 5.7.1 *spam*", "5?? 5.7.1 *SCL*", "5?? 5.7.1 *content filter*")
+# How servers refuse what their own filter takes for spam: Exchange ("Message rejected as spam by Content Filtering.",
+# before 2010 "due to content restrictions"), rules on its SCL, rspamd, amavis. A refusal of the client, such as one that names
+# a block list of Spamhaus, must not fit: that is trouble a person has to hear of.
+SPAM_REFUSALS = (
+    "5?? *as spam*",
+    "5?? 5.7.? *content filter*",
+    "5?? 5.7.? *content restrictions*",
+    "5?? 5.7.? * SCL*",
+    "5?? 5.7.? *spam message*",
+    "5?? 5.7.? *- spam",
+)
 # Of one server: what it makes no sense to have with all the servers of the world.
 _ONE_SERVERS = {
     "host": "DNS says for each domain which servers take its mail",

@@ -11,7 +11,7 @@ from math import isfinite
 from pathlib import Path
 from typing import Final, cast
 
-from engine.core.verdict import Action, ScannerKind
+from engine.core.verdict import WHATEVER_IS_SPAM, Action, ScannerKind
 from engine.settings.addresses import socket_address
 from engine.settings.lines import Place
 from engine.settings.reading import Fault, meant
@@ -97,6 +97,9 @@ def _check_kind(place: Place, table: ScannerTable) -> None:
         for key in ("threshold", "quarantine_threshold", "scl"):
             if getattr(table, key) is not None:
                 raise Fault((*place, key), f"has no meaning for {table.kind}, which gives no score")
+        if table.subject_prefix:
+            text = f"has no meaning for {table.kind}, which does not look for spam"
+            raise Fault((*place, "subject_prefix"), text)
     if table.kind == "attachments":
         if table.address is not None:
             raise Fault((*place, "address"), "has no meaning for attachments: the gateway itself looks")
@@ -136,8 +139,10 @@ def _scl(place: Place, table: ScannerTable) -> tuple[tuple[float, int], ...]:
     written = table.scl
     if written is None:
         return ()
-    steps = {str(table.threshold or 0.0): written} if isinstance(written, int) else written
-    found = [(_step(place, score), level) for score, level in steps.items()]
+    if isinstance(written, int):
+        found = [(WHATEVER_IS_SPAM, written)]
+    else:
+        found = [(_step(place, score), level) for score, level in written.items()]
     if any(level not in SCL for _, level in found):
         raise Fault((*place, "scl"), f"expected a level from {SCL[0]} to {SCL[-1]}")
     return tuple(sorted(found))

@@ -115,6 +115,8 @@ def _of_scanner(scanner: ScannerSettings) -> Iterator[str]:
         yield 'on_found = "discard": a false alarm is lost; "quarantine" keeps it'
     if scanner.kind == "clamd" and scanner.on_found == "tag":
         yield 'on_found = "tag": infected mail is delivered'
+    if scanner.kind == "attachments" and scanner.on_found == "tag":
+        yield 'on_found = "tag": what is found is delivered'
 
 
 def _of_files(settings: Settings) -> Iterator[str]:

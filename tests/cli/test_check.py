@@ -211,8 +211,8 @@ def test_a_database_without_a_store_names_the_command_that_makes_it(
 
 
 def test_a_configuration_that_can_t_be_used_exits_3(house: Installation) -> None:
-    house.configure(more='[[scanner]]\nkind = "attachments"\nnames = ["*.exe"]\n')
-    assert by_kind(house.rows("check", code=3))["error"]["text"].startswith("[[scanner]]")
+    house.configure(more='[[scanner]]\nkind = "clamd"\naddress = "127.0.0.1:3310"\nscl = 5\n')
+    assert "scl" in house.mailgate("check", code=3)
     house.configure(mailbox='rmove = "never"')
     assert "remove" in house.mailgate("check", code=3)
 
@@ -221,6 +221,16 @@ def test_warnings_are_printed_and_do_not_fail(house: Installation) -> None:
     house.configure(mailbox='remove = "never"')
     assert "valid, 1 warning" in house.mailgate("check")
     assert "never" in by_kind(house.rows("check"))["warning"]["text"]
+
+
+def test_attachment_rules_are_named(house: Installation) -> None:
+    rules = 'names = ["*.EXE", "*.js"]\ntypes = ["application/hta"]\n'
+    house.configure(more=f'[[scanner]]\nkind = "attachments"\n{rules}')
+    assert "names *.exe, *.js, also in zip archives; types application/hta" in house.mailgate("check")
+    part = by_kind(house.rows("check"))["scanner"]
+    assert (part["names"], part["types"]) == (["*.exe", "*.js"], ["application/hta"])
+    house.configure(more=f'[[scanner]]\nkind = "attachments"\narchives = false\n{rules}')
+    assert "names *.exe, *.js; types application/hta" in house.mailgate("check")
 
 
 def test_listening_is_said_in_words(house: Installation) -> None:

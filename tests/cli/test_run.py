@@ -16,8 +16,7 @@ from cli.run import OneLine, complete
 from store.errors import StoreUnreachable
 from tests.cli.installation import PROCESS_SECONDS, Installation, installed
 
-SCANNER = '[[scanner]]\nkind = "attachments"\nnames = ["*.exe"]\n'
-CLAMD = '[[scanner]]\nkind = "clamd"\naddress = "127.0.0.1:3310"\n'
+SCANNER = '[[scanner]]\nkind = "clamd"\naddress = "127.0.0.1:3310"\non_found = "quarantine"\n'
 LISTEN = '[listen]\naddress = "127.0.0.1:2500"\n'
 LINE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z (INFO|WARNING|ERROR) .+")
 
@@ -82,20 +81,11 @@ def test_a_part_that_does_not_exist_is_named(house: Installation) -> None:
     assert "there is no part 'lisen': did you mean 'listen'?" in said
 
 
-def test_what_this_version_does_not_do_is_refused_not_ignored(house: Installation) -> None:
-    house.put()
-    house.configure(more=SCANNER)
-    assert "[[scanner]]: this version does not look at attachments" in house.mailgate("run", "--once", code=3)
-    assert "[[scanner]]" in house.mailgate("mailbox", "poll", "--all", code=3)
-    assert house.mailbox.sessions == []
-    assert house.home.ledger == []
-
-
 def test_mail_passes_no_scanner_that_is_not_there(house: Installation) -> None:
     house.put()
     with socket.create_server(("127.0.0.1", 0)) as nobody:
         port = nobody.getsockname()[1]
-    house.configure(more=CLAMD.replace("3310", str(port)))
+    house.configure(more=SCANNER.replace("3310", str(port)))
     said = house.mailgate("run", "--once", code=1)
     assert f"scanner clamd is down: can't connect to 127.0.0.1:{port}" in said
     assert house.home.ledger == []

@@ -45,7 +45,7 @@ def test_everything_optional_works_once_uncommented(tmp_path: Path, leave_out: s
     assert tomllib.loads(text).keys() == set(tables.FileTable.__struct_fields__)
     found = loaded(text, tmp_path)
     assert [route.next_hop for route in found.routes] == ["home", "provider"]
-    assert [scanner.kind for scanner in found.scanners] == ["clamd", "spamd"]
+    assert [scanner.kind for scanner in found.scanners] == ["clamd", "spamd", "attachments"]
     assert found.listen is not None
     assert list(found.listen.users) == ["exchange"]
 

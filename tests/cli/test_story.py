@@ -11,6 +11,7 @@ from msgspec.structs import fields, replace
 from cli import story
 from store.codec import CLASSES
 from store.events import (
+    Attempted,
     Deferred,
     Delivered,
     Discarded,
@@ -18,6 +19,8 @@ from store.events import (
     Event,
     Failed,
     Held,
+    Quarantined,
+    RedeliveryRequested,
     RejectedOversize,
     Relayed,
     Released,
@@ -60,6 +63,8 @@ def example(kind: type[Event]) -> Event:
                 "HeldWhy": "loop",
                 "FailedWhy": "expired",
                 "ReportKind": "failure",
+                "Verdict": "infected",
+                "QuarantinedWhy": "spam",
             }
             choices |= {"PollTrouble": "auth"}
             name = kind.__annotations__[field.name]
@@ -262,7 +267,7 @@ def test_a_hold_has_its_end_where_it_has_one() -> None:
         ),
         (
             Discarded(rule="scanner 1 found it", policy="p", numbers=(0, 1)),
-            " by scanner 1 found it for all 2 recipients",
+            " for all 2 recipients: scanner 1 found it",
         ),
         (
             Failed(
@@ -281,6 +286,51 @@ def test_a_hold_has_its_end_where_it_has_one() -> None:
 )
 def test_what_a_person_decided_says_who_and_why(event: Event, told: str) -> None:
     assert story.sentence(event, NOON, 2) == told
+
+
+ATTEMPT = Attempted(numbers=(0,), next_hop="home", attempt=1, rule="route 1", policy="p")
+
+
+@pytest.mark.parametrize(
+    ("event", "told"),
+    [
+        (ATTEMPT, " to hand over to home: attempt 1, by route 1"),
+        (
+            replace(
+                ATTEMPT, tags=("X-Spam-Flag", "X-Spam-Score", "Subject"), renamed=("x-spam-flag", "X-Spam-Y")
+            ),
+            " to hand over to home: attempt 1, by route 1; in front: X-Spam-Flag, X-Spam-Score; with a prefix before"
+            " the subject; renamed to X-Old-…, as it came from outside: x-spam-flag, X-Spam-Y",
+        ),
+        (
+            Quarantined(
+                reason="refused-as-spam",
+                rule="5?? *as spam*",
+                numbers=(0,),
+                next_hop="home",
+                policy="p",
+                reply="550 5.7.1 rejected as spam",
+            ),
+            ': home takes it for spam (its refusal fits "5?? *as spam*" of spam_refusals): 550 5.7.1 rejected as spam',
+        ),
+        (
+            Quarantined(reason="spam", rule="spamd says spam: score 9 of 5", scanner="spamd", policy="p"),
+            " as spam: spamd says spam: score 9 of 5",
+        ),
+        (
+            RedeliveryRequested(added=1, rule="spamd says spam", policy="p", recipients=("spam@x.example",)),
+            " for spam@x.example: spamd says spam",
+        ),
+        (
+            RedeliveryRequested(
+                numbers=(0,), operator="anna", policy="p", recipients=("b@x.example",), reason="lost"
+            ),
+            " by anna for b@x.example: lost",
+        ),
+    ],
+)
+def test_what_was_found_and_what_followed_is_told(event: Event, told: str) -> None:
+    assert story.sentence(event, NOON, 1) == told
 
 
 def test_a_poll_tells_what_was_new() -> None:

@@ -8,11 +8,14 @@ import pytest
 from sqlalchemy import func, select, update
 
 from engine import attempts, hop
-from engine.core.outcome import Outcome, Transaction
+from engine.core import tagging
+from engine.core.outcome import Octets, Outcome, Transaction
+from engine.core.policy import Policy
 from engine.core.routing import MailboxRule
 from engine.worker import AHEAD
 from store.database import writing
 from store.events import Attempted, Deferred, Delivered, Failed, RemovedFromSource
+from store.life import Message
 from store.log import Append, Unit
 from store.schema import contents
 from tests.engine.rig import NOON, Rig, mail
@@ -264,3 +267,25 @@ async def test_a_first_line_that_is_no_field_goes_out_octet_by_octet_in_a_field_
         assert taken.octets.endswith(octets)
         assert trace.endswith(b"+0000\r\n")
         assert named
+
+
+async def test_a_fault_in_telling_what_was_found_puts_off_one_message_and_stops_no_other(
+    database_url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    told = tagging.outgoing
+
+    def broken(message: Message, octets: Octets, policy: Policy) -> tagging.Outgoing:
+        if message.message_id == "<1@elsewhere.example>":
+            raise ValueError("a fault of ours")
+        return told(message, octets, policy)
+
+    monkeypatch.setattr(tagging, "outgoing", broken)
+    async with Rig(database_url) as rig:
+        rig.put(mail(1), mail(2))
+        await rig.poll()
+        await rig.settled()
+        assert rig.delivered() == [mail(2)]
+        (event,) = rig.events(Deferred)
+        assert (event.tried, event.reply) == (False, "tagging broke: ValueError: a fault of ours")
+        assert sorted(states(rig)) == ["deferred", "delivered"]
+    assert "tagging broke" in caplog.text

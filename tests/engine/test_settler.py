@@ -8,7 +8,8 @@ from engine import settler
 from engine.core.listing import Removal
 from store import agenda
 from store.agenda import Claim
-from store.events import Deferred, Delivered, Relayed, RemovedFromSource, Reported
+from store.events import Deferred, Delivered, RedeliveryRequested, Relayed, RemovedFromSource, Reported
+from store.log import Append, Unit
 from tests.engine.rig import INFO, Rig, mail
 from tests.engine.situations import claimed, outgoing, refusing, states, submit
 
@@ -46,6 +47,24 @@ async def test_removal_from_the_mailbox_beside_an_attempt_loses_no_deferral(data
         await rig.settled()
         assert states(rig) == ["delivered"]
         assert len(rig.home.ledger) == 1
+
+
+async def test_a_recipient_more_beside_an_attempt_loses_no_deferral(database_url: str) -> None:
+    async with Rig(database_url) as rig:
+        silent = rig.home.fault("data", "stall")
+        rig.home.fault("dot", "reply", code=451, text="4.3.0 later")
+        rig.put(mail(1))
+        await rig.poll()
+        await rig.home.until(lambda: silent.fired)
+        before = rig.message()
+        more = RedeliveryRequested(added=1, operator="anna", policy="p", recipients=("more@example.com",))
+        await rig.journal.append(Unit((Append(before.id, before, (more,), rig.clock()),)))
+        silent.release()
+        await rig.settled()
+        assert [event.code for event in rig.events(Deferred)] == [451]
+        rig.clock.later(hours=1)
+        await rig.settled()
+        assert [r.state for r in rig.message().recipients] == ["delivered", "delivered"]
 
 
 async def test_a_positive_answer_is_kept_though_the_lease_is_lost(database_url: str) -> None:

@@ -8,12 +8,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.core.decide import decide, too_large, untried
+from engine.core.decide import decide, untried
 from engine.core.outcome import Answer, NoAnswer, Reply, TooManyRecipients
 from engine.core.plan import HandOver, plan
 from engine.core.policy import HopPolicy, Policy
 from engine.core.routing import RouteRule
-from store.events import Deferred, Delivered, Failed, Held, MessageEvent, RejectedOversize, Relayed
+from store.events import (
+    Deferred,
+    Delivered,
+    Failed,
+    Held,
+    MessageEvent,
+    Quarantined,
+    RejectedOversize,
+    Relayed,
+    Released,
+)
 from store.life import Message
 from tests.engine.core.lives import (
     BRANCH,
@@ -246,22 +256,6 @@ def test_recipients_beyond_the_limit_of_an_old_message_are_not_expired() -> None
     assert [type(event) for event in events] == [Delivered, Deferred]
 
 
-@pytest.mark.parametrize(
-    ("reply", "large"),
-    [
-        (Reply(552, "5.3.4 too large", "5.3.4", "message"), True),
-        (Reply(554, "5.3.4 too large", "5.3.4", "message"), True),
-        (Reply(552, "too large", None, "message"), True),
-        (Reply(552, "5.2.2 mailbox full", "5.2.2", "recipient"), False),
-        (Reply(552, "mailbox full", None, "recipient"), False),
-        (Reply(452, "4.3.4 too large for now", "4.3.4", "message"), False),
-        (Reply(550, "no such user", None, "recipient"), False),
-    ],
-)
-def test_which_replies_say_that_a_message_is_too_large(reply: Reply, large: bool) -> None:
-    assert too_large(reply) is large
-
-
 def test_a_message_too_large_for_the_next_hop_is_rejected_oversize_and_teaches_its_limit() -> None:
     message = attempted(downloaded(INFO, SALES, size_octets=5_000))
     refused = Reply(552, "5.3.4 too large", "5.3.4", "message")
@@ -281,6 +275,49 @@ def test_too_large_for_one_recipient_alone_fails_that_recipient_and_teaches_noth
     message = attempted(downloaded(INFO, SALES))
     events = answered(message, TAKEN, Reply(552, "5.3.4 too large for this mailbox", "5.3.4", "recipient"))
     assert [type(event) for event in events] == [Delivered, Failed]
+
+
+SPAM = Reply(550, "5.7.1 Message rejected as spam by Content Filtering.", "5.7.1", "message")
+HEARING = policy(hops={"home": HopPolicy(spam_refusals=("5?? * as spam*",)), "branch": HopPolicy()})
+
+
+def test_incoming_mail_that_the_home_server_calls_spam_is_kept_with_its_reply() -> None:
+    message = attempted(downloaded(INFO, SALES))
+    event = only(answered(message, SPAM, SPAM, by=HEARING))
+    assert event == Quarantined(
+        reason="refused-as-spam",
+        rule="5?? * as spam*",
+        numbers=(0, 1),
+        next_hop="home",
+        policy=VERSION,
+        recipients=(INFO, SALES),
+        reply="550 5.7.1 Message rejected as spam by Content Filtering.",
+    )
+    kept = after(message, event)
+    assert (kept.state, kept.open, kept.due_at) == ("quarantined", True, None)
+
+
+def test_spam_for_one_recipient_says_nothing_of_the_others() -> None:
+    message = attempted(downloaded(INFO, SALES))
+    events = answered(message, TAKEN, SPAM, by=HEARING)
+    assert [type(event) for event in events] == [Delivered, Quarantined]
+    assert [r.state for r in after(message, *events).recipients] == ["delivered", "quarantined"]
+
+
+def test_a_refusal_as_spam_counts_as_one_only_where_it_is_listed_and_the_mail_comes_in() -> None:
+    outgoing = attempted(submitted(BRANCH))
+    for message, by in ((attempted(downloaded(INFO)), policy()), (outgoing, HEARING)):
+        assert isinstance(only(answered(message, SPAM, by=by)), Failed)
+
+
+def test_what_was_let_go_may_be_refused_again_and_is_kept_again() -> None:
+    message = attempted(downloaded(INFO))
+    message = after(message, *answered(message, SPAM, by=HEARING))
+    message = after(message, Released(operator="anna", policy=VERSION))
+    step = plan(message, HEARING, NOON)
+    assert isinstance(step, HandOver)
+    message = attempted(message)
+    assert after(message, *answered(message, SPAM, by=HEARING)).state == "quarantined"
 
 
 def test_backoff_is_that_of_the_recipients_concerned() -> None:

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from engine.core.plan import NO_ANSWER, NO_OCTETS, HandOver, Record, Rest, plan
-from engine.core.policy import HopPolicy
+from engine.core.policy import HopPolicy, Policy
 from engine.core.routing import RouteRule
-from store.events import Deferred, Failed, Held
+from engine.core.verdict import ScannerPolicy
+from store.events import Deferred, Discarded, Failed, Held, Scanned
 from store.life import Message
 from tests.engine.core.lives import (
     BRANCH,
@@ -293,7 +294,7 @@ def test_what_plan_records_is_progress_and_comes_to_an_end(
 
 def shown(message: Message) -> object:
     """What a decision changes."""
-    return [(r.state, r.held, r.retry_at) for r in message.recipients], message.held_until
+    return [(r.state, r.held, r.held_until, r.retry_at) for r in message.recipients], message.held_until
 
 
 def due(message: Message, now: datetime) -> bool:
@@ -306,3 +307,35 @@ def test_the_agenda_wakes_a_message_exactly_when_plan_has_something_to_do(
 ) -> None:
     message, now = lived(recipients, happened), NOON + timedelta(hours=1)
     assert isinstance(plan(message, policy(), now), Rest) is not due(message, now)
+
+
+SPAM = Scanned(scanner="spamd", verdict="spam", score=9.0, threshold=5.0, duration_ms=1, policy=VERSION)
+RULE = "spamd says spam: score 9 of 5"
+SPAM_BOX = "spam-box@example.com"
+
+
+def acting(action: Any, redirect: str | None = None) -> Policy:
+    return policy(scanners=(ScannerPolicy(name="spamd", kind="spamd", on_found=action, redirect=redirect),))
+
+
+def test_what_was_found_may_be_discarded_for_all_that_are_due() -> None:
+    step = plan(after(downloaded(INFO, SALES), SPAM), acting("discard"), NOON)
+    assert step == Record((Discarded(numbers=(0, 1), rule=RULE, policy=VERSION, recipients=(INFO, SALES)),))
+
+
+def test_what_is_redirected_goes_to_one_address_once_and_to_none_of_its_recipients() -> None:
+    there = acting("redirect", SPAM_BOX)
+    message = after(downloaded(INFO, SALES), SPAM)
+    step = plan(message, there, NOON)
+    assert isinstance(step, Record)
+    message = after(message, *step.events)
+    assert [(r.address, r.state) for r in message.recipients] == [
+        (INFO, "discarded"),
+        (SALES, "discarded"),
+        (SPAM_BOX, "received"),
+    ]
+    step = plan(message, there, NOON)
+    assert isinstance(step, HandOver)
+    assert (step.numbers, step.recipients, step.next_hop) == ((2,), (SPAM_BOX,), "home")
+    message = deferred(attempted(message, 2), 2, retry_at=NOON)
+    assert isinstance(plan(message, there, NOON), HandOver)

@@ -302,6 +302,18 @@ def test_a_fallback_alone_is_enough(tmp_path: Path) -> None:
             WHOLE + '[[scanner]]\nkind = "spamd"\naddress = "h:1"\nthreshold = nan\n',
             "line 16: scanner[1].threshold: expected a number that is finite",
         ),
+        (
+            WHOLE + '[[scanner]]\nkind = "clamd"\naddress = "h:1"\nsubject_prefix = "[SPAM]"\n',
+            "line 16: scanner[1].subject_prefix: has no meaning for clamd",
+        ),
+        (
+            WHOLE + '[[scanner]]\nkind = "spamd"\naddress = "h:1"\nsubject_prefix = "a\\nb"\n',
+            "line 16: scanner[1].subject_prefix: expected printable ASCII",
+        ),
+        (
+            WHOLE + '[[scanner]]\nkind = "spamd"\naddress = "h:1"\nscl = { "5.0" = 10 }\n',
+            "line 16: scanner[1].scl: expected a level from -1 to 9",
+        ),
     ],
 )
 def test_what_cannot_work_is_refused(tmp_path: Path, text: str, said: str) -> None:

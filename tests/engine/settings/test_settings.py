@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from engine import settings
+from engine.core.verdict import WHATEVER_IS_SPAM
 from engine.settings import SettingsError
+from engine.settings.next_hop import SPAM_REFUSALS
 from tests.engine.settings.configurations import GATEWAY, HOME, MAILBOX, RECIPIENTS, WHOLE, error, loaded
 
 
@@ -49,6 +51,26 @@ def test_without_any_file_the_error_names_the_places_looked_at(
         settings.find(None, {})
     for place in ("--config", "$MAILGATE_CONFIG", "./mailgate.toml", str(tmp_path / "etc.toml")):
         assert place in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("written", "scl"),
+    [
+        ('{ "10.0" = 7, "5" = 5, "-1e1" = -1 }', ((-10.0, -1), (5.0, 5), (10.0, 7))),
+        ("6", ((WHATEVER_IS_SPAM, 6),)),
+        ("6\nthreshold = 3.0", ((WHATEVER_IS_SPAM, 6),)),
+    ],
+)
+def test_spam_confidence_levels_go_up_with_the_score_or_are_for_all_spam(
+    tmp_path: Path, written: str, scl: tuple[tuple[float, int], ...]
+) -> None:
+    found = loaded(tmp_path, WHOLE + f'[[scanner]]\nkind = "spamd"\naddress = "h:1"\nscl = {written}\n')
+    assert found.scanners[0].scl == scl
+
+
+def test_refusals_as_spam_have_defaults_and_may_be_none(tmp_path: Path) -> None:
+    assert loaded(tmp_path, WHOLE).next_hops["home"].spam_refusals == SPAM_REFUSALS
+    assert loaded(tmp_path, WHOLE + "spam_refusals = []\n").next_hops["home"].spam_refusals == ()
 
 
 def test_a_short_file_gets_every_default(tmp_path: Path) -> None:

@@ -45,6 +45,12 @@ from tests.engine.settings.configurations import GATEWAY, HOME, WHOLE, loaded
             ["scanner[1]: on_error", "scanner[1]: on_found"],
         ),
         (
+            "[next_hop",
+            '[[scanner]]\nkind = "attachments"\nnames = ["*.exe"]\non_found = "tag"\n[next_hop',
+            ['scanner[1]: on_found = "tag": what is found is delivered'],
+        ),
+        ("[next_hop", '[[scanner]]\nkind = "attachments"\nnames = ["*.exe"]\n[next_hop', []),
+        (
             'domains = ["example.com"]',
             'domains = ["other.example"]\n[[route]]\nrecipients = ["*@x.example"]\nnext_hop = "home"',
             ["mailbox 'info': info@example.com: no route"],

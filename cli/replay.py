@@ -1,0 +1,310 @@
+"""`mailgate replay`: deliver messages again, by id or by the filters of `list`.
+
+What it comes to is shown first: how many by next hop, who is left out and why. Each replay has an id, which is on record
+with every message it concerned: given again, it goes on where it was interrupted, and does nothing twice.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cli import context, filters, render, times, words
+from cli.context import EXIT_BAD_NEWS, EXIT_DONE, Failure, Misuse
+from cli.message import AsJson, Json
+from cli.operator import Ids, Reason, Yes
+from cli.person import operator
+from engine.core.replaying import Again, Nothing, Request, hops
+from store import queries
+from store.database import reading
+from store.queries import Filter
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sqlalchemy import Engine
+
+    from engine.core.policy import Policy
+    from engine.replay import Replay, Replayed
+    from engine.settings import Settings
+
+NAMED = 10  # messages whose reason is told one by one; more are counted
+_RATE = re.compile(r"([0-9]{1,6})/([smh])")
+_SECONDS = {"s": 1, "m": 60, "h": 3600}
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+
+To = Annotated[
+    str | None,
+    typer.Option("--to", metavar="NEXT_HOP", help="Through this next hop, whatever the routes say."),
+]
+Instead = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--recipients",
+        metavar="ADDRESS",
+        show_default=False,
+        help="To this address instead of its own recipients. May be given again.",
+    ),
+]
+Force = Annotated[bool, typer.Option("--force", help="Also to recipients that have it already.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what it comes to, and stop.")]
+Rate = Annotated[
+    str | None,
+    typer.Option("--rate", metavar="N/UNIT", help="No faster than so many messages: 10/s, 10/m, 10/h."),
+]
+Name = Annotated[
+    str | None,
+    typer.Option("--id", metavar="NAME", help="Of this replay: given again, it does nothing twice."),
+]
+
+
+@filters.taken
+def replay(
+    ids: Ids = None,
+    *,
+    to: To = None,
+    recipients: Instead = None,
+    force: Force = False,
+    rate: Rate = None,
+    name: Name = None,
+    reason: Reason = "",
+    dry_run: DryRun = False,
+    yes: Yes = False,
+    as_json: AsJson = False,
+    wanted: Filter,
+) -> int:
+    """Deliver messages again, whatever became of them: failed, delivered, quarantined, discarded.
+
+    Recipients with a positive answer on record are left out unless --force. What was too large is fetched again, as long as
+    its mailbox has it. The plan is shown first. Exit code 1 where nothing is to be done.
+    """
+    by_ids, by_filter = bool(ids), wanted != Filter()
+    if by_ids == by_filter:
+        raise Misuse("name the messages to replay, or give filters" + (", not both" if by_ids else ""))
+    if not yes and not dry_run and by_filter and (as_json or not sys.stdin.isatty()):
+        raise Misuse("there is nobody to ask: add --yes, or --dry-run to see what it comes to")
+    settings = context.settings()
+    request = _request(name, to, recipients or (), reason, force=force)
+    with context.opened(settings) as engine:
+        work = _replay(settings, engine, request, _per_second(rate))
+        streams = _named(engine, ids or ()) if by_ids else _fitting(engine, wanted)
+        if not as_json or dry_run:
+            found = _plan(engine, work, request, streams, as_json=as_json)
+            if dry_run or not found:
+                return EXIT_DONE if found else EXIT_BAD_NEWS
+        if by_filter and not yes and not typer.confirm("Go on?"):
+            render.line("nothing was changed")
+            return EXIT_BAD_NEWS
+        return _carry_out(work, request, streams, as_json=as_json)
+
+
+def _request(
+    name: str | None, to: str | None, recipients: Iterable[str], reason: str, *, force: bool
+) -> Request:
+    if name is not None and not _NAME.fullmatch(name):
+        raise Misuse("--id: expected letters, digits, dots, underscores and hyphens, at most 63")
+    return Request(
+        replay=name or _new_name(),
+        operator=operator(),
+        reason=reason,
+        next_hop=to,
+        recipients=tuple(_address(one) for one in recipients),
+        force=force,
+    )
+
+
+def _new_name() -> str:
+    import secrets
+
+    return f"{times.now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+
+
+def _address(written: str) -> str:
+    from engine.core import envelope
+
+    address = written.strip().strip("<>")
+    if not envelope.valid(address):
+        raise Misuse(f"--recipients: {written!r} is no address")
+    return address
+
+
+def _per_second(rate: str | None) -> float | None:
+    if rate is None:
+        return None
+    found = _RATE.fullmatch(rate.strip())
+    if found is None or int(found[1]) == 0:
+        raise Misuse(f"--rate: expected a number a second, minute or hour, such as 10/m, found {rate!r}")
+    return int(found[1]) / _SECONDS[found[2]]
+
+
+def _replay(settings: Settings, engine: Engine, request: Request, per_second: float | None) -> Replay:
+    from engine.replay import Replay
+    from engine.wiring import policy_of
+
+    policy = policy_of(settings)
+    _check_hop(request, policy)
+    return Replay(
+        engine,
+        request,
+        policy=policy,
+        gateway_runs=lambda: context.gateway_runs(engine) is not False,
+        now=times.now,
+        per_second=per_second,
+    )
+
+
+def _check_hop(request: Request, policy: Policy) -> None:
+    if request.next_hop is not None and policy.hop(request.next_hop) is None:
+        there = ", ".join(sorted(policy.hops)) or "none"
+        raise Misuse(f"--to: there is no next hop {request.next_hop!r}; there are {there}")
+
+
+# -- which
+
+
+def _named(engine: Engine, beginnings: Iterable[str]) -> list[str]:
+    with reading(engine) as connection:
+        return list(dict.fromkeys(words.message_id(connection, beginning) for beginning in beginnings))
+
+
+def _fitting(engine: Engine, wanted: Filter) -> list[str]:
+    """Return the ids of those that fit, oldest first: they arrive in the order in which they once did."""
+    with reading(engine) as connection:
+        found = [row["id"] for row in queries.every(connection, wanted)]
+    if not found:
+        raise Failure("no message fits")
+    return found[::-1]
+
+
+# -- what would come of it
+
+
+def _plan(engine: Engine, work: Replay, request: Request, streams: Sequence[str], *, as_json: bool) -> bool:
+    """Show what a replay comes to; False where nothing is to be done."""
+    with reading(engine) as connection:
+        if as_json:
+            return sum(_object(one) for one in work.foreseen(connection, streams)) > 0
+        summary = _Summary(request)
+        for one in work.foreseen(connection, streams):
+            summary.add(one)
+    summary.show(len(streams))
+    return summary.going > 0
+
+
+class _Summary:
+    """What a plan adds up to, in constant memory."""
+
+    def __init__(self, request: Request) -> None:
+        self.going = 0
+        self._request = request
+        self._hops: Counter[str | None] = Counter()
+        self._fetched = 0
+        self._doubtful = 0
+        self._left_out: Counter[str] = Counter()
+        self._nothing: Counter[str] = Counter()
+        self._named: list[str] = []
+
+    def add(self, one: Replayed) -> None:
+        self._left_out.update(why for _, why in one.answer.left_out)
+        match one.answer:
+            case Again() as again:
+                self.going += 1
+                self._fetched += again.fetched
+                self._doubtful += len(again.doubtful)
+                self._hops.update(hops(iter([again])) if not again.fetched else {})
+            case Nothing() as nothing:
+                self._nothing[nothing.text] += 1
+                if len(self._named) < NAMED:
+                    self._named.append(f"{one.stream}: {nothing.text}")
+
+    def show(self, count: int) -> None:
+        whom = f" to {', '.join(self._request.recipients)}" if self._request.recipients else ""
+        of = "" if self.going == count else f" of {count:,}"
+        what = "message is" if self.going == 1 and not of else "messages are"
+        render.line((f"{self.going:,}{of} {what} to be delivered again{whom}:", "bold"))
+        for hop, number in sorted(self._hops.items(), key=lambda pair: pair[0] or ""):
+            render.line(
+                f"  {number:,} through {hop}" if hop else f"  {number:,} have no route and would be held"
+            )
+        if self._fetched:
+            render.line(
+                f"  {self._fetched:,} were never here and are fetched at the next poll, if their mailbox has them"
+            )
+        if self._doubtful:
+            render.line(
+                f"  {self._doubtful:,} recipients may have it already: nobody knows, and they may get it twice"
+            )
+        for why, number in self._left_out.most_common():
+            render.line(
+                f"  left out: {number:,} {'recipient' if number == 1 else 'recipients'} that {_plural(why, number)}"
+            )
+        if sum(self._nothing.values()) <= NAMED:
+            for text in self._named:
+                render.line(f"  nothing to do for {text}")
+        else:
+            for text, number in self._nothing.most_common():
+                render.line(f"  nothing to do for {number:,}: {text}")
+
+
+def _plural(why: str, number: int) -> str:
+    if number == 1:
+        return why
+    return re.sub(r"^(has|is|was)\b", lambda m: {"has": "have", "is": "are", "was": "were"}[m[1]], why)
+
+
+# -- what came of it
+
+
+def _carry_out(work: Replay, request: Request, streams: Sequence[str], *, as_json: bool) -> int:
+    done = repeated = 0
+    with _progress(len(streams), quiet=as_json) as advance:
+        for one in work.carry_out(streams):
+            done += isinstance(one.answer, Again)
+            repeated += isinstance(one.answer, Nothing) and one.answer.repeated
+            if as_json:
+                _object(one)
+            advance()
+    if not as_json:
+        before = f"; {repeated:,} were part of it before" if repeated else ""
+        left = len(streams) - done - repeated
+        nothing = f"; nothing to do for {left:,}" if left else ""
+        render.line(f"replay {request.replay}: {done:,} to be delivered again{before}{nothing}")
+    return EXIT_DONE if done or repeated else EXIT_BAD_NEWS
+
+
+@contextmanager
+def _progress(total: int, *, quiet: bool) -> Iterator[Callable[[], None]]:
+    """Show a bar on a terminal, where there is one."""
+    if quiet or not sys.stderr.isatty():
+        yield lambda: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("replay", total=total)
+        yield lambda: bar.advance(task)
+
+
+def _object(one: Replayed) -> bool:
+    """Print one message as JSON; says whether it is delivered again."""
+    again = one.answer if isinstance(one.answer, Again) else None
+    nothing = one.answer if isinstance(one.answer, Nothing) else None
+    shown: Json = {
+        "id": one.stream,
+        "done": again is not None,
+        "to": [{"address": address, "next_hop": hop} for address, hop in again.to] if again else [],
+        "left_out": [{"address": address, "why": why} for address, why in one.answer.left_out],
+        "may_have_it": list(again.doubtful) if again else [],
+        "fetched": again.fetched if again else False,
+        "repeated": nothing.repeated if nothing else False,
+        "error": nothing.text if nothing else None,
+    }
+    render.json_line(shown)
+    return again is not None

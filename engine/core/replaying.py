@@ -1,0 +1,176 @@
+"""What it means to deliver a message again: to whom, through which next hop, and who is left out.
+
+`ask` looks at a message as it stands and returns the event of a request, with whom it leaves out and why; or why nothing can
+be done. Pure. Whoever has a positive answer on record is never sent to again unless the request says so by force. The same
+request concerns a message once: its id is on the message from then on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import assert_never
+
+from engine.core.policy import Policy
+from engine.core.routing import next_hop
+from store.events import RedeliveryRequested
+from store.life import Message
+from store.recipient import ACCEPTED, Recipient
+
+HAS_IT = "has it already"
+UNDER_WAY = "is just being handed over"
+HELD = "is held: 'mailgate release' lets it go on"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What is asked for. `recipients` are addresses that get it instead of its own; empty for its own.
+
+    `next_hop` takes it in place of the one that the routes name. With `force` also those get it that have it.
+    """
+
+    replay: str
+    operator: str
+    reason: str = ""
+    next_hop: str | None = None
+    recipients: tuple[str, ...] = ()
+    force: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Again:
+    """It can be delivered again, by appending this event.
+
+    `to` has the address and the next hop, None for no route, of each who gets it; `left_out` who does not, and why;
+    `doubtful` who may have it: nobody knows. With `fetched` it was never here, and is fetched from its mailbox first.
+    """
+
+    event: RedeliveryRequested
+    to: tuple[tuple[str, str | None], ...]
+    left_out: tuple[tuple[str, str], ...] = ()
+    doubtful: tuple[str, ...] = ()
+    fetched: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Nothing:
+    """Nothing is to be done: the text goes on where the message's id and a colon stop. `repeated` where it was done before."""
+
+    text: str
+    left_out: tuple[tuple[str, str], ...] = ()
+    repeated: bool = False
+
+
+Answer = Again | Nothing
+
+
+def ask(message: Message, request: Request, policy: Policy, *, worked_on: bool, kept: bool) -> Answer:
+    """Return what a request comes to.
+
+    `worked_on` says that a gateway that lives holds the message; `kept` that its octets are there.
+    """
+    if request.replay in message.replays:
+        return Nothing(text=f"it is part of replay {request.replay} already", repeated=True)
+    if message.content is None:
+        return _never_here(message, request, policy)
+    if not kept:
+        return Nothing(text="its octets are no longer kept")
+    if request.recipients:
+        return _to_others(message, request, policy)
+    return _to_its_own(message, request, policy, worked_on=worked_on)
+
+
+def _never_here(message: Message, request: Request, policy: Policy) -> Answer:
+    """It was too large to be fetched: as long as the mailbox has it, it can be."""
+    if message.mailbox is None or message.removed:
+        return Nothing(text="it was never fetched, and its mailbox no longer has it")
+    if request.recipients or request.next_hop:
+        return Nothing(
+            text="it was never fetched: replay it without --to and --recipients, and then what comes of it"
+        )
+    event = _event(request, policy, numbers=())
+    to = tuple((r.address, None) for r in message.recipients)
+    return Again(event=event, to=to, fetched=True)
+
+
+def _to_others(message: Message, request: Request, policy: Policy) -> Answer:
+    have = {r.address.lower() for r in message.recipients if r.state in ACCEPTED and not request.force}
+    others = tuple(a for a in dict.fromkeys(request.recipients) if a.lower() not in have)
+    left_out = tuple((a, HAS_IT) for a in request.recipients if a.lower() in have)
+    if not others:
+        return Nothing(text="nobody is left to get it", left_out=left_out)
+    event = _event(request, policy, numbers=(), others=others)
+    to = tuple((a, _hop(message, a, request, policy)) for a in others)
+    return Again(event=event, to=to, left_out=left_out)
+
+
+def _to_its_own(message: Message, request: Request, policy: Policy, *, worked_on: bool) -> Answer:
+    if not message.recipients:
+        return Nothing(text="it names no recipient: say who gets it by --recipients")
+    out = {r.number: why for r in message.recipients if (why := _why_not(r, request, worked_on=worked_on))}
+    left_out = tuple((_name(r), out[r.number]) for r in message.recipients if r.number in out)
+    chosen = [r for r in message.recipients if r.number not in out]
+    if not chosen:
+        return Nothing(text="nobody is left to get it", left_out=left_out)
+    return Again(
+        event=_event(request, policy, numbers=tuple(r.number for r in chosen), others=(), own=chosen),
+        to=tuple((_name(r), _hop(message, r.address, request, policy)) for r in chosen),
+        left_out=left_out,
+        doubtful=tuple(_name(r) for r in chosen if r.state == "outcome-unknown"),
+    )
+
+
+def _why_not(recipient: Recipient, request: Request, *, worked_on: bool) -> str | None:
+    match recipient.state:
+        case "delivered" | "relayed":
+            return None if request.force else HAS_IT
+        case "held":
+            return HELD
+        case "outcome-unknown":
+            if recipient.in_flight and worked_on:
+                return UNDER_WAY
+            return HELD if recipient.held else None
+        case "received" | "deferred" | "quarantined" | "failed" | "rejected-oversize" | "discarded":
+            return None if recipient.address else "was erased"
+        case _:
+            assert_never(recipient.state)
+
+
+def _event(
+    request: Request,
+    policy: Policy,
+    *,
+    numbers: tuple[int, ...],
+    others: tuple[str, ...] = (),
+    own: list[Recipient] | None = None,
+) -> RedeliveryRequested:
+    return RedeliveryRequested(
+        numbers=numbers,
+        added=len(others),
+        next_hop=request.next_hop,
+        force=request.force,
+        replay=request.replay,
+        operator=request.operator,
+        policy=policy.version,
+        recipients=(*(r.address for r in own or ()), *others),
+        reason=request.reason,
+    )
+
+
+def _hop(message: Message, address: str, request: Request, policy: Policy) -> str | None:
+    if request.next_hop is not None:
+        return request.next_hop
+    return next_hop(message.reverse_path, address, message.user, policy.routes, policy.domains).next_hop
+
+
+def _name(recipient: Recipient) -> str:
+    return recipient.address or f"recipient {recipient.number + 1} (erased)"
+
+
+def hops(answers: Iterator[Again]) -> dict[str | None, int]:
+    """Count hand-overs by next hop, None for those that have no route."""
+    counts: dict[str | None, int] = {}
+    for answer in answers:
+        for hop in {hop for _, hop in answer.to}:
+            counts[hop] = counts.get(hop, 0) + 1
+    return counts

@@ -1,0 +1,97 @@
+"""Delivered again: by one command, through the same door as the first time, to exactly those who are meant."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.life.gateway import running
+from tests.life.house import House, house, mail
+
+MANY = 300
+
+
+@pytest.fixture
+def opened(tmp_path: Path, database_url: str) -> Iterator[House]:
+    with house(tmp_path, database_url) as opened:
+        assert opened.run("db", "upgrade").returncode == 0
+        yield opened
+        assert opened.problems() == []
+
+
+def put(opened: House, *numbers: int) -> None:
+    for number in numbers:
+        opened.provider.put("info", mail(number), uidl=f"uidl-{number}")
+
+
+def test_what_the_home_server_refused_is_delivered_with_one_command(opened: House) -> None:
+    opened.home.fault("rcpt", "reply", code=550, text="5.1.1 no such user", times=3)
+    put(opened, 1, 2, 3)
+    assert opened.run("run", "--once").returncode == 0
+    assert opened.arrived() == Counter()
+    done = opened.run(
+        "replay", "--subject", "number", "--state", "failed", "--yes", "--reason", "user is back"
+    )
+    assert done.returncode == 0, done.stderr
+    assert "3 messages are to be delivered again:\n  3 through home\n" in done.stdout
+    assert opened.run("run", "--once").returncode == 0
+    assert opened.arrived() == Counter([mail(1), mail(2), mail(3)])
+    again = opened.run("replay", "--subject", "number", "--direction", "inbound", "--yes")
+    assert again.returncode == 1
+    assert "left out: 3 recipients that have it already" in again.stdout
+
+
+def test_a_delivered_one_goes_to_somebody_else_beside_a_running_gateway(opened: House) -> None:
+    put(opened, 1)
+    with running(opened) as gateway:
+        opened.home.wait_until(lambda: mail(1) in opened.arrived())
+        opened.home.wait_until(lambda: opened.json("list", "--state", "delivered") != [])
+        (row,) = opened.json("list", "--state", "delivered")
+        done = opened.run("replay", row["id"], "--recipients", "audit@example.com")
+        assert done.returncode == 0, done.stderr
+        opened.home.wait_until(lambda: opened.arrived()[mail(1)] == 2)
+        assert gateway.stop() == 0
+    assert [taken.recipients for taken in opened.home.ledger] == [
+        ("info@example.com",),
+        ("audit@example.com",),
+    ]
+    (row,) = opened.json("list", "--to", "audit@example.com")
+    assert [(r["address"], r["state"]) for r in row["recipients"]] == [
+        ("info@example.com", "delivered"),
+        ("audit@example.com", "delivered"),
+    ]
+
+
+def test_what_was_too_large_comes_after_the_limit_was_raised(opened: House) -> None:
+    opened.next_hop = {"max_size": "1kB"}
+    opened.provider.put("info", large := mail(1, 4_000), uidl="uidl-1")
+    opened.run("run", "--once")
+    (row,) = opened.json("list", "--state", "rejected-oversize")
+    opened.next_hop = {"max_size": "1MB"}
+    opened.run("run", "--once")
+    assert opened.arrived() == Counter()  # nobody asked for it
+    assert opened.run("replay", row["id"]).returncode == 0
+    assert opened.run("run", "--once").returncode == 0
+    assert opened.arrived() == Counter([large])
+    (now,) = opened.json("list", "--direction", "inbound", "--state", "delivered")
+    assert (now["uidl"], now["message_id"]) == (row["uidl"], row["message_id"])
+
+
+def test_interrupted_and_given_again_everything_is_delivered_once(opened: House) -> None:
+    opened.home.fault("rcpt", "reply", code=550, text="5.1.1 no such user", times=MANY)
+    put(opened, *range(MANY))
+    assert opened.run("run", "--once").returncode == 0
+    command = ("replay", "--state", "failed", "--direction", "inbound", "--yes", "--id", "again")
+    process = opened.start(*command, "--rate", "50/s")
+    time.sleep(2.5)  # in the middle of it, or so: whatever it came to, the rest follows
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    done = opened.run("replay", "--direction", "inbound", "--yes", "--id", "again")
+    assert done.returncode == 0, done.stderr
+    assert opened.run("run", "--once").returncode == 0
+    assert opened.arrived() == Counter(mail(n) for n in range(MANY))
