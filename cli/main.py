@@ -51,6 +51,7 @@ SECTIONS: Mapping[str, Mapping[str, Place]] = {
         "raw": Place("cli.message", "raw", "Print a message's octets."),
         "events": Place("cli.log", "events", "Print the log; --follow goes on as it grows."),
         "queue": Place("cli.queue", "queue", "Show what is open, by next hop and by age."),
+        "stats": Place("cli.stats", "stats", "Count what came, went and was found; how long it took."),
     },
     "Setting things right": {
         "replay": Place("cli.replay", "replay", "Deliver messages again, by id or by filters."),
@@ -60,6 +61,7 @@ SECTIONS: Mapping[str, Mapping[str, Place]] = {
         "release": Place("cli.operator", "release", "Let go on what is held."),
         "discard": Place("cli.operator", "discard", "Decide that messages go nowhere; nobody is told."),
         "fail": Place("cli.operator", "fail", "Give messages up; the sender of outgoing mail is told."),
+        "rescan": Place("cli.rescan", "rescan", "Scan kept messages again, with today's signatures."),
         "mailbox": Place("cli.mailbox", "app", "Health of each mailbox; poll now; adopt what is there."),
         "route": Place("cli.route", "route", "Say who would get a message, by which rule, sent where."),
         "db": Place("cli.db", "app", "Schema, read tables, backup."),

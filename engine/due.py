@@ -125,7 +125,7 @@ class Due:
         room = min(CLAIM_SIZE, self._lives.left)
         if lane.startswith(SCAN_LANE):
             gate = self._scanning.gate(lane.removeprefix(SCAN_LANE))
-            return min(room, {"open": room, "probe": 1, "closed": 0}[gate]), now
+            return min(room, {"open": self._lives.left_to_scan, "probe": 1, "closed": 0}[gate]), now
         hop = self._hops.get(lane)
         if hop is None:
             shared = not lane or direct.is_direct(lane)  # else a next hop that is no longer configured

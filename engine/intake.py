@@ -110,9 +110,18 @@ def notice(
     kind: ReportKind, about: Message, written: report.Notice, now: datetime
 ) -> tuple[Append, Reported]:
     """Return the append that opens a notice's stream, and the event that goes on the message it is about."""
+    opened = generated(kind, about.id, written, now)
+    return opened, Reported(kind=kind, report=opened.stream)
+
+
+def generated(
+    kind: ReportKind, about: str, written: report.Notice, now: datetime, scanner: str | None = None
+) -> Append:
+    """Return the append that opens a notice's stream."""
     event = Generated(
         kind=kind,
-        about=about.id,
+        about=about,
+        scanner=scanner,
         size_octets=len(written.octets),
         content=sha256(written.octets).hexdigest(),
         recipient_count=1,
@@ -122,5 +131,4 @@ def notice(
         from_=written.sender,
         date=written.date,
     )
-    opened = Append(new_id(now), None, (event,), now, written.octets)
-    return opened, Reported(kind=kind, report=opened.stream)
+    return Append(new_id(now), None, (event,), now, written.octets)

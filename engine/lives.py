@@ -66,7 +66,9 @@ class Lives:
         self._hops = hops
         self._budget = budget
         self._lives: dict[str, Life] = {}
-        self._coming: Counter[str] = Counter()  # by next hop: on their way through the journal
+        self._coming: Counter[str] = (
+            Counter()
+        )  # by next hop: on their way through the journal or the scanners
         self._given: Counter[str] = Counter()  # by next hop, of direct delivery only
         self._unbound = 0
         self._direct = 0  # given or coming, in all of direct delivery
@@ -83,6 +85,11 @@ class Lives:
     def left(self) -> int:
         """How many more there may be."""
         return LIVES_LIMIT - len(self._lives)
+
+    @property
+    def left_to_scan(self) -> int:
+        """How many more may be taken up for a scanner: half of the lives are left to what waits for none."""
+        return LIVES_LIMIT // 2 - self._coming.total()
 
     def share(self) -> int:
         """How many lives may wait for one next hop; one share is left for what has none yet."""
@@ -115,9 +122,13 @@ class Lives:
             return False
         if self._budget.used_octets > self._budget.total_octets // 2:
             return False
+        self.come(next_hop)
+        return True
+
+    def come(self, next_hop: str) -> None:
+        """A message is on its way to a next hop, until `leave`: it keeps a place there."""
         self._coming[next_hop] += 1
         self._direct += direct.is_direct(next_hop)
-        return True
 
     def leave(self, next_hop: str) -> None:
         """A message for which there was room is in our hands now, or does not come after all."""

@@ -1,28 +1,43 @@
-"""One scanner as the worker sees it: up, resting, or to be probed; and how many may ask it at once.
+"""One scanner as the worker sees it: up, resting, or to be probed; how many may ask it at once; and who is to blame.
 
-When the scanner as a whole is to blame it rests, longer each time; then one message probes it while the others
-wait. Which message broke it, if one did, is told apart from that by asking first whether it is well.
+When the scanner as a whole is to blame it rests, longer each time; then one message probes it while the others wait. Whether
+a message broke it is told apart by asking about a little one that is good for sure: who can't answer that is not well. A
+message at which it broke is a suspect: asked about only after that little one, never beside another suspect, and in the end
+alone, so that nothing innocent is taken for it.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
-from typing import Final, Literal, TypeVar
+from typing import Final, Literal
 
-from engine.core.verdict import ScannerPolicy
+from engine.core.verdict import KILLS, ScannerPolicy
 from engine.ports import Answered, Mail, Scanner, ScannerTrouble
 
 FIRST_REST: Final = timedelta(seconds=2)  # a scanner that is restarted comes back within seconds
 LONGEST_REST: Final = timedelta(minutes=1)
-BROKEN_IN_A_ROW: Final = (
-    3  # messages at which it broke, and none between that it could scan: then it is the scanner
+CHECK_SECONDS: Final = 10.0  # for the little one: a scanner that takes longer is of no use
+ALONE_SECONDS: Final = 5.0  # for which others stand back at most: what crashes a scanner does so at once
+BROKEN_IN_A_ROW: Final = 10  # messages, and none between that it could scan: then it is the scanner after all
+
+LITTLE: Final = Mail(
+    id="check",
+    octets=b"From: <postmaster@localhost>\r\nTo: <postmaster@localhost>\r\nSubject: check\r\n\r\nAre you well?\r\n",
+    reverse_path="",
+    recipients=(),
 )
 
-T = TypeVar("T")
-
 Gate = Literal["open", "probe", "closed"]
+
+logger = logging.getLogger("mailgate.scan")
+
+
+class Resting(ScannerTrouble):
+    """It was not asked: it is down."""
 
 
 class ScannerPost:
@@ -40,64 +55,171 @@ class ScannerPost:
         self.name = adapter.name
         self.policy = policy
         self.adapter = adapter
-        self.places = asyncio.Semaphore(connections)
+        self.connections = connections
         self.failures = 0
         self.down_since: datetime | None = None
         self.probe_at: datetime | None = None
         self.trouble = ""
-        self.probing = False
-        self._broken = 0
+        self.broke_at = ""  # the message with which it was last found down
+        self.answered = False  # since we run
+        self._probing = False
+        self._broken = 0  # in a row
         self._timeout_seconds = timeout_seconds
         self._now = now
+        self._places = asyncio.Semaphore(connections)
+        self._suspects = asyncio.Lock()
+        self._others_may = asyncio.Event()
+        self._others_may.set()
+        self._asking = 0
+        self._nobody_asks = asyncio.Event()
+        self._nobody_asks.set()
+        self._checking: asyncio.Task[None] | None = None
 
     def gate(self) -> Gate:
         """Say whether it may be asked: about any message, about one, about none."""
         if self.failures == 0 or self.probe_at is None:
             return "open"
-        if self.probing or self._now() < self.probe_at:
+        if self._probing or self._now() < self.probe_at:
             return "closed"
         return "probe"
 
-    async def ask(self, mail: Mail, *, suspect: bool) -> Answered:
-        """Ask about one message. Raises ScannerTrouble, with the blame where it belongs.
+    def resting(self) -> Resting:
+        """Return the trouble that it is down."""
+        return Resting(f"it is down: {self.trouble}")
 
-        `suspect` says that it broke at this message before: then it must be well right before it gets it again.
+    async def ask(self, mail: Mail, *, killed: int) -> Answered:
+        """Ask about one message. Raises ScannerTrouble, with the blame where it belongs; Resting where it is down.
+
+        `killed` counts how often it broke at this message before.
         """
-        probing = self.gate() == "probe"
-        self.probing = self.probing or probing
+        if self.gate() == "closed":
+            raise self.resting()
+        if not killed:
+            async with self._places:
+                await self._others_may.wait()
+                return await self._ask(mail, suspect=False)
+        async with self._suspects, self._places:
+            if killed < KILLS - 1:
+                return await self._ask(mail, suspect=True)
+            async with self._alone():
+                return await self._ask(mail, suspect=True)
+
+    async def close(self) -> None:
+        """Close what is kept open."""
+        if self._checking is not None:
+            self._checking.cancel()
+            await asyncio.gather(self._checking, return_exceptions=True)
+        await self.adapter.close()
+
+    async def _ask(self, mail: Mail, *, suspect: bool) -> Answered:
+        gate = self.gate()
+        if gate == "closed":  # it fell while we waited
+            raise self.resting()
+        self._probing = self._probing or gate == "probe"
+        self._asking += 1
+        self._nobody_asks.clear()
         try:
-            if suspect:
-                await self._within(self.adapter.ping(), "scanner")
-            answered = await self._within(self.adapter.scan(mail), "message")
+            if suspect or gate == "probe":
+                await self._check()
+                if self._broken < BROKEN_IN_A_ROW:
+                    self._up()  # the others need not wait for what it says of this one
+            answered = await self._within(self.adapter.scan(mail), self._timeout_seconds, "message")
         except ScannerTrouble as trouble:
-            self._failed(trouble)
-            raise
+            raise await self._blamed(trouble, mail.id) from None
         finally:
-            if probing:
-                self.probing = False
-        self._worked()
+            self._asking -= 1
+            if not self._asking:
+                self._nobody_asks.set()
+            if gate == "probe":
+                self._probing = False
+        self._broken = 0
+        self._up()
         return answered
 
-    async def _within(self, asking: Awaitable[T], blame: Literal["scanner", "message"]) -> T:
+    @asynccontextmanager
+    async def _alone(self) -> AsyncIterator[None]:
+        """Ask about nothing else beside, for some seconds: whatever breaks it then, it is no other."""
+        self._others_may.clear()
         try:
-            async with asyncio.timeout(self._timeout_seconds):
+            await self._nobody_asks.wait()
+            enough = asyncio.get_running_loop().call_later(ALONE_SECONDS, self._others_may.set)
+            try:
+                yield
+            finally:
+                enough.cancel()
+        finally:
+            self._others_may.set()
+
+    async def _blamed(self, trouble: ScannerTrouble, message: str) -> ScannerTrouble:
+        """Find out whose failure it was, and take note of it."""
+        if trouble.blame == "scanner":
+            self._fell(trouble, message)
+            return trouble
+        self._broken += 1
+        sick: ScannerTrouble | None = None
+        try:
+            await self._check()
+        except ScannerTrouble as found:
+            sick = found
+        often = self._broken >= BROKEN_IN_A_ROW
+        if sick is None and not often:
+            return trouble
+        self._fell(sick or trouble, message)
+        hung = isinstance(trouble, _NoAnswer)
+        return ScannerTrouble(trouble.text, "scanner") if often or hung else trouble
+
+    async def _check(self) -> None:
+        """Raise ScannerTrouble unless it is well. Many may want to know at once, and it is asked once."""
+        if self._checking is None or self._checking.done():
+            self._checking = asyncio.create_task(self._ask_little())
+            self._checking.add_done_callback(_looked_at)
+        await asyncio.shield(self._checking)
+
+    async def _ask_little(self) -> None:
+        seconds = min(self._timeout_seconds, CHECK_SECONDS)
+        try:
+            await self._within(self.adapter.scan(LITTLE), seconds, "scanner")
+        except ScannerTrouble as trouble:
+            raise ScannerTrouble(trouble.text, "scanner") from None
+
+    async def _within(
+        self, asking: Awaitable[Answered], seconds: float, blame: Literal["scanner", "message"]
+    ) -> Answered:
+        try:
+            async with asyncio.timeout(seconds):
                 return await asking
         except TimeoutError:
-            raise ScannerTrouble(f"no answer within {self._timeout_seconds:g} s", blame) from None
+            raise _NoAnswer(f"no answer within {seconds:g} s", blame) from None
+        except ScannerTrouble:
+            raise
+        except Exception as error:  # a fault of ours, in one message, must not end the work on the others
+            logger.exception("%s: asking broke", self.name)
+            raise ScannerTrouble(f"asking broke: {type(error).__name__}: {error}", blame) from None
 
-    def _worked(self) -> None:
-        self.failures = self._broken = 0
+    def _up(self) -> None:
+        if self.failures:
+            logger.info("scanner %s is up again", self.name)
+        self.answered = True
+        self.failures = 0
         self.probe_at = self.down_since = None
 
-    def _failed(self, trouble: ScannerTrouble) -> None:
-        """Take note of trouble; failures of one rest count once."""
-        if trouble.blame == "message":
-            self._broken += 1
-            if self._broken < BROKEN_IN_A_ROW:
-                return
+    def _fell(self, trouble: ScannerTrouble, message: str) -> None:
+        """The scanner is to blame; failures of one rest count once."""
         now = self._now()
+        self.trouble, self.broke_at = trouble.text, message
         if self.probe_at is None or now >= self.probe_at:
             self.failures += 1
             self.probe_at = now + min(FIRST_REST * 2 ** min(self.failures - 1, 16), LONGEST_REST)
-            self.down_since = self.down_since or now
-        self.trouble = trouble.text
+        if self.down_since is None:
+            self.down_since = now
+            logger.error("scanner %s is down: %s", self.name, trouble.text)
+
+
+class _NoAnswer(ScannerTrouble):
+    """It took too long."""
+
+
+def _looked_at(check: asyncio.Task[None]) -> None:
+    """Whoever wanted to know may be gone by now."""
+    if not check.cancelled():
+        check.exception()

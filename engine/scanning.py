@@ -1,13 +1,12 @@
 """Ask the scanners about a message, all that are wanted at once, and say what they said in events.
 
 A scanner that can't be asked says nothing about the message: the event tells when it is asked again, or that the policy let the
-message pass. Many wait while a scanner is down, and one of them at a time tries it.
+message pass. Many wait while a scanner is down, and one of them at a time tries it; of those that wait already nothing is said.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
@@ -16,111 +15,152 @@ from typing import Final
 from engine.core import headers
 from engine.core.client_ip import helo
 from engine.core.policy import Policy
-from engine.core.verdict import ScannerPolicy
+from engine.core.verdict import KILLS, ScannerPolicy
 from engine.ports import Answered, Mail, Octets, ScannerTrouble
-from engine.scanner_post import Gate, ScannerPost
+from engine.scanner_post import Gate, Resting, ScannerPost
 from store.events import Scanned
+from store.findings import Finding
 from store.life import Message
 
 AGAIN: Final = timedelta(seconds=10)  # after a scanner broke at a message; doubled each time
-
-logger = logging.getLogger("mailgate.scan")
+AHEAD: Final = 2  # messages for each connection of a scanner that have their octets in memory: one is asked about, one is next
 
 
 class Scanning:
     """All scanners of the gateway. For one event loop."""
 
     def __init__(self, posts: Mapping[str, ScannerPost], policy: Policy, now: Callable[[], datetime]) -> None:
-        self._posts = posts
+        self.posts = posts
         self._policy = policy
         self._now = now
+        self._seats: dict[tuple[str, ...], asyncio.Semaphore] = {}
 
     def gate(self, scanner: str) -> Gate:
         """Say whether messages that wait for a scanner may try it; one that is not configured keeps nobody waiting."""
-        post = self._posts.get(scanner)
+        post = self.posts.get(scanner)
         return "open" if post is None else post.gate()
 
-    async def scan(self, message: Message, octets: Octets, scanners: tuple[str, ...]) -> tuple[Scanned, ...]:
-        """Return what these scanners say, in this order. Never raises for what a scanner does."""
-        mail = Mail(
-            id=message.id,
-            octets=octets,
-            reverse_path=message.reverse_path,
-            recipients=tuple(r.address for r in message.recipients),
-            client_ip=message.peer or message.client_ip,
-            helo=message.helo or _helo(message.client_ip, octets),
-            user=message.user,
+    def seat(self, scanners: tuple[str, ...]) -> asyncio.Semaphore:
+        """Return what to hold while a message is scanned by these: so few have their octets read back into memory.
+
+        Who wants other scanners does not wait behind those who want a slow one.
+        """
+        if scanners not in self._seats:
+            most = max(self.posts[name].connections for name in scanners)
+            self._seats[scanners] = asyncio.Semaphore(most * AHEAD)
+        return self._seats[scanners]
+
+    def rest(self, scanners: tuple[str, ...]) -> bool:
+        """Whether none of these can be asked now."""
+        return all(self.posts[name].gate() == "closed" for name in scanners)
+
+    def untried(self, message: Message, scanners: tuple[str, ...]) -> tuple[Scanned, ...]:
+        """Return what is to be said while all these rest: nothing of a message that is known to wait for them."""
+        said = (
+            self._trouble(post, post.resting(), _finding(message, post.name), 0)
+            for post in map(self.posts.__getitem__, scanners)
         )
+        return tuple(event for event in said if event is not None)
+
+    async def scan(self, message: Message, octets: Octets, scanners: tuple[str, ...]) -> tuple[Scanned, ...]:
+        """Return what these scanners say that is news, in this order. Never raises for what a scanner does."""
+        mail = mail_of(message, octets)
         if len(scanners) == 1:
-            return (await self._one(self._posts[scanners[0]], message, mail),)
-        asked = (self._one(self._posts[name], message, mail) for name in scanners)
-        return tuple(await asyncio.gather(*asked))
+            said = [await self._one(self.posts[scanners[0]], message, mail)]
+        else:
+            asked = (self._one(self.posts[name], message, mail) for name in scanners)
+            said = await asyncio.gather(*asked)
+        return tuple(event for event in said if event is not None)
 
     async def close(self) -> None:
         """Close what is kept open."""
-        await asyncio.gather(*(post.adapter.close() for post in self._posts.values()))
+        await asyncio.gather(*(post.close() for post in self.posts.values()))
 
-    async def _one(self, post: ScannerPost, message: Message, mail: Mail) -> Scanned:
-        limit = post.policy.max_size_octets
-        if limit is not None and message.size_octets > limit:
-            detail = f"larger than the {limit} octets that it is asked about"
-            return self._event(post.policy, Answered(verdict="unscannable", detail=detail), 0)
-        if post.gate() == "closed":
-            return self._untried(post)
-        async with post.places:
-            if post.gate() == "closed":  # it fell while we waited
-                return self._untried(post)
-            return await self._asked(post, message, mail)
-
-    async def _asked(self, post: ScannerPost, message: Message, mail: Mail) -> Scanned:
-        finding = next((f for f in message.findings if f.scanner == post.name), None)
-        killed = finding.killed if finding else 0
-        was_up = post.failures == 0
+    async def _one(self, post: ScannerPost, message: Message, mail: Mail) -> Scanned | None:
+        if (beyond := too_large(post.policy, message.size_octets)) is not None:
+            return verdict(post.policy, beyond, 0, self._policy.version)
+        finding = _finding(message, post.name)
         began = time.monotonic()
         try:
-            answered = await post.ask(mail, suspect=killed > 0)
+            answered = await post.ask(mail, killed=finding.killed if finding else 0)
         except ScannerTrouble as trouble:
-            if was_up and post.failures:
-                logger.error("scanner %s is down: %s", post.name, trouble.text)
-            return self._trouble(post, trouble, killed, _milliseconds(began))
-        if not was_up:
-            logger.info("scanner %s is up again", post.name)
-        return self._event(post.policy, answered, _milliseconds(began))
+            return self._trouble(post, trouble, finding, milliseconds(began))
+        return verdict(post.policy, answered, milliseconds(began), self._policy.version)
 
-    def _event(self, policy: ScannerPolicy, answered: Answered, duration_ms: int) -> Scanned:
-        return Scanned(
-            scanner=policy.name,
-            verdict=answered.verdict,
-            signature=answered.signature,
-            score=answered.score,
-            threshold=answered.threshold,
-            symbols=answered.symbols,
-            engine=answered.engine,
-            duration_ms=duration_ms,
-            policy=self._policy.version,
-            detail=answered.detail,
-        )
-
-    def _untried(self, post: ScannerPost) -> Scanned:
-        return self._trouble(post, ScannerTrouble(f"it is down: {post.trouble}"), 0, 0)
-
-    def _trouble(self, post: ScannerPost, trouble: ScannerTrouble, killed: int, duration_ms: int) -> Scanned:
-        now = self._now()
-        again = now + AGAIN * 2 ** min(killed, 8)
-        if post.gate() != "open":  # the whole scanner rests
-            again = max(post.probe_at or now, now)
+    def _trouble(
+        self, post: ScannerPost, trouble: ScannerTrouble, finding: Finding | None, duration_ms: int
+    ) -> Scanned | None:
+        passes = post.policy.on_error == "pass"
+        if isinstance(trouble, Resting):
+            if finding is not None and finding.awaited and not passes:
+                return None
+            duration_ms = 0
         return Scanned(
             scanner=post.name,
             verdict="error",
             duration_ms=duration_ms,
-            retry_at=None if post.policy.on_error == "pass" else again,
+            retry_at=None if passes else self._again(post, trouble, finding.killed if finding else 0),
             blame=trouble.blame,
             policy=self._policy.version,
             detail=trouble.text,
         )
 
+    def _again(self, post: ScannerPost, trouble: ScannerTrouble, killed: int) -> datetime:
+        now = self._now()
+        if trouble.blame == "message":
+            # The last time there is nothing to wait for: it goes into quarantine.
+            return now if killed + 1 >= KILLS else now + AGAIN * 2**killed
+        return max(post.probe_at or now, now)
 
-def _milliseconds(began: float) -> int:
+
+def mail_of(message: Message, octets: Octets) -> Mail:
+    """Return what a scanner is told of a message."""
+    return Mail(
+        id=message.id,
+        octets=octets,
+        reverse_path=message.reverse_path,
+        recipients=tuple(r.address for r in message.recipients),
+        client_ip=message.peer or message.client_ip,
+        helo=message.helo or _helo(message.client_ip, octets),
+        user=message.user,
+    )
+
+
+def too_large(policy: ScannerPolicy, size_octets: int) -> Answered | None:
+    """Return what to say of a message that is larger than a scanner is asked about, None for no such."""
+    limit = policy.max_size_octets
+    if limit is None or size_octets <= limit:
+        return None
+    return Answered(
+        verdict="unscannable", detail=f"larger than the {limit} octets up to which this scanner is asked"
+    )
+
+
+def verdict(
+    scanner: ScannerPolicy, answered: Answered, duration_ms: int, policy: str, *, late: bool = False
+) -> Scanned:
+    """Return the event that records an answer."""
+    return Scanned(
+        scanner=scanner.name,
+        verdict=answered.verdict,
+        signature=answered.signature,
+        score=answered.score,
+        threshold=answered.threshold,
+        symbols=answered.symbols,
+        engine=answered.engine,
+        duration_ms=duration_ms,
+        late=late,
+        policy=policy,
+        detail=answered.detail,
+    )
+
+
+def _finding(message: Message, scanner: str) -> Finding | None:
+    return next((f for f in message.findings if f.scanner == scanner), None)
+
+
+def milliseconds(began: float) -> int:
+    """Return how long ago that was, by the monotonic clock."""
     return round((time.monotonic() - began) * 1000)
 
 

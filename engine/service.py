@@ -21,6 +21,7 @@ from engine.fetch import Fetcher
 from engine.journal import Journal
 from engine.outage import Outage
 from engine.poll import MailboxPlan, Poll
+from engine.scanner_watch import ScannerWatch
 from engine.scanners import posts_of
 from engine.scanning import Scanning
 from engine.settings import Listen, Settings
@@ -85,6 +86,15 @@ class Gateway:
             holder=holder,
             now=clock.now,
         )
+        self.watch = ScannerWatch(
+            self._scanning.posts,
+            journal=self._journal,
+            read=self.read,
+            policy=policy,
+            outage=self._outage,
+            told=self.worker.wake,
+            now=clock.now,
+        )
         self.fetcher = Fetcher(
             {m.name: pollable(m) for m in settings.mailboxes if only is None or m.name in only},
             journal=self._journal,
@@ -125,6 +135,7 @@ class Gateway:
             group.create_task(self.worker.renew(), name="leases")
             if roles.work:
                 group.create_task(self.worker.run(), name="worker")
+                group.create_task(self.watch.run(), name="scanners")
             if roles.fetch:
                 group.create_task(self.fetcher.run(), name="fetcher")
             if self._listener is not None:
@@ -161,6 +172,8 @@ class Gateway:
                 well = await self.fetcher.once()
             if roles.work:
                 await self._until_settled(tasks[0])
+                if await self.watch.look():
+                    await self._until_settled(tasks[0])
             if roles.fetch:
                 well = await self.fetcher.remove() and well
             return Round(open=await self.read(queries.open_count), polled_well=well)
@@ -242,7 +255,8 @@ async def serve(settings: Settings, engine: Engine, roles: Roles) -> None:
         loop.add_signal_handler(number, stop.set)
     async with gateway(settings, engine) as opened:
         logger.info(
-            "running with %d mailboxes and %d next hops", len(settings.mailboxes), len(settings.next_hops)
+            "running with %d mailboxes, %d next hops and %d scanners",
+            *map(len, (settings.mailboxes, settings.next_hops, settings.scanners)),
         )
         await opened.run(roles, stop)
         logger.info("stopped")

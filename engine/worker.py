@@ -20,6 +20,7 @@ from engine.budget import OctetBudget
 from engine.core.outcome import Octets
 from engine.core.plan import HandOver, Record, Rest, Scan, due_to, plan
 from engine.core.policy import Policy
+from engine.core.verdict import wanting
 from engine.due import LONG_WAIT, Due
 from engine.hops import DomainHop, Hops
 from engine.journal import Journal
@@ -253,15 +254,35 @@ class Worker:
 
     async def _scan(self, life: Life, step: Scan) -> None:
         """Have it scanned, and go on; or wait with it, where a scanner could not be asked."""
-        octets = await self._attempts.octets(life)
-        if octets is None:
-            return await self._attempts.without_octets(life, due_to(life.known, self._now()))
-        verdicts = await self._scanning.scan(life.known, octets, step.scanners)
-        if any(verdict.retry_at is not None for verdict in verdicts):
-            await self._settler.settle(life.lease, life.message, (*life.pending, *verdicts))
-            return self.lives.end(life)
+        hop = life.message.first_hop or ""
+        self.lives.come(hop)
+        try:
+            async with self._scanning.seat(step.scanners):
+                done = self.lives.draining or await self._scanned(life, step)
+        finally:
+            self.lives.leave(hop)
+        if not done:
+            return
+        if life.message.awaited is not None:
+            self.wake()  # others may have waited for what this one has shown of the scanner
+        crowded = life.message.awaited is not None and self.lives.places(hop) <= 0
+        if self.lives.draining or crowded or wanting(life.known, self._policy.scanners):
+            await self._let_go(life)
+        else:
+            self._go_on(life)
+
+    async def _scanned(self, life: Life, step: Scan) -> bool:
+        """Learn what these scanners say; False where there is nothing that they could be asked about."""
+        if self._scanning.rest(step.scanners):
+            verdicts = self._scanning.untried(life.known, step.scanners)
+        else:
+            octets = await self._attempts.octets(life)
+            if octets is None:
+                await self._attempts.without_octets(life, due_to(life.known, self._now()))
+                return False
+            verdicts = await self._scanning.scan(life.known, octets, step.scanners)
         life.learn(verdicts, self._now())
-        return self._go_on(life)
+        return True
 
     async def _let_go(self, life: Life) -> None:
         if life.pending:

@@ -11,8 +11,9 @@ from store.scan_events import Scanned, Verdict
 class Finding(Struct, frozen=True, kw_only=True):
     """The last verdict of one scanner on this message.
 
-    `settled` is false while the scanner is to be asked again. `killed` counts how often it was well before it got this
-    message, and broke. `forgiven` says that a person let the message go on in spite of it.
+    `settled` is false while it knows nothing of the message. `awaited` says that the message waits until it can be asked
+    again. `killed` counts how often it broke at this message. `forgiven` says that a person let the message go on in spite
+    of the verdict.
     """
 
     scanner: str
@@ -22,6 +23,7 @@ class Finding(Struct, frozen=True, kw_only=True):
     threshold: float | None = None
     symbols: tuple[str, ...] = ()
     settled: bool = True
+    awaited: bool = False
     killed: int = 0
     forgiven: bool = False
 
@@ -38,6 +40,7 @@ def found(findings: tuple[Finding, ...], event: Scanned) -> tuple[Finding, ...]:
         threshold=event.threshold,
         symbols=event.symbols,
         settled=event.retry_at is None,
+        awaited=event.retry_at is not None,
         killed=killed + (event.verdict == "error" and event.blame == "message"),
         forgiven=before is not None and before.forgiven and _same(before, event),
     )
@@ -48,7 +51,14 @@ def found(findings: tuple[Finding, ...], event: Scanned) -> tuple[Finding, ...]:
 
 def forgiven(findings: tuple[Finding, ...]) -> tuple[Finding, ...]:
     """Return the findings after a person let the message go on: none of them keeps it again."""
-    return tuple(replace(f, forgiven=True, killed=0) for f in findings)
+    return tuple(replace(f, forgiven=True, killed=0, awaited=False) for f in findings)
+
+
+def past(findings: tuple[Finding, ...]) -> tuple[Finding, ...]:
+    """Return the findings of a message that waits for no scanner any more: it has come as far as a next hop."""
+    if not any(f.awaited for f in findings):
+        return findings
+    return tuple(replace(f, awaited=False) for f in findings)
 
 
 def _same(before: Finding, event: Scanned) -> bool:

@@ -36,7 +36,7 @@ from store.events import (
     Scanned,
     Submitted,
 )
-from store.findings import forgiven, found
+from store.findings import forgiven, found, past
 from store.message import DOMAIN_HOP as DOMAIN_HOP
 from store.message import Message as Message
 from store.message import due_at as due_at
@@ -161,7 +161,7 @@ def _changed(message: Message, event: MessageEvent, at: datetime) -> Message:
     match event:
         case Attempted():
             touched = _each(message, event.numbers, lambda r: attempted(r, event, at))
-            return replace(touched, attempts=event.attempt)
+            return replace(touched, attempts=event.attempt, findings=past(message.findings))
         case Delivered() | Relayed():
             fate: State = "delivered" if isinstance(event, Delivered) else "relayed"
             return _each(
@@ -170,7 +170,8 @@ def _changed(message: Message, event: MessageEvent, at: datetime) -> Message:
                 lambda r: replace(r, state=fate, next_hop=event.next_hop, reply=event.reply, retry_at=None),
             )
         case Deferred():
-            return _each(message, event.numbers, lambda r: deferred(r, event))
+            put_off = _each(message, event.numbers, lambda r: deferred(r, event))
+            return replace(put_off, findings=past(message.findings)) if message.findings else put_off
         case Failed() | Discarded():
             fate = "failed" if isinstance(event, Failed) else "discarded"
             settled = _each(message, _meant(message, event), lambda r: given_up(r, event))

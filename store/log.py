@@ -230,6 +230,8 @@ def _write(connection: Connection, units: Sequence[Unit], heads: dict[str, _Head
             changes.happened(append.stream, happened, position, append.at)
         marks[append.stream] = mark
         changes.add(append.stream, append.before, append.after, opened)
+        if isinstance(append.after, Message):
+            changes.tallies.add(append.after, append.events, append.at)
         if append.octets is not None:
             octets.append({"position": opened, "octets": append.octets})
     _EVENT.many(connection, rows)

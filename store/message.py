@@ -96,7 +96,7 @@ class Message(Struct, frozen=True, kw_only=True):
     def awaited(self) -> str | None:
         """The scanner that could not say anything about it and is to be asked again."""
         for finding in self.findings:
-            if not finding.settled:
+            if finding.awaited:
                 return finding.scanner
         return None
 

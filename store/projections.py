@@ -59,6 +59,7 @@ from store.rows import (
 )
 from store.schema import Utc, from_microseconds, hour, mailboxes, messages, next_hops, recipients, uidls
 from store.statement import Lookup, Statement
+from store.tallies import Tallies
 
 # What nearly every message has, and its own row tells (`queries`): not worth a row of its own.
 TOLD_BY_ROW = frozenset({Downloaded.NAME, Attempted.NAME})
@@ -73,6 +74,7 @@ class Changes:
         self.mailboxes: dict[str, Mailbox] = {}
         self.happenings: set[tuple[str, str]] = set()
         self.hours: dict[int, tuple[int, int]] = {}
+        self.tallies = Tallies()
         self.taken: list[Row] = []
         self.removed: list[Row] = []
         self.forgotten: list[Row] = []
@@ -147,6 +149,7 @@ class Changes:
             connection, [{"name": name, "stream": stream} for name, stream in sorted(self.happenings)]
         )
         _STRETCH.many(connection, [{"hour": h, "first": f, "last": t} for h, (f, t) in self.hours.items()])
+        self.tallies.write(connection)
         _TAKE.many(connection, self.taken)
         _CHANGE.many(connection, [changed_row(after) for _, after in self.changed.values()])
         _MOVE.many(connection, [row for pair in self.changed.values() for row in moved_rows(*pair)])

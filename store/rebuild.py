@@ -43,6 +43,8 @@ def _streams(connection: Connection, progress: Callable[[int], None]) -> int:
             changes.add(stream, None, fold_mailbox(name, story), recorded[0].position)
         elif message := fold(stream, story):
             changes.add(stream, None, message, recorded[0].position)
+            for event, at in story:
+                changes.tallies.add(message, (event,), at)
             if message.due_at is not None:
                 lane, fence = message.lane, first_fence(message)
                 due.append({"stream": stream, "lane": lane, "wake_at": message.due_at, "fence": fence})

@@ -135,11 +135,10 @@ def held(recipient: Recipient, event: Held) -> Recipient:
 
 def unscanned(recipient: Recipient, event: Scanned) -> Recipient:
     """Return a recipient whose message waits until a scanner can be asked again."""
-    if recipient.held or recipient.state not in ("received", "deferred"):
+    if recipient.held or recipient.in_flight or not recipient.open:
         return recipient
-    return replace(
-        recipient, state="deferred", reply=f"{event.scanner}: {event.detail}", retry_at=event.retry_at
-    )
+    state: State = "outcome-unknown" if recipient.state == "outcome-unknown" else "deferred"
+    return replace(recipient, state=state, reply=f"{event.scanner}: {event.detail}", retry_at=event.retry_at)
 
 
 def quarantined(recipient: Recipient, reply: str | None) -> Recipient:

@@ -1,7 +1,7 @@
 """The tables.
 
 `events` is the log and the only truth. `contents` holds octets. The read tables (`messages`, `recipients`,
-`happenings`, `hours`, `uidls`, `next_hops`, `mailboxes`) and the due times in `agenda` are derived from the log alone,
+`happenings`, `hours`, `tallies`, `uidls`, `next_hops`, `mailboxes`) and the due times in `agenda` are derived from the log alone,
 written in the same transaction, and can be made anew by `mailgate db rebuild`.
 
 Times are microseconds since 1970 UTC in a BIGINT on both databases: SQLite forgets zones. Positions are given out
@@ -234,4 +234,18 @@ hours = Table(
     Column("last", Position, nullable=False),
 )
 
-READ_TABLES = (recipients, messages, happenings, hours, uidls, next_hops, mailboxes)
+# How much of what happened in an hour (`tallies`): what took how long is in the bucket.
+tallies = Table(
+    "tallies",
+    metadata,
+    Column("hour", BigInteger, primary_key=True, autoincrement=False),
+    Column("kind", Text, primary_key=True),
+    Column("name", Text, primary_key=True),
+    Column("what", Text, primary_key=True),
+    Column("bucket", Integer, primary_key=True, autoincrement=False),
+    Column("count", BigInteger, nullable=False),
+    Column("octets", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+READ_TABLES = (recipients, messages, happenings, hours, tallies, uidls, next_hops, mailboxes)

@@ -129,6 +129,17 @@ def _messages() -> None:
         sa.Column("first", POSITION, nullable=False),
         sa.Column("last", POSITION, nullable=False),
     )
+    op.create_table(
+        "tallies",
+        sa.Column("hour", sa.BigInteger, primary_key=True, autoincrement=False),
+        sa.Column("kind", sa.Text, primary_key=True),
+        sa.Column("name", sa.Text, primary_key=True),
+        sa.Column("what", sa.Text, primary_key=True),
+        sa.Column("bucket", sa.Integer, primary_key=True, autoincrement=False),
+        sa.Column("count", sa.BigInteger, nullable=False),
+        sa.Column("octets", sa.BigInteger, nullable=False),
+        sqlite_with_rowid=False,
+    )
 
 
 def _sources() -> None:

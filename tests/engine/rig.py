@@ -34,6 +34,7 @@ from engine.journal import Journal
 from engine.outage import Outage
 from engine.poll import MailboxPlan, Poll
 from engine.ports import SourceSession
+from engine.scanning import Scanning
 from engine.worker import Worker
 from store import agenda, conserve, log, queries
 from store.conserve import Count
@@ -44,6 +45,7 @@ from store.log import Unit
 from store.mailbox_events import MAILBOX_PREFIX
 from store.mailbox_life import Mailbox
 from store.recorded import Recorded
+from tests.engine.scripted import ScriptedScanner
 from tests.peers.pop3d import Pop3Peer
 from tests.peers.smtpd import HomePeer
 
@@ -95,7 +97,7 @@ class Rig:
     """The parts, and what a test asks of them. Options are kept over `restart` unless given anew.
 
     `homes`: the next hops, by name; `routes` None sends all there is to "home". `mailboxes` maps a user of
-    `provider` to what is to be changed in its MailboxPlan. `policy` changes the Policy.
+    `provider` to what is to be changed in its MailboxPlan. `policy` changes the Policy. `scanners` scan everything.
     """
 
     def __init__(
@@ -113,6 +115,7 @@ class Rig:
         budget_octets: int = BUDGET_OCTETS,
         works: bool = True,
         adds_up: bool = True,
+        scanners: Sequence[ScriptedScanner] = (),
     ) -> None:
         self.clock = Clock()
         self.provider = provider or Pop3Peer()
@@ -126,6 +129,7 @@ class Rig:
         self.budget_octets = budget_octets
         self.works = works
         self.adds_up = adds_up
+        self.scanners = scanners
         self.engine = open_store(url, checkpoints=True)
         self.pop3_port = 0
         self.smtp_ports: dict[str, int] = {}
@@ -176,7 +180,11 @@ class Rig:
         self.policy = self._policy()
         outage = Outage()
         self.hops = Hops({name: self._hop(name) for name in self.homes})
+        self.scanning = Scanning(
+            {one.name: one.post(self.clock) for one in self.scanners}, self.policy, self.clock
+        )
         self.worker = Worker(
+            scanning=self.scanning,
             journal=self.journal,
             read=self.read,
             policy=self.policy,
@@ -210,6 +218,7 @@ class Rig:
             await asyncio.gather(self._working, return_exceptions=True)
             await self.worker.drain(0 if not drain else PATIENCE_SECONDS)
         await self.hops.close()
+        await self.scanning.close()
         await self.journal.close()
 
     async def restart(self, *, drain: bool = True, **changes: Any) -> None:
@@ -310,6 +319,7 @@ class Rig:
                 name: HopPolicy(on_unknown=self.on_unknown, max_size_octets=self.max_size_octets)
                 for name in self.homes
             },
+            "scanners": tuple(one.policy for one in self.scanners),
         }
         return Policy(**(usual | self.policy_changes))
 

@@ -27,6 +27,7 @@ from store.events import (
     Released,
     RemovedFromSource,
     Reported,
+    Scanned,
 )
 from store.life import Message
 from store.log import Append, Unit
@@ -58,6 +59,7 @@ HOPS = ("home", "branch", "provider", "mx:customer.example")
 MAILBOXES = ("info", "sales", "büro")
 PEOPLE = ("anna@customer.example", "Bob@Customer.example", "jürgen@straße.example", "", "x_y%z@odd.example")
 OURS = ("info@example.com", "Sales@example.com", "straße@example.com", "o'hara@example.com")
+SCANNERS = ("clamd", "spamd")
 SUBJECTS = ("Invoice 4711", "ÜBER uns", "100% off_now", "nul \0 in it", "日本語 \U0001f4e8", "", None)
 UIDLS = ("with a space", "\xff\xfe\x80", "nul\0", "", "a" * 70)
 
@@ -86,6 +88,7 @@ class History:
             self.release,
             self.give_up,
             self.postpone,
+            self.scan,
         ]
         while count > 0:
             pause = self.random.choice((timedelta(0), timedelta(microseconds=1), timedelta(minutes=7)))
@@ -224,6 +227,26 @@ class History:
             tried=False,
             code=None,
             retry_at=self.at + timedelta(minutes=3),
+        )
+        yield Unit((self._append(message.id, event),))
+
+    def scan(self) -> Iterator[Unit]:
+        """A scanner says something, or can't be asked; sometimes when it is too late."""
+        message = self._some(lambda m: m.content is not None)
+        if message is None:
+            return
+        verdict = self.random.choice(("clean", "infected", "spam", "unscannable", "error"))
+        later = self.at + timedelta(minutes=3)
+        event = Scanned(
+            scanner=self.random.choice(SCANNERS),
+            verdict=verdict,  # type: ignore[arg-type]
+            score=self.random.choice((None, 7.5)),
+            duration_ms=self.random.randrange(9_000),
+            retry_at=self.random.choice((None, later)) if verdict == "error" else None,
+            blame=self.random.choice(("scanner", "message")) if verdict == "error" else None,
+            late=not message.open or self.random.random() < 0.1,
+            policy=POLICY,
+            detail=self.random.choice(("", "a \0 detail")),
         )
         yield Unit((self._append(message.id, event),))
 

@@ -37,7 +37,7 @@ def judged(action: str | None, **decided: Any) -> Judgement:
         ({"on_found": "discard"}, Dropped("rspamd says spam: score 15 of 15")),
         (
             {"on_found": "redirect", "redirect": "spam@example.com"},
-            Redirected("spam@example.com", "rspamd says spam: score 15 of 15"),
+            Redirected("spam@example.com", "rspamd says spam: score 15 of 15", ("rspamd",)),
         ),
         ({"kind": "spamd"}, TAGGED),
     ],

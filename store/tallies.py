@@ -1,0 +1,165 @@
+"""How much of what happened in an hour: a few rows an hour, so that statistics cost what the hours asked for hold.
+
+Kinds: `in` (name: the mailbox, "" for what was submitted; what: the direction), `out` (name: the next hop; what: the event),
+`scan` and `rescan` (name: the scanner; what: the verdict), `kept` (name: the scanner; what: the reason). Durations are counted in
+buckets, four to each doubling, so that quantiles are known to an eighth. Derived from the log like every read table.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+from sqlalchemy import Connection, func, select, text
+
+from store.events import (
+    Deferred,
+    Delivered,
+    Downloaded,
+    Event,
+    Failed,
+    Generated,
+    Quarantined,
+    RejectedOversize,
+    Relayed,
+    Scanned,
+    Submitted,
+)
+from store.life import DOMAIN_HOP, Message
+from store.schema import hour, tallies
+from store.statement import Statement
+
+NO_BUCKET = -1  # of what takes no time
+MILLISECOND = timedelta(milliseconds=1)
+
+
+class Key(NamedTuple):
+    """What is counted together."""
+
+    hour: int
+    kind: str
+    name: str
+    what: str
+    bucket: int
+
+
+class Tallies:
+    """What a batch of events adds to the counts."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[Key] = Counter()
+        self.octets: Counter[Key] = Counter()
+
+    def add(self, message: Message, events: Iterable[Event], at: datetime) -> None:
+        """Count these events on a message, of which only what never changes is looked at."""
+        for event in events:
+            key = _key(message, event, at)
+            if key is not None:
+                self.counts[key] += 1
+                self.octets[key] += message.size_octets
+
+    def write(self, connection: Connection) -> None:
+        """Add it all to the table."""
+        rows = [
+            {**key._asdict(), "count": count, "octets": self.octets[key]}
+            for key, count in sorted(self.counts.items())
+        ]
+        _ADD.many(connection, rows)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tally:
+    """One kind of thing in a span of time. `spread` is how many took how long, by bucket."""
+
+    kind: str
+    name: str
+    what: str
+    count: int
+    octets: int
+    spread: dict[int, int]
+
+    def quantile_ms(self, share: float) -> int | None:
+        """Return how long it took at most, in `share` of the cases; None where nothing is known to have taken time."""
+        left = share * sum(self.spread.values())
+        for bucket, count in sorted(self.spread.items()):
+            left -= count
+            if left <= 0:
+                return middle_ms(bucket)
+        return None
+
+
+def between(connection: Connection, since: datetime, until: datetime) -> Iterator[Tally]:
+    """Yield what happened in the hours from that of `since` to that of `until`, that one included."""
+    asked = (tallies.c.kind, tallies.c.name, tallies.c.what, tallies.c.bucket)
+    rows = connection.execute(
+        select(*asked, func.sum(tallies.c.count), func.sum(tallies.c.octets))
+        .where(tallies.c.hour >= hour(since), tallies.c.hour <= hour(until))
+        .group_by(*asked)
+        .order_by(*asked)
+    )
+    found: dict[tuple[str, str, str], tuple[int, int, dict[int, int]]] = {}
+    for kind, name, what, bucket, count, octets in rows:
+        before, size, spread = found.get((kind, name, what), (0, 0, {}))
+        if bucket != NO_BUCKET:
+            spread[bucket] = int(count)
+        found[kind, name, what] = (before + int(count), size + int(octets), spread)
+    for (kind, name, what), (count, octets, spread) in found.items():
+        yield Tally(kind=kind, name=name, what=what, count=count, octets=octets, spread=spread)
+
+
+def bucket_of(milliseconds: int) -> int:
+    """Return the bucket of a duration: 0 for none at all, else four for each doubling."""
+    if milliseconds <= 0:
+        return 0
+    power = milliseconds.bit_length() - 1
+    quarter = (milliseconds >> (power - 2) if power >= 2 else milliseconds << (2 - power)) & 3
+    return 1 + 4 * power + quarter
+
+
+def middle_ms(bucket: int) -> int:
+    """Return the duration in the middle of a bucket."""
+    if bucket <= 0:
+        return 0
+    power, quarter = divmod(bucket - 1, 4)
+    return ((9 + 2 * quarter) << power) >> 3
+
+
+def _key(message: Message, event: Event, at: datetime) -> Key | None:
+    bucket, name = NO_BUCKET, ""
+    what: str = event.NAME
+    match event:
+        case Downloaded() | Submitted() | Generated():
+            kind, name, what = "in", message.mailbox or "", message.direction
+        case RejectedOversize() | Failed():
+            kind, name = "out", _hop(event.next_hop)
+        case Delivered() | Relayed() if isinstance(event, Relayed) or event.report is None:
+            kind, name = "out", _hop(event.next_hop)
+            bucket = bucket_of((at - message.opened_at) // MILLISECOND)
+        case Deferred() if event.tried:
+            kind, name = "out", _hop(event.next_hop)
+        case Scanned():
+            kind, name, what = "rescan" if event.late else "scan", event.scanner, event.verdict
+            bucket = NO_BUCKET if event.verdict == "error" else bucket_of(event.duration_ms)
+        case Quarantined():
+            kind, name, what = "kept", event.scanner or "", event.reason
+        case _:
+            return None
+    return Key(hour(at), kind, name, what, bucket)
+
+
+def _hop(name: str | None) -> str:
+    """The domains of direct delivery count as one: there may be any number of them."""
+    return "mx" if name is not None and name.startswith(DOMAIN_HOP) else name or ""
+
+
+_ADD = Statement(
+    text(
+        "INSERT INTO tallies (hour, kind, name, what, bucket, count, octets)"
+        " VALUES (:hour, :kind, :name, :what, :bucket, :count, :octets)"
+        " ON CONFLICT (hour, kind, name, what, bucket) DO UPDATE SET"
+        " count = tallies.count + excluded.count, octets = tallies.octets + excluded.octets"
+    )
+)
