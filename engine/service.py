@@ -22,6 +22,7 @@ from engine.fetch import Fetcher
 from engine.journal import Journal
 from engine.outage import Outage
 from engine.poll import MailboxPlan, Poll
+from engine.purging import ROUND_MESSAGES, Purger
 from engine.scanners import posts_of
 from engine.scanning import Scanning
 from engine.settings import Listen, Settings
@@ -98,6 +99,9 @@ class Gateway:
             outage=self._outage,
             now=clock.now,
         )
+        self.purger = Purger(
+            journal=self._journal, read=self.read, policy=policy, outage=self._outage, now=clock.now
+        )
         self._works = True
         self._settings = settings
         self._policy = policy
@@ -128,6 +132,7 @@ class Gateway:
             group.create_task(self.worker.renew(), name="leases")
             if roles.work:
                 group.create_task(self.worker.run(), name="worker")
+                group.create_task(self.purger.run(), name="retention")
             if roles.fetch:
                 group.create_task(self.fetcher.run(), name="fetcher")
 
@@ -173,6 +178,8 @@ class Gateway:
                 await self._until_settled(tasks[0])
             if roles.fetch:
                 well = await self.fetcher.remove() and well
+            if roles.work:
+                await self.purger.purge(ROUND_MESSAGES, rest=0)
             return Round(open=await self.read(queries.open_count), polled_well=well)
         finally:
             await self._end(tasks, drain=False)

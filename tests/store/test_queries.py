@@ -43,7 +43,7 @@ class Archive:
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
-        write(engine, History(Random(41)), 330)
+        write(engine, History(Random(41)), 360)
         with reading(engine) as connection:
             recorded = dict(log.streams(connection))
             found = [
