@@ -148,9 +148,16 @@ def oversize(
 
 
 def notice(
-    kind: ReportKind, about: Message, written: report.Notice, now: datetime
+    kind: ReportKind,
+    about: Message,
+    written: report.Notice,
+    now: datetime,
+    numbers: tuple[int, ...] = (),
 ) -> tuple[Append, Reported]:
-    """Return the append that opens a notice's stream, and the event that goes on the message it is about."""
+    """Return the append that opens a notice's stream, and the event that goes on the message it is about.
+
+    `numbers` are the message's recipients who are told by it.
+    """
     event = Generated(
         kind=kind,
         about=about.id,
@@ -164,7 +171,7 @@ def notice(
         date=written.date,
     )
     opened = Append(new_id(now), None, (event,), now, written.octets)
-    return opened, Reported(kind=kind, report=opened.stream)
+    return opened, Reported(kind=kind, report=opened.stream, numbers=numbers)
 
 
 def new_id(now: datetime) -> str:

@@ -9,6 +9,7 @@ import signal
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -18,6 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from engine import clock, presence
 from engine.budget import OctetBudget
 from engine.core.policy import Policy
+from engine.digest import Digest
 from engine.fetch import Fetcher
 from engine.journal import Journal
 from engine.outage import Outage
@@ -102,6 +104,7 @@ class Gateway:
         self.purger = Purger(
             journal=self._journal, read=self.read, policy=policy, outage=self._outage, now=clock.now
         )
+        self.digest = self._digest(policy, settings.quarantine.digest_at)
         self._works = True
         self._settings = settings
         self._policy = policy
@@ -133,6 +136,8 @@ class Gateway:
             if roles.work:
                 group.create_task(self.worker.run(), name="worker")
                 group.create_task(self.purger.run(), name="retention")
+                if self.digest is not None:
+                    group.create_task(self.digest.run(), name="digest")
             if roles.fetch:
                 group.create_task(self.fetcher.run(), name="fetcher")
 
@@ -175,6 +180,8 @@ class Gateway:
             if roles.fetch:
                 well = await self.fetcher.once()
             if roles.work:
+                if self.digest is not None:
+                    await self.digest.send()
                 await self._until_settled(tasks[0])
             if roles.fetch:
                 well = await self.fetcher.remove() and well
@@ -204,6 +211,19 @@ class Gateway:
         await self._hops.close()
         await self._scanning.close()
         await self._journal.close()
+
+    def _digest(self, policy: Policy, at_seconds: int | None) -> Digest | None:
+        if at_seconds is None:
+            return None
+        return Digest(
+            journal=self._journal,
+            read=self.read,
+            policy=policy,
+            at=timedelta(seconds=at_seconds),
+            outage=self._outage,
+            told=self.worker.wake,
+            now=clock.now,
+        )
 
     def _poll(self, policy: Policy, plan: MailboxPlan, last: Sequence[bytes]) -> Poll:
         return Poll(

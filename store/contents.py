@@ -1,7 +1,7 @@
 """The octets of messages: one row each, keyed by the position of the event that opened the message.
 
-Written by `log.append` in the transaction of that event, dropped beside `contents-purged`. Read back, they are checked against the sha256 on record: what is
-handed on is what arrived, or nothing.
+Written by `log.append` in the transaction of that event, dropped in that of `contents-purged`. Read back, they are checked
+against the sha256 on record: what is handed on is what arrived, or nothing.
 """
 
 from __future__ import annotations

@@ -152,6 +152,7 @@ def quarantined(recipient: Recipient, reply: str | None) -> Recipient:
         retry_at=None,
         held_why="quarantined",
         held_until=None,
+        listed=False,
     )
 
 

@@ -103,9 +103,7 @@ def _notice(
     now: datetime,
 ) -> Notice:
     written = letter(title, message, recipient, hostname, postmaster, notice_id, now)
-    written.set_content(letter_text(lines, hostname))
-    written["Content-Language"] = "en"  # behind the content, which takes away every header of its own kind
-    return finished(written, recipient, written.as_bytes(policy=_headers(recipient, postmaster)))
+    return with_text(written, lines, recipient, hostname, postmaster)
 
 
 def letter(
@@ -126,6 +124,15 @@ def letter(
     written["Message-ID"] = f"<{notice_id}@{hostname}>"
     written["Auto-Submitted"] = "auto-replied"
     return written
+
+
+def with_text(
+    written: EmailMessage, lines: list[str], recipient: str, hostname: str, postmaster: str
+) -> Notice:
+    """Return a letter as the notice it is with nothing but text in it."""
+    written.set_content(letter_text(lines, hostname))
+    written["Content-Language"] = "en"  # behind the content, which takes away every header of its own kind
+    return finished(written, recipient, written.as_bytes(policy=_headers(recipient, postmaster)))
 
 
 def letter_text(lines: list[str], hostname: str) -> str:
