@@ -60,6 +60,9 @@ SECTIONS: Mapping[str, Mapping[str, Place]] = {
         "release": Place("cli.operator", "release", "Let go on what is held."),
         "discard": Place("cli.operator", "discard", "Decide that messages go nowhere; nobody is told."),
         "fail": Place("cli.operator", "fail", "Give messages up; the sender of outgoing mail is told."),
+        "quarantine": Place(
+            "cli.quarantine", "app", "What is in quarantine, and why; let it go or discard it."
+        ),
         "mailbox": Place("cli.mailbox", "app", "Health of each mailbox; poll now; adopt what is there."),
         "route": Place("cli.route", "route", "Say who would get a message, by which rule, sent where."),
         "db": Place("cli.db", "app", "Schema, read tables, backup."),

@@ -37,9 +37,9 @@ logger = logging.getLogger("mailgate.digest")
 
 
 class Digest:
-    """Tells recipients of held spam once a day, `at` after midnight UTC. For one event loop; run `run` as a task.
+    """Tells recipients of held spam once a day, so long after midnight UTC; never where that is None.
 
-    `told` is called when a digest went into the log.
+    `told` is called when a digest went into the log. For one event loop; run `run` as a task.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class Digest:
         journal: Journal,
         read: Callable[[Callable[[Connection], Any]], Awaitable[Any]],
         policy: Policy,
-        at: timedelta,
+        at_seconds: int | None,
         outage: Outage,
         told: Callable[[], None],
         now: Callable[[], datetime],
@@ -56,7 +56,7 @@ class Digest:
         self._journal = journal
         self._read = read
         self._policy = policy
-        self._at = at
+        self._at = None if at_seconds is None else timedelta(seconds=at_seconds)
         self._outage = outage
         self._told = told
         self._now = now
@@ -64,7 +64,7 @@ class Digest:
 
     async def run(self) -> None:
         """Send each day's digest when its time has come, until cancelled."""
-        while True:
+        while self._at is not None:
             try:
                 await self.send()
             except StoreError as error:
@@ -73,8 +73,8 @@ class Digest:
 
     async def send(self) -> int:
         """Send what is due now; returns how many messages were listed. Raises StoreError."""
-        due = last_due(self._now(), self._at)
-        if due == self._sent:
+        due = None if self._at is None else last_due(self._now(), self._at)
+        if due is None or due == self._sent:
             return 0
         listed = 0
         held: dict[str, list[str]] = await self._read(partial(self._held, due=due))

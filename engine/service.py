@@ -9,7 +9,6 @@ import signal
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -104,7 +103,15 @@ class Gateway:
         self.purger = Purger(
             journal=self._journal, read=self.read, policy=policy, outage=self._outage, now=clock.now
         )
-        self.digest = self._digest(policy, settings.quarantine.digest_at)
+        self.digest = Digest(
+            journal=self._journal,
+            read=self.read,
+            policy=policy,
+            at_seconds=settings.quarantine.digest_at,
+            outage=self._outage,
+            told=self.worker.wake,
+            now=clock.now,
+        )
         self._works = True
         self._settings = settings
         self._policy = policy
@@ -136,8 +143,7 @@ class Gateway:
             if roles.work:
                 group.create_task(self.worker.run(), name="worker")
                 group.create_task(self.purger.run(), name="retention")
-                if self.digest is not None:
-                    group.create_task(self.digest.run(), name="digest")
+                group.create_task(self.digest.run(), name="digest")
             if roles.fetch:
                 group.create_task(self.fetcher.run(), name="fetcher")
 
@@ -180,8 +186,7 @@ class Gateway:
             if roles.fetch:
                 well = await self.fetcher.once()
             if roles.work:
-                if self.digest is not None:
-                    await self.digest.send()
+                await self.digest.send()
                 await self._until_settled(tasks[0])
             if roles.fetch:
                 well = await self.fetcher.remove() and well
@@ -211,19 +216,6 @@ class Gateway:
         await self._hops.close()
         await self._scanning.close()
         await self._journal.close()
-
-    def _digest(self, policy: Policy, at_seconds: int | None) -> Digest | None:
-        if at_seconds is None:
-            return None
-        return Digest(
-            journal=self._journal,
-            read=self.read,
-            policy=policy,
-            at=timedelta(seconds=at_seconds),
-            outage=self._outage,
-            told=self.worker.wake,
-            now=clock.now,
-        )
 
     def _poll(self, policy: Policy, plan: MailboxPlan, last: Sequence[bytes]) -> Poll:
         return Poll(

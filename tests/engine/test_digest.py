@@ -36,7 +36,7 @@ def made(rig: Rig) -> Digest:
         journal=rig.journal,
         read=rig.read,
         policy=rig.policy,
-        at=AT,
+        at_seconds=int(AT.total_seconds()),
         outage=Outage(),
         told=rig.worker.wake,
         now=rig.clock,
