@@ -69,7 +69,10 @@ def list_quarantined(
     as_json: AsJson = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
 ) -> None:
-    """Show what is in quarantine, the newest first, as what and by which rule. Exit code 1 where nothing fits a filter."""
+    """Show what is in quarantine, and why.
+
+    The newest first. Exit code 1 where nothing fits a filter.
+    """
     if as_json and as_csv:
         raise Misuse("--json and --csv don't go together")
     limit = words.limit(limit)
@@ -87,7 +90,10 @@ def list_quarantined(
 
 @app.command()
 def show(message: MessageId, as_json: AsJson = False) -> None:
-    """Show one message's life, with the evidence in front: what each scanner found, by which engine and rules."""
+    """Show one message's life, the evidence in front.
+
+    That is what each scanner found, by which engine and which rules.
+    """
     with context.opened(context.settings()) as engine, reading(engine) as connection:
         entries = life(connection, words.message_id(connection, message))
     stream = entries[0].row.stream
@@ -107,7 +113,7 @@ def show(message: MessageId, as_json: AsJson = False) -> None:
     )
 
 
-@app.command()
+@app.command("release")
 @_taken
 def release(
     ids: Ids = None,
@@ -119,16 +125,17 @@ def release(
     as_json: AsJson = False,
     wanted: Filter,
 ) -> int:
-    """Let go on what is in quarantine. The same verdict does not keep it again; another one may.
+    """Let go on what is in quarantine.
 
-    Takes ids, the filters of 'list', or --all. Exit code 1 if something could not be done.
+    The same verdict does not keep it again; another one may. Takes ids, the filters of 'list',
+    or --all. Exit code 1 if something could not be done.
     """
     return orders.give(
         "release", _meant(ids, wanted, recipients, everything), reason, yes=yes, as_json=as_json
     )
 
 
-@app.command()
+@app.command("discard")
 @_taken
 def discard(
     ids: Ids = None,
@@ -140,7 +147,7 @@ def discard(
     as_json: AsJson = False,
     wanted: Filter,
 ) -> int:
-    """Decide that what is in quarantine goes nowhere. Nobody is told.
+    """Decide that it goes nowhere; nobody is told.
 
     Takes ids, the filters of 'list', or --all. Exit code 1 if something could not be done.
     """
