@@ -32,8 +32,16 @@ def infected(
         f"expected this message, ask {postmaster} about it",
         f"(message {message.id}).",
     ]
-    title = f"Kept back: {short(message.subject or '(no subject)')}"
-    return _letter(title, lines, recipient, hostname, postmaster, notice_id, now, about=message)
+    title = f"Kept back: {message.subject or '(no subject)'}"
+    return report.to_recipient(
+        title,
+        lines,
+        recipient=recipient,
+        hostname=hostname,
+        postmaster=postmaster,
+        notice_id=notice_id,
+        now=now,
+    )
 
 
 def digest(
@@ -56,7 +64,15 @@ def digest(
         "for it and name its id.",
     ]
     title = "1 message is held as spam" if count == 1 else f"{count} messages are held as spam"
-    return _letter(title, lines, recipient, hostname, postmaster, notice_id, now, about=messages[0])
+    return report.to_recipient(
+        title,
+        lines,
+        recipient=recipient,
+        hostname=hostname,
+        postmaster=postmaster,
+        notice_id=notice_id,
+        now=now,
+    )
 
 
 def _entry(message: Message) -> list[str]:
@@ -69,19 +85,3 @@ def _entry(message: Message) -> list[str]:
         f"    id {message.id}{score}",
         "",
     ]
-
-
-def _letter(
-    title: str,
-    lines: list[str],
-    recipient: str,
-    hostname: str,
-    postmaster: str,
-    notice_id: str,
-    now: datetime,
-    *,
-    about: Message,
-) -> Notice:
-    written = report.letter("", about, recipient, hostname, postmaster, notice_id, now)
-    written.replace_header("Subject", title)
-    return report.with_text(written, lines, recipient, hostname, postmaster)

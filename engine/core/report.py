@@ -103,7 +103,15 @@ def _notice(
     now: datetime,
 ) -> Notice:
     written = letter(title, message, recipient, hostname, postmaster, notice_id, now)
-    return with_text(written, lines, recipient, hostname, postmaster)
+    return _with_text(written, lines, recipient, hostname, postmaster)
+
+
+def _with_text(
+    written: EmailMessage, lines: list[str], recipient: str, hostname: str, postmaster: str
+) -> Notice:
+    written.set_content(letter_text(lines, hostname))
+    written["Content-Language"] = "en"  # behind the content, which takes away every header of its own kind
+    return finished(written, recipient, written.as_bytes(policy=_headers(recipient, postmaster)))
 
 
 def letter(
@@ -115,24 +123,31 @@ def letter(
     notice_id: str,
     now: datetime,
 ) -> EmailMessage:
+    """Return a message of our own without its content; its subject tells which message it is about."""
+    subject = f"{title}: {short(message.subject or '(no subject)')}"
+    return headed(subject, recipient, hostname, postmaster, notice_id, now)
+
+
+def headed(
+    subject: str, recipient: str, hostname: str, postmaster: str, notice_id: str, now: datetime
+) -> EmailMessage:
     """Return a message of our own without its content."""
     written = EmailMessage(policy=_headers(recipient, postmaster).clone(max_line_length=998))
     written["From"] = f"mailgate <{postmaster}>"
     written["To"] = recipient
-    written["Subject"] = f"{title}: {short(message.subject or '(no subject)')}"
+    written["Subject"] = subject
     written["Date"] = format_datetime(now)
     written["Message-ID"] = f"<{notice_id}@{hostname}>"
     written["Auto-Submitted"] = "auto-replied"
     return written
 
 
-def with_text(
-    written: EmailMessage, lines: list[str], recipient: str, hostname: str, postmaster: str
+def to_postmaster(
+    subject: str, lines: list[str], *, hostname: str, postmaster: str, notice_id: str, now: datetime
 ) -> Notice:
-    """Return a letter as the notice it is with nothing but text in it."""
-    written.set_content(letter_text(lines, hostname))
-    written["Content-Language"] = "en"  # behind the content, which takes away every header of its own kind
-    return finished(written, recipient, written.as_bytes(policy=_headers(recipient, postmaster)))
+    """Tell the postmaster of something that is not about one message."""
+    written = headed(short(subject), postmaster, hostname, postmaster, notice_id, now)
+    return _with_text(written, lines, postmaster, hostname, postmaster)
 
 
 def letter_text(lines: list[str], hostname: str) -> str:
@@ -150,6 +165,21 @@ def finished(written: EmailMessage, recipient: str, octets: bytes) -> Notice:
         sender=str(written["From"]),
         date=str(written["Date"]),
     )
+
+
+def to_recipient(
+    subject: str,
+    lines: list[str],
+    *,
+    recipient: str,
+    hostname: str,
+    postmaster: str,
+    notice_id: str,
+    now: datetime,
+) -> Notice:
+    """Tell a recipient of something; the subject is given whole."""
+    written = headed(short(subject), recipient, hostname, postmaster, notice_id, now)
+    return _with_text(written, lines, recipient, hostname, postmaster)
 
 
 def _headers(recipient: str, postmaster: str) -> EmailPolicy[EmailMessage]:
