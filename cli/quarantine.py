@@ -40,7 +40,7 @@ COLUMNS = (
     Column(title="FROM", least=12),
     Column(title="TO", least=12, from_width=95),
     Column(title="SUBJECT", least=12),
-    Column(title="AS"),
+    Column(title="AS", from_width=90),
     Column(title="WHY", least=12),
 )
 Everything = Annotated[bool, typer.Option("--all", help="Everything that is in quarantine.")]

@@ -80,6 +80,8 @@ class Overview:
     oldest: list[Json] = field(default_factory=list)
     held: list[tuple[Json, Hold]] = field(default_factory=list)
     held_count: int = 0
+    quarantined: int = 0  # and for nothing else
+    quarantined_since: datetime | None = None  # when the oldest of them came in
     going: int = 0  # messages that wait for a next hop, held for some recipients or not
 
     def add(self, one: Waiting, current: datetime) -> None:
@@ -91,6 +93,9 @@ class Overview:
             lane.due_at = min(lane.due_at, due_at)
             if hop.startswith(SCAN_LANE):
                 lane.said = lane.said or _reply(one.row)
+        self.quarantined += one.quarantined
+        if one.quarantined and self.quarantined_since is None:
+            self.quarantined_since = one.row["opened_at"]
         self.held_count += bool(one.holds)
         if not self.limit or len(self.held) < self.limit:
             self.held += ((one.row, hold) for hold in one.holds)
@@ -136,7 +141,18 @@ def as_queued(one: Waiting) -> Json:
         "next_hop": one.row["next_hop"],
         "scanner": next((lane[len(SCAN_LANE) :] for lane in one.due if lane.startswith(SCAN_LANE)), None),
         "due_at": one.row["due_at"],
-        "holds": [_as_hold(hold) for hold in one.holds],
+        "holds": [_in_quarantine(one.row)] if one.quarantined else [_as_hold(hold) for hold in one.holds],
+    }
+
+
+def _in_quarantine(row: Json) -> Json:
+    return {
+        "why": "quarantined",
+        "rule": row["quarantined_by"],
+        "until": None,
+        "operator": None,
+        "reason": row["quarantined_why"],
+        "recipients": [one["address"] for one in row["recipients"] if one["state"] == "quarantined"],
     }
 
 
@@ -180,6 +196,11 @@ def _page(overview: Overview, hops: Iterable[Json], current: datetime) -> None:
         _by_next_hop(overview.lanes, known, current)
     render.line()
     _by_age(overview.ages)
+    if overview.quarantined_since is not None:
+        render.line()
+        count = "1 message is" if overview.quarantined == 1 else f"{overview.quarantined:,} messages are"
+        oldest = f", the oldest for {times.span(current - overview.quarantined_since)}"
+        render.line(f"{count} in quarantine{oldest}: 'mailgate quarantine list' shows them.")
     if overview.held:
         render.line()
         render.table(HELD, _held(overview.held, current))

@@ -39,24 +39,28 @@ class Waiting:
     """An open message: its row, when it is due at each next hop it waits for ("" for not known yet), and what is held.
 
     While a scanner can't say anything about it, it waits for that and for no next hop: its name is with `life.SCAN_LANE`.
+    Where it waits in quarantine and for nothing else, its row says why, and `holds` is empty: there may be very many.
     """
 
     row: Json
     due: dict[str, datetime]
     holds: tuple[Hold, ...]
+    quarantined: bool = False
 
 
 def waiting(connection: Connection) -> Iterator[Waiting]:
     """Yield every open message, oldest first, in constant memory."""
     rows = queries.queue(connection)
     while some := list(islice(rows, BATCH)):
-        asked = [row["id"] for row in some if not _plain(row)]
+        asked = [row["id"] for row in some if not (_plain(row) or _quarantined(row))]
         known = log.read_many(connection, asked) if asked else {}
         lanes = agenda.lanes_of(connection, [row["id"] for row in some if row["state"] == "deferred"])
         for row in some:
             recorded = known.get(row["id"])
             if recorded is not None:
                 yield _by_the_log(row, recorded)
+            elif _quarantined(row):
+                yield Waiting(row=row, due={}, holds=(), quarantined=True)
             elif (lane := lanes.get(row["id"], "")).startswith(SCAN_LANE):
                 yield Waiting(row=row, due={lane: row["due_at"]}, holds=())
             else:
@@ -64,8 +68,16 @@ def waiting(connection: Connection) -> Iterator[Waiting]:
 
 
 def _plain(row: Json) -> bool:
-    states = {one["state"] for one in row["recipients"] if one["state"] not in FATES}
+    states = _open_states(row)
     return bool(states) and states <= PLAIN
+
+
+def _quarantined(row: Json) -> bool:
+    return _open_states(row) == {"quarantined"}
+
+
+def _open_states(row: Json) -> set[str]:
+    return {one["state"] for one in row["recipients"] if one["state"] not in FATES}
 
 
 def _plainly(row: Json) -> Waiting:

@@ -206,7 +206,8 @@ def test_what_is_in_quarantine_cannot_be_held_besides(ward: Ward) -> None:
 def test_the_queue_names_what_is_in_quarantine(ward: Ward) -> None:
     said = ward.shown("queue")
     assert "3 messages are open" in said
-    assert f"{ward.spam} 1h 59m quarantined by hand info@example.com spam: spamd: score 15.5" in said
+    assert "2 messages are in quarantine, the oldest for 2h: 'mailgate quarantine list' shows them." in said
+    assert ward.spam not in said
     row = next(one for one in ward.mailgate("queue", "--json").json if one["id"] == ward.infected)
     assert row["holds"] == [
         {
@@ -217,6 +218,17 @@ def test_the_queue_names_what_is_in_quarantine(ward: Ward) -> None:
             "reason": "infected",
             "recipients": ["info@example.com", "anna@example.com"],
         }
+    ]
+
+
+def test_the_queue_tells_what_is_in_quarantine_for_some_and_goes_on_for_others(ward: Ward) -> None:
+    part = ward.builder.downloaded(recipients=("info@example.com", "anna@example.com"))
+    ward.builder.quarantined(part, numbers=(1,))
+    said = ward.shown("queue")
+    assert f"{part} 1h 59m quarantined by hand anna@example.com infected: clamd found Eicar-Signature" in said
+    row = next(one for one in ward.mailgate("queue", "--json").json if one["id"] == part)
+    assert [(hold["why"], hold["recipients"]) for hold in row["holds"]] == [
+        ("quarantined", ["anna@example.com"])
     ]
 
 
