@@ -77,7 +77,7 @@ def carry_out(
         return Refused(_closed(message))
     if order.verb == "release" and not message.kept:
         return Refused(no_octets(message))
-    if not message.recipients and not order.recipients and not order.quarantined:
+    if not message.recipients and not order.recipients:
         return _for_nobody(message, order, policy, named)
     meant = [r for r in message.recipients if _meant(r, order)]
     if not meant:
@@ -199,6 +199,8 @@ def _given_up(message: Message, order: Order, numbers: tuple[int, ...], policy: 
 
 def _for_nobody(message: Message, order: Order, policy: Policy, named: Recipients | None) -> Answer:
     """A message that names no recipient: it can go on only where the current rules name one."""
+    if order.quarantined:
+        return Refused(f"it isn't in quarantine: it is {message.state}")
     if order.verb == "hold":
         if order.until is not None:
             return Refused("it names no recipient, so that it can't go on by itself later")
