@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, assert_never, cast
 
 from cli import context, render, story, times, words
-from cli.main import PLACES
+from cli.advice import commands
 from cli.message import Json, MessageId
 from cli.outlook import outlook
 from cli.queue import standing
@@ -31,18 +31,25 @@ from store.events import (
     Failed,
     Held,
     MessageEvent,
+    Quarantined,
+    RedeliveryRequested,
     RejectedOversize,
     Relayed,
     Released,
     Reported,
+    Scanned,
 )
 from store.life import Message, fold
+from store.message import SCAN_LANE
 from store.recipient import Recipient
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
-DECIDING = (Attempted, Deferred, Delivered, Discarded, Failed, Held, RejectedOversize, Relayed, Released)
+DECIDING = (
+    *(Attempted, Deferred, Delivered, Discarded, Failed, Held, Quarantined, RedeliveryRequested),
+    *(RejectedOversize, Relayed, Released),
+)
 NO_GATEWAY = "none runs on this store: 'mailgate run' starts one"
 
 
@@ -94,6 +101,8 @@ def _case(engine: Engine, beginning: str, policy: Policy) -> Case:
         now=times.now(),
     )
     goes_to = case.step.next_hop if isinstance(case.step, HandOver) else message.lane
+    if goes_to.startswith(SCAN_LANE):
+        goes_to = ""
     known = hops.get(goes_to, {"next_hop": goes_to}) if goes_to else None
     return Case(
         message=message,
@@ -120,13 +129,15 @@ def _page(case: Case) -> None:
     for number, told in enumerate(_told(case)):
         labelled("" if number else "Told", told)
     labelled("Next", _next(case))
+    if message.awaited is not None:
+        labelled("Scanner", _awaited(case, message.awaited))
     if message.open:
         labelled("Lease", _lease(case))
         if case.hop is not None:
             labelled("Next hop", f"{case.hop['next_hop']}: {standing(case.hop, case.now)}{_limit(case.hop)}")
         if case.gateway_runs is not None:
             labelled("Gateway", "runs on this store" if case.gateway_runs else NO_GATEWAY)
-    for number, (command, purpose) in enumerate(_commands(case)):
+    for number, (command, purpose) in enumerate(commands(case.message)):
         labelled(
             "" if number else "You can", f"mailgate {command} {message.id}: {purpose}".replace("  ", " ")
         )
@@ -152,6 +163,8 @@ def _why(case: Case) -> Iterator[str]:
 
 
 def _concerns(entry: Entry, recipient: Recipient) -> bool:
+    if isinstance(entry.event, Scanned):
+        return entry.event.retry_at is not None and recipient.open and not recipient.held
     if not isinstance(entry.event, DECIDING):
         return False
     numbers: tuple[int, ...] = getattr(entry.event, "numbers", ())
@@ -201,6 +214,8 @@ def _next(case: Case) -> str:
     if not message.open:
         return outlook(message, case.now)
     match step:
+        case Rest() if message.state == "quarantined":
+            return _in_quarantine(case)
         case Rest():
             return f"Nothing, until a person decides: it is {message.state}."
         case Record():
@@ -213,6 +228,13 @@ def _next(case: Case) -> str:
             return f"Attempt {step.attempt}, to {step.next_hop}, {_when(case)}, by {step.rule}. {_given_up(case)}"
         case _:
             assert_never(step)
+
+
+def _in_quarantine(case: Case) -> str:
+    since = case.message.quarantined_at or case.message.opened_at
+    end = since + case.policy.retention.quarantined
+    then = f"{times.away(end, case.now)} at {times.stamp(end)}" if end > case.now else "now"
+    return f"Nothing, until a person releases or discards it; it is discarded {then}, by [retention] quarantined."
 
 
 def _when(case: Case) -> str:
@@ -232,6 +254,20 @@ def _given_up(case: Case) -> str:
     return f"If that goes on, it is given up {times.away(end, case.now)} at {times.stamp(end)}."
 
 
+def _awaited(case: Case, scanner: str) -> str:
+    """Which scanner can't say anything, why, and for how long it could not."""
+    said = [e for e in case.entries if isinstance(e.event, Scanned) and e.event.scanner == scanner]
+    first = said[-1]
+    for entry in reversed(said):
+        if cast(Scanned, entry.event).retry_at is None:
+            break
+        first = entry
+    last = cast(Scanned, said[-1].event)
+    known = "" if case.policy.scanner(scanner) else "; it is no longer configured"
+    waits = f"waited for since {times.stamp(first.at)} ({times.away(first.at, case.now)})"
+    return f"{scanner}: {last.detail or 'no verdict'}; {waits}{known}"
+
+
 def _lease(case: Case) -> str:
     lease = case.lease
     if lease is None or lease["holder"] is None or lease["lease_until"] is None:
@@ -244,29 +280,3 @@ def _lease(case: Case) -> str:
 def _limit(hop: Json) -> str:
     learnt = hop.get("size_limit_octets")
     return f"; it takes {times.size(learnt)} at most, as a refusal taught" if learnt is not None else ""
-
-
-def _commands(case: Case) -> Iterator[tuple[str, str]]:
-    """What a person can do about it, as far as there are commands for it."""
-    for command, purpose in _useful(case):
-        if command.split()[0] in PLACES:
-            yield command, purpose
-
-
-def _useful(case: Case) -> Iterator[tuple[str, str]]:
-    message = case.message
-    yield "show", "every event, every reply"
-    if message.content is not None:
-        yield "raw", "its octets"
-    if message.state in ("held", "quarantined") or any(r.held for r in message.recipients):
-        yield "release", "let it go on"
-    elif message.open:
-        yield "hold", "keep it until a person or a time lets it go on"
-    if message.open:
-        yield "discard", "give it up without a report"
-        yield (
-            "fail",
-            "no further try" + (", and its sender is told" if message.direction == "outbound" else ""),
-        )
-    if not message.open and message.content is not None:
-        yield "replay", "deliver it again"

@@ -62,6 +62,9 @@ SECTIONS: Mapping[str, Mapping[str, Place]] = {
         "discard": Place("cli.operator", "discard", "Decide that messages go nowhere; nobody is told."),
         "fail": Place("cli.operator", "fail", "Give messages up; the sender of outgoing mail is told."),
         "rescan": Place("cli.rescan", "rescan", "Scan kept messages again, with today's signatures."),
+        "quarantine": Place(
+            "cli.quarantine", "app", "What is in quarantine, and why; let it go or discard it."
+        ),
         "mailbox": Place("cli.mailbox", "app", "Health of each mailbox; poll now; adopt what is there."),
         "route": Place("cli.route", "route", "Say who would get a message, by which rule, sent where."),
         "db": Place("cli.db", "app", "Schema, read tables, backup."),

@@ -86,6 +86,9 @@ def raw(message: MessageId) -> None:
         octets = contents.get(connection, found)
     if octets is None and found.content is None:
         raise Failure(f"message {found.id} was never fetched: {found.state}")
+    if octets is None and found.purged_at is not None:
+        dropped = f"were dropped on {times.stamp(found.purged_at)} by {found.purged_by}"
+        raise Failure(f"the octets of message {found.id} {dropped}")
     if octets is None:
         raise Failure(f"the octets of message {found.id} are no longer kept")
     sys.stdout.flush()

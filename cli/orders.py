@@ -22,7 +22,7 @@ from cli.message import Json
 from cli.person import operator
 from cli.render import Column
 from engine.core.orders import Decided, Order, Refused, UnderWay, Verb
-from engine.core.plan import HandOver, Record, plan
+from engine.core.plan import HandOver, Record, Scan, plan
 from engine.core.policy import Policy
 from engine.orders import BATCH, Done, Orders
 from store import queries
@@ -54,33 +54,48 @@ COLUMNS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """Which messages are meant: these ids, or those that fit; and which of their recipients, all where none is named."""
+    """Which messages are meant: these ids, or those that fit; and which of their recipients, all where none is named.
+
+    `quarantined`: only what is in quarantine; `everything` there, where nothing else is said.
+    """
 
     ids: tuple[str, ...]
     filter: Filter
     recipients: tuple[str, ...]
+    quarantined: bool = False
+    everything: bool = False
 
 
 def give(
     verb: Verb, wanted: Wanted, reason: str, *, until: datetime | None = None, yes: bool, as_json: bool
 ) -> int:
     """Carry out an order; returns the exit code. Raises Failure."""
-    by_ids, by_filter = bool(wanted.ids), wanted.filter != Filter()
+    by_ids, by_filter = bool(wanted.ids), wanted.everything or wanted.filter != Filter()
     if by_ids == by_filter:
-        raise Misuse(f"name the messages to {verb}, or give filters" + (", not both" if by_ids else ""))
+        ways = ", give filters, or --all" if wanted.quarantined else ", or give filters"
+        raise Misuse(f"name the messages to {verb}{ways}" + (", not both" if by_ids else ""))
     if by_filter and not yes and (as_json or not sys.stdin.isatty()):
         raise Misuse("there is nobody to ask: add --yes")
     settings = context.settings()
-    order = Order(verb=verb, operator=operator(), reason=reason, until=until, recipients=wanted.recipients)
+    order = Order(
+        verb=verb,
+        operator=operator(),
+        reason=reason,
+        until=until,
+        recipients=wanted.recipients,
+        quarantined=wanted.quarantined,
+    )
     with context.opened(settings) as engine:
         policy, orders = _orders(settings, engine, order)
         said = _Said(order, policy, as_json=as_json)
         if by_ids:
             streams = list(_named(engine, wanted.ids, said))
         else:
-            streams = _fitting(engine, orders, wanted.filter)
+            meant = replace(wanted.filter, state="quarantined") if wanted.quarantined else wanted.filter
+            streams = _fitting(engine, orders, meant)
             if not streams:
-                raise Failure(f"there is no message that fits and can be {PAST[verb]}")
+                where = " in quarantine" if wanted.quarantined else ""
+                raise Failure(f"there is no message{where} that fits and can be {PAST[verb]}")
             if not as_json:
                 _show(engine, orders, order, streams)
             if not yes and not typer.confirm("Go on?"):
@@ -244,14 +259,18 @@ class _Said:
         if order.verb != "release":
             left = f", and is {message.state} for others" if message.open else ""
             return f"{PAST[order.verb]}{only}{left}"
+        let_go = message.released_at is not None and message.released_at == message.changed_at
+        released = f"released{' from quarantine' if let_go else ''}{only}"
         match plan(message, self._policy, times.now()):
             case HandOver() as step:
-                return f"released{only}; goes to {step.next_hop}, by {step.rule}"
+                return f"{released}; goes to {step.next_hop}, by {step.rule}"
+            case Scan() as step:
+                return f"{released}; {' and '.join(step.scanners)} will be asked about it first"
             case Record() as step:
                 held = getattr(step.events[0], "rule", step.events[0].NAME)
-                return f"released{only}, and will be {step.events[0].NAME} again: {held}"
+                return f"{released}, and will be {step.events[0].NAME} again: {held}"
             case _:
-                return f"released{only}"
+                return released
 
     def _failed(self, stream: str, message: Message | None, text: str) -> None:
         self.failures += 1

@@ -17,6 +17,11 @@ def outlook(message: Message, current: datetime) -> str:
     if not message.open:
         return _closed(message)
     due = message.due_at
+    if due is None and message.state == "quarantined":
+        return (
+            "It stays in quarantine until a person releases or discards it, or it has been there for as long as"
+            " [retention] says."
+        )
     if due is None:
         return f"Nothing, until a person decides: it is {message.state}."
     if any(one.in_flight for one in message.recipients):
@@ -25,11 +30,17 @@ def outlook(message: Message, current: datetime) -> str:
         return "It is handed over as soon as a gateway runs."
     if message.state == "held" and due > current:
         return f"It goes on {times.away(due, current)}, at {times.stamp(due)}, or when a person releases it."
+    if message.awaited is not None:
+        return f"It waits for scanner {message.awaited}, and is scanned {_then(due, current)}."
     what = "tried again" if message.attempts else "looked at again"
     where = f" at {message.lane}" if message.lane else ""
+    return f"It is {what}{where} {_then(due, current)}."
+
+
+def _then(due: datetime, current: datetime) -> str:
     if due <= current:
-        return f"It is {what}{where} as soon as a gateway runs: it has been due since {times.stamp(due)}."
-    return f"It is {what}{where} {times.away(due, current)}, at {times.stamp(due)}."
+        return f"as soon as a gateway runs: it has been due since {times.stamp(due)}"
+    return f"{times.away(due, current)}, at {times.stamp(due)}"
 
 
 def _closed(message: Message) -> str:

@@ -16,6 +16,8 @@ from cli.render import Column
 from engine.core import direct
 from store import queries
 from store.database import reading
+from store.events import Quarantined
+from store.message import SCAN_LANE
 from store.waiting import Hold, Waiting, waiting
 
 DEFAULT_LIMIT = 20
@@ -60,11 +62,12 @@ OLDEST = (
 
 @dataclass(slots=True)
 class Lane:
-    """What waits for one next hop."""
+    """What waits for one next hop, or for a scanner, of which `said` is known then."""
 
     oldest_at: datetime
     due_at: datetime
     open: int = 0
+    said: str = ""
 
 
 @dataclass(slots=True)
@@ -77,6 +80,8 @@ class Overview:
     oldest: list[Json] = field(default_factory=list)
     held: list[tuple[Json, Hold]] = field(default_factory=list)
     held_count: int = 0
+    quarantined: int = 0  # and for nothing else
+    quarantined_since: datetime | None = None  # when the oldest of them came in
     going: int = 0  # messages that wait for a next hop, held for some recipients or not
 
     def add(self, one: Waiting, current: datetime) -> None:
@@ -86,6 +91,11 @@ class Overview:
             lane = self.lanes.setdefault(hop, Lane(oldest_at=one.row["opened_at"], due_at=due_at))
             lane.open += 1
             lane.due_at = min(lane.due_at, due_at)
+            if hop.startswith(SCAN_LANE):
+                lane.said = lane.said or _reply(one.row)
+        self.quarantined += one.quarantined
+        if one.quarantined and self.quarantined_since is None:
+            self.quarantined_since = one.row["opened_at"]
         self.held_count += bool(one.holds)
         if not self.limit or len(self.held) < self.limit:
             self.held += ((one.row, hold) for hold in one.holds)
@@ -129,18 +139,32 @@ def as_queued(one: Waiting) -> Json:
     """Return an open message as JSON has it: as listed, with where and when it is tried next, and what holds it."""
     return as_listed(one.row) | {
         "next_hop": one.row["next_hop"],
+        "scanner": next((lane[len(SCAN_LANE) :] for lane in one.due if lane.startswith(SCAN_LANE)), None),
         "due_at": one.row["due_at"],
-        "holds": [
-            {
-                "why": hold.event.why,
-                "rule": hold.event.rule,
-                "until": hold.event.until,
-                "operator": hold.event.operator,
-                "reason": hold.event.reason,
-                "recipients": [one.address for one in hold.recipients],
-            }
-            for hold in one.holds
-        ],
+        "holds": [_in_quarantine(one.row)] if one.quarantined else [_as_hold(hold) for hold in one.holds],
+    }
+
+
+def _in_quarantine(row: Json) -> Json:
+    return {
+        "why": "quarantined",
+        "rule": row["quarantined_by"],
+        "until": None,
+        "operator": None,
+        "reason": row["quarantined_why"],
+        "recipients": [one["address"] for one in row["recipients"] if one["state"] == "quarantined"],
+    }
+
+
+def _as_hold(hold: Hold) -> Json:
+    event = hold.event
+    return {
+        "why": "quarantined" if isinstance(event, Quarantined) else event.why,
+        "rule": event.rule,
+        "until": None if isinstance(event, Quarantined) else event.until,
+        "operator": event.operator,
+        "reason": event.reason,
+        "recipients": [one.address for one in hold.recipients],
     }
 
 
@@ -172,6 +196,11 @@ def _page(overview: Overview, hops: Iterable[Json], current: datetime) -> None:
         _by_next_hop(overview.lanes, known, current)
     render.line()
     _by_age(overview.ages)
+    if overview.quarantined_since is not None:
+        render.line()
+        count = "1 message is" if overview.quarantined == 1 else f"{overview.quarantined:,} messages are"
+        oldest = f", the oldest for {times.span(current - overview.quarantined_since)}"
+        render.line(f"{count} in quarantine{oldest}: 'mailgate quarantine list' shows them.")
     if overview.held:
         render.line()
         render.table(HELD, _held(overview.held, current))
@@ -190,17 +219,23 @@ def _by_next_hop(lanes: Mapping[str, Lane], known: Mapping[str, Json], current: 
         lane = lanes.get(name)
         rows.append(
             (
-                name or UNTRIED,
+                _shown(name),
                 str(lane.open if lane else 0),
                 times.span(current - lane.oldest_at) if lane else "",
                 _next(lane.due_at, current) if lane else "",
-                standing(known.get(name, {"next_hop": name}), current),
+                lane.said if lane and lane.said else standing(known.get(name, {"next_hop": name}), current),
             )
         )
     render.table(HOPS, rows)
     if rest := domains[DOMAINS_SHOWN:]:
         count = sum(lanes[name].open for name in rest)
         render.line((f"{len(rest)} more domains by MX have {count} open; --json has every message.", "dim"))
+
+
+def _shown(lane: str) -> str:
+    if lane.startswith(SCAN_LANE):
+        return f"scanner {lane[len(SCAN_LANE) :]}"
+    return lane or UNTRIED
 
 
 def _by_age(ages: Counter[str]) -> None:
@@ -215,21 +250,22 @@ def _more(count: int) -> None:
 
 def _held(held: Iterable[tuple[Json, Hold]], current: datetime) -> Iterator[tuple[str, ...]]:
     for row, hold in held:
-        event = hold.event
-        by = f"{event.operator}: {event.reason}" if event.reason else event.operator
+        one = _as_hold(hold)
+        by = f"{one['operator']}: {one['reason']}" if one["operator"] and one["reason"] else one["operator"]
+        if isinstance(hold.event, Quarantined):
+            by = f"{hold.event.reason}: {hold.event.rule}"
         yield (
             row["id"],
             times.span(current - row["opened_at"]),
-            event.why,
-            _next(event.until, current),
-            addressees({"recipients": [{"address": one.address} for one in hold.recipients]}),
-            by or event.rule,
+            one["why"],
+            _next(one["until"], current),
+            addressees({"recipients": [{"address": address} for address in one["recipients"]]}),
+            by or one["rule"],
         )
 
 
 def _oldest(rows: Iterable[Json], current: datetime) -> Iterator[tuple[str, ...]]:
     for row in rows:
-        replies = (one["reply"] for one in row["recipients"] if one["state"] == row["state"] and one["reply"])
         yield (
             row["id"],
             times.span(current - row["opened_at"]),
@@ -238,8 +274,14 @@ def _oldest(rows: Iterable[Json], current: datetime) -> Iterator[tuple[str, ...]
             row["next_hop"] or "",
             _next(row["due_at"], current),
             addressees(row),
-            next(replies, ""),
+            _reply(row),
         )
+
+
+def _reply(row: Json) -> str:
+    """What was said last to a recipient that needs most attention."""
+    replies = (one["reply"] for one in row["recipients"] if one["state"] == row["state"] and one["reply"])
+    return next(replies, "")
 
 
 def _next(due: datetime | None, current: datetime) -> str:

@@ -57,7 +57,7 @@ def rescan(
     names = _names(settings, scanner or [])
     with context.opened(settings) as engine:
         streams = _streams(engine, ids or [])
-        from engine.service import start
+        from engine.loops import start
 
         said = _Said(as_json=as_json)
         try:

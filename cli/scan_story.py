@@ -20,6 +20,16 @@ def scanned(event: Scanned, again: str) -> str:
     return f" by {event.scanner}{engine} in {took}: {_verdict(event, again)}{late}"
 
 
+def evidence(event: Scanned) -> str:
+    """Return what a scanner found, with all that it says about it, to stand behind the scanner's name."""
+    rules = f"; rules {', '.join(event.symbols)}" if event.symbols else ""
+    of = "" if event.threshold is None else f" of {event.threshold:g}"
+    score = "" if event.score is None else f", score {event.score:g}{of}"
+    signature = f" {event.signature}" if event.signature else ""
+    engine = f" ({event.engine})" if event.engine else ""
+    return f"{event.verdict}{signature}{score}{rules}{_detail(event)}{engine}"
+
+
 def _verdict(event: Scanned, again: str) -> str:
     match event.verdict:
         case "clean":

@@ -63,7 +63,7 @@ def show(
     if as_json:
         render.json_line({"message": as_folded(folded), "events": [as_stored(entry.row) for entry in seen]})
     else:
-        _page(folded, seen, until or current, past=until is not None)
+        page(folded, seen, until or current, past=until is not None)
 
 
 def life(connection: Connection, stream: str) -> list[Entry]:
@@ -103,6 +103,7 @@ def facts(message: Message) -> None:
         ("Message-ID", message.message_id),
         ("Size", size),
         ("SHA-256", message.content),
+        ("Octets", _dropped(message)),
         ("Mailbox", f"{message.mailbox}, UIDL {message.uidl or 'none'}" if message.mailbox else None),
         ("About", f"message {message.about}" if message.about else None),
     ]
@@ -111,14 +112,30 @@ def facts(message: Message) -> None:
             labelled(label, value)
 
 
+def _dropped(message: Message) -> str | None:
+    if message.purged_at is None:
+        return None
+    return f"dropped on {times.stamp(message.purged_at)} by {message.purged_by}"
+
+
 def labelled(label: str, *parts: render.Part) -> None:
     """Print a line of a page: a label, and what it is about."""
     render.paragraph(*parts, first=f"  {label}", indent=LABEL_WIDTH + 2)
 
 
-def _page(message: Message, entries: Sequence[Entry], current: datetime, *, past: bool) -> None:
+def page(
+    message: Message,
+    entries: Sequence[Entry],
+    current: datetime,
+    *,
+    past: bool = False,
+    first: Sequence[tuple[str, str]] = (),
+) -> None:
+    """Print all there is to say of a message; `first` is what stands in front, a label and a text each."""
     as_of = f", as it stood at {times.stamp(current)}" if past else ""
     render.line((f"Message {message.id}", "bold"), as_of)
+    for label, text in first:
+        labelled(label, text)
     facts(message)
     labelled("State", (message.state, render.STATE_STYLES[message.state]), _since(message))
     _recipients(message)

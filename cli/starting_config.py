@@ -229,7 +229,16 @@ tls = "opportunistic"
 # When to tell the sender that it takes longer.
 #warn_after = "4h"
 
+# Who is told of what is in quarantine. Everything there: "mailgate quarantine list".
+[quarantine]
+# Tell each recipient, once, of incoming mail that was kept back as infected or for its attachments.
+#notify_recipients = false
+# When to send each recipient of ours a list of the spam that is held for them: a time of day in UTC; default: never.
+#digest = "06:30"
+
 [retention]
 # How long the octets of finished messages are kept; the record of what happened stays.
 #contents = "30d"
+# How long a message may stay in quarantine; then it is discarded, and its octets go.
+#quarantined = "30d"
 """

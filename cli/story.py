@@ -13,6 +13,7 @@ from cli import scan_story, times
 from engine.core.withheld import in_words
 from store.events import (
     Attempted,
+    ContentsPurged,
     Deferred,
     Delivered,
     Discarded,
@@ -77,7 +78,10 @@ def sentence(event: Event, at: datetime, recipients: int | None = None) -> str:
         case Failed():
             return _failed(event, recipients)
         case Reported():
-            return f" by a notice ({event.kind}), message {event.report}"
+            who = _who(event.numbers, (), recipients) if event.numbers else ""
+            return f"{who} by a notice ({event.kind}), message {event.report}"
+        case ContentsPurged():
+            return f": the octets are no longer kept, by {event.reason}"
         case RemovedFromSource():
             how = "+OK to QUIT after DELE" if event.confirmed_by == "quit" else "it is no longer listed"
             return f": mailbox {event.mailbox} no longer holds UIDL {event.uidl} ({how})"

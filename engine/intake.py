@@ -107,11 +107,18 @@ def oversize(
 
 
 def notice(
-    kind: ReportKind, about: Message, written: report.Notice, now: datetime
+    kind: ReportKind,
+    about: Message,
+    written: report.Notice,
+    now: datetime,
+    numbers: tuple[int, ...] = (),
 ) -> tuple[Append, Reported]:
-    """Return the append that opens a notice's stream, and the event that goes on the message it is about."""
+    """Return the append that opens a notice's stream, and the event that goes on the message it is about.
+
+    `numbers` are the message's recipients who are told by it.
+    """
     opened = generated(kind, about.id, written, now)
-    return opened, Reported(kind=kind, report=opened.stream)
+    return opened, Reported(kind=kind, report=opened.stream, numbers=numbers)
 
 
 def generated(

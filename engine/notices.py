@@ -5,19 +5,21 @@ into the log together, so that nobody is told twice and nobody is forgotten.
 
 Of inbound mail that failed the postmaster is told, never the outside sender. Of what was submitted its sender is told, by a
 report (`core.owed`, `core.dsn`).
+
+Of what was kept back as infected its recipients are told, where that is wanted; of spam by a digest (`digest`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 
 from engine import intake
-from engine.core import dsn, headers, report
+from engine.core import dsn, headers, kept_back, report
 from engine.core.owed import owed
 from engine.core.policy import Policy
 from engine.opening import new_id
-from store.events import Event, Failed, MessageEvent, RejectedOversize, Reported
+from store.events import Event, Failed, MessageEvent, Quarantined, RejectedOversize, Reported
 from store.life import Message
 from store.log import Append
 
@@ -40,7 +42,8 @@ def called_for(
     `original` is the message from its start, ORIGINAL_OCTETS of it at most, where `quotes` says that it is needed.
     """
     kinds = {type(event): event for event in reversed(events)}  # one notice tells all that failed alike
-    notices = [_called_for(after, event, policy, now) for event in kinds.values()]
+    notices: list[Notice | None] = [_called_for(after, event, policy, now) for event in kinds.values()]
+    notices += _kept_from(after, events, policy, now)
     for kind, fates in owed(after, events, policy, now).items():
         written = dsn.write(
             kind, after, fates, original or b"", policy=policy, notice_id=new_id(now), now=now
@@ -75,6 +78,27 @@ def together(append: Append, notices: Sequence[Notice]) -> tuple[Append, ...]:
     told: tuple[Event, ...] = tuple(reported for _, reported in notices)
     with_told = Append(append.stream, append.before, append.events + told, append.at, append.octets)
     return (with_told, *(opened for opened, _ in notices))
+
+
+def _kept_from(
+    after: Message, events: Sequence[MessageEvent], policy: Policy, now: datetime
+) -> Iterator[Notice]:
+    """Tell each recipient, once, of what was kept back as infected, where that is wanted; never about mail that goes out."""
+    if not policy.notify_recipients or after.direction != "inbound" or "infected" in after.reported:
+        return
+    kept = [e for e in events if isinstance(e, Quarantined) and e.reason in ("infected", "attachment")]
+    numbers = {number for event in kept for number in event.numbers}
+    for one in after.recipients:
+        if one.state == "quarantined" and one.number in numbers and one.address:
+            written = kept_back.infected(
+                after,
+                recipient=one.address,
+                hostname=policy.hostname,
+                postmaster=policy.postmaster,
+                notice_id=new_id(now),
+                now=now,
+            )
+            yield intake.notice("infected", after, written, now, (one.number,))
 
 
 def _called_for(after: Message, event: MessageEvent, policy: Policy, now: datetime) -> Notice | None:

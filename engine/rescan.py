@@ -23,6 +23,7 @@ from engine.core import rescan_report
 from engine.core.policy import Policy
 from engine.core.verdict import Dropped, Kept, Passed, Redirected, ScannerPolicy, judge
 from engine.journal import Journal
+from engine.opening import new_id
 from engine.ports import Answered, Mail, Octets, ScannerTrouble
 from engine.scanner_post import Resting, ScannerPost
 from engine.scanning import AHEAD, mail_of, milliseconds, too_large, verdict
@@ -118,7 +119,7 @@ class Rescan:
         if not self._found:
             return None
         now = self._now()
-        written = rescan_report.rescan(self._told, self._found, self._policy, intake.new_id(now), now)
+        written = rescan_report.rescan(self._told, self._found, self._policy, new_id(now), now)
         opened = intake.generated("rescan", self._told[0][0].id, written, now)
         await self._journal.append(Unit((opened,)))
         return opened.stream

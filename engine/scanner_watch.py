@@ -18,6 +18,7 @@ from engine.core import scanner_report
 from engine.core.policy import Policy
 from engine.core.scanner_report import Standing
 from engine.journal import Journal
+from engine.opening import new_id
 from engine.outage import Outage
 from engine.scanner_post import ScannerPost
 from store import scan_outages
@@ -116,7 +117,7 @@ class ScannerWatch:
     async def _tell(self, kind: ReportKind, about: str, standing: Standing) -> None:
         now = self._now()
         write = scanner_report.down if kind == "scanner-down" else scanner_report.up
-        written = write(standing, self._policy, intake.new_id(now), now)
+        written = write(standing, self._policy, new_id(now), now)
         opened: Append = intake.generated(kind, about, written, now, standing.scanner.name)
         await self._journal.append(Unit((opened,)))
         self._told()

@@ -17,10 +17,12 @@ from sqlalchemy.exc import SQLAlchemyError
 from engine import clock, presence
 from engine.budget import OctetBudget
 from engine.core.policy import Policy
+from engine.digest import Digest
 from engine.fetch import Fetcher
 from engine.journal import Journal
 from engine.outage import Outage
 from engine.poll import MailboxPlan, Poll
+from engine.purging import ROUND_MESSAGES, Purger
 from engine.scanner_watch import ScannerWatch
 from engine.scanners import posts_of
 from engine.scanning import Scanning
@@ -105,6 +107,18 @@ class Gateway:
             outage=self._outage,
             now=clock.now,
         )
+        self.purger = Purger(
+            journal=self._journal, read=self.read, policy=policy, outage=self._outage, now=clock.now
+        )
+        self.digest = Digest(
+            journal=self._journal,
+            read=self.read,
+            policy=policy,
+            at_seconds=settings.quarantine.digest_at,
+            outage=self._outage,
+            told=self.worker.wake,
+            now=clock.now,
+        )
         self._works = True
         self._settings = settings
         self._policy = policy
@@ -136,6 +150,8 @@ class Gateway:
             if roles.work:
                 group.create_task(self.worker.run(), name="worker")
                 group.create_task(self.watch.run(), name="scanners")
+                group.create_task(self.purger.run(), name="retention")
+                group.create_task(self.digest.run(), name="digest")
             if roles.fetch:
                 group.create_task(self.fetcher.run(), name="fetcher")
             if self._listener is not None:
@@ -171,11 +187,14 @@ class Gateway:
             if roles.fetch:
                 well = await self.fetcher.once()
             if roles.work:
+                await self.digest.send()
                 await self._until_settled(tasks[0])
                 if await self.watch.look():
                     await self._until_settled(tasks[0])
             if roles.fetch:
                 well = await self.fetcher.remove() and well
+            if roles.work:
+                await self.purger.purge(ROUND_MESSAGES, rest=0)
             return Round(open=await self.read(queries.open_count), polled_well=well)
         finally:
             await self._end(tasks, drain=False)

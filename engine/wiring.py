@@ -14,7 +14,7 @@ from engine.adapters.smtp_access import NextHopAccess
 from engine.adapters.smtp_next_hop import SmtpNextHop
 from engine.core import direct
 from engine.core.listing import Removal
-from engine.core.policy import HopPolicy, Policy
+from engine.core.policy import HopPolicy, Policy, Retention
 from engine.core.routing import MailboxRule, RouteRule
 from engine.core.verdict import ScannerPolicy
 from engine.fetch import Pollable
@@ -50,6 +50,11 @@ def policy_of(settings: Settings) -> Policy:
             for name, hop in settings.next_hops.items()
         },
         scanners=tuple(_scanner_policy(scanner) for scanner in settings.scanners),
+        notify_recipients=settings.quarantine.notify_recipients,
+        retention=Retention(
+            contents=timedelta(seconds=settings.retention.contents_seconds),
+            quarantined=timedelta(seconds=settings.retention.quarantined_seconds),
+        ),
         first=timedelta(seconds=settings.retry.first_seconds),
         cap=timedelta(seconds=settings.retry.cap_seconds),
         give_up_after=timedelta(seconds=settings.retry.give_up_after_seconds),

@@ -123,6 +123,11 @@ def due_lanes(connection: Connection, now: datetime) -> list[str]:
     return list(connection.scalars(_DUE_LANES, {"now": microseconds(now)}))
 
 
+def lanes_of(connection: Connection, streams: Sequence[str]) -> dict[str, str]:
+    """Return the lanes of those of these streams that are in the agenda."""
+    return dict(_LANES_OF.rows(connection, list(streams)))
+
+
 def any_due(connection: Connection, lane: str, now: datetime) -> bool:
     """Whether a lane has a free stream that is due."""
     row = connection.execute(_due, {"the_lane": lane, "now": now, "size": 1}).first()
@@ -237,6 +242,11 @@ _CLAIM_ONE = (
     .where(agenda.c.stream == bindparam("the_stream"), _free)
     .values(_taken)
     .returning(agenda.c.stream, agenda.c.fence)
+)
+_LANES_OF = Lookup(
+    sqlite="SELECT a.stream, a.lane FROM json_each(:wanted) w JOIN agenda a ON a.stream = w.value",
+    postgres="SELECT a.stream, a.lane FROM jsonb_array_elements_text(%(wanted)s::jsonb) w"
+    " JOIN agenda a ON a.stream = w",
 )
 _FENCES = Lookup(
     sqlite="SELECT a.stream, a.fence FROM json_each(:wanted) w JOIN agenda a ON a.stream = w.value",

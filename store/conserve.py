@@ -112,8 +112,11 @@ def _standing(message: Message, row: _Row | None) -> Iterator[str]:
     state, has_octets, listed = row
     if state != message.state:
         yield f"the read tables say {state}, the log says {message.state}; run: mailgate db rebuild"
-    if message.open and message.content is not None and not has_octets:
-        yield "it is open and its octets are gone"
+    if message.kept and not has_octets:
+        open_or_not = "it is open and" if message.open else "nothing says why"
+        yield f"{open_or_not} its octets are gone"
+    if message.purged_at is not None and has_octets:
+        yield "its octets were dropped, as the log says, and are there"
     if message.due_at is not None and not listed:
         yield "it is open and nobody will look at it; run: mailgate db rebuild"
     if message.due_at is None and listed:

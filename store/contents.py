@@ -1,20 +1,23 @@
 """The octets of messages: one row each, keyed by the position of the event that opened the message.
 
-Written by `log.append` in the transaction of that event. Read back, they are checked against the sha256 on record: what is
-handed on is what arrived, or nothing.
+Written by `log.append` in the transaction of that event, dropped in that of `contents-purged`. Read back, they are checked
+against the sha256 on record: what is handed on is what arrived, or nothing.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import closing
+from datetime import datetime
 from hashlib import sha256
 from typing import Any
 
-from sqlalchemy import Connection, LargeBinary, bindparam, func, select
+from sqlalchemy import Connection, LargeBinary, bindparam, delete, func, select
 
 from store.errors import Damaged
 from store.life import Message
 from store.schema import contents, messages
+from store.selection import between
 
 _BEGINNING = (
     # SQLite makes NULL of the substring of nothing.
@@ -53,6 +56,31 @@ def beginning(connection: Connection, message: Message, size_octets: int) -> byt
     """
     found = connection.scalar(_BEGINNING, {"stream": message.id, "size": size_octets})
     return None if found is None else bytes(found)
+
+
+def closed(
+    connection: Connection, before: datetime, after: int, limit: int
+) -> tuple[list[tuple[str, int]], int | None]:
+    """Look at the octets of up to `limit` messages from behind position `after`, oldest first.
+
+    Returns the ids and sizes of those that are closed since `before`, and from where to go on; None at the end. Along the octets
+    that are still here and not along the messages: of these nearly all have none, after years.
+    """
+    span = between(connection, None, before)
+    last = span.last if span is not None else 0
+    walked = select(contents.c.position).where(contents.c.position > after, contents.c.position <= last)
+    positions = list(connection.scalars(walked.order_by(contents.c.position).limit(limit)))
+    found = select(messages.c.id, messages.c.size_octets).where(
+        messages.c.position.in_(positions), messages.c.closed_at <= before
+    )
+    rows = connection.execute(found.order_by(messages.c.position)).all() if positions else ()
+    return [(row.id, row.size_octets) for row in rows], (positions[-1] if len(positions) == limit else None)
+
+
+def drop(connection: Connection, streams: Sequence[str]) -> None:
+    """Delete the octets of these messages, in a transaction that puts on record that they are no longer kept."""
+    its = select(messages.c.position).where(messages.c.id.in_(list(streams)))
+    connection.execute(delete(contents).where(contents.c.position.in_(its)))
 
 
 def _octets(connection: Connection, stream: str) -> bytes | None:

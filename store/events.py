@@ -186,7 +186,7 @@ class Failed(Struct, frozen=True, kw_only=True):
 
 
 class Discarded(Struct, frozen=True, kw_only=True):
-    """It goes nowhere for these recipients, and nobody is told: an operator decided so, or a rule. The octets are kept.
+    """It goes nowhere for these recipients, and nobody is told: an operator decided so, or a rule.
 
     No numbers means a message that has no recipient.
     """
@@ -204,13 +204,17 @@ class Discarded(Struct, frozen=True, kw_only=True):
 
 
 class Reported(Struct, frozen=True, kw_only=True):
-    """Somebody was told: `report` is the stream of the message that says it."""
+    """Somebody was told: `report` is the stream of the message that says it.
+
+    `numbers` are the recipients who were told themselves, where it was not the sender or the postmaster.
+    """
 
     NAME: ClassVar[str] = "reported"
     VERSION: ClassVar[int] = 1
 
     kind: ReportKind
     report: str
+    numbers: tuple[int, ...] = ()
 
 
 class RemovedFromSource(Struct, frozen=True, kw_only=True):
@@ -226,6 +230,16 @@ class RemovedFromSource(Struct, frozen=True, kw_only=True):
     mailbox: str
     uidl: str
     confirmed_by: Literal["quit", "listing"]
+
+
+class ContentsPurged(Struct, frozen=True, kw_only=True):
+    """The octets are no longer kept; what happened stays on record. `reason` is the rule that says so."""
+
+    NAME: ClassVar[str] = "contents-purged"
+    VERSION: ClassVar[int] = 1
+
+    reason: str
+    policy: str
 
 
 MessageEvent = (
@@ -246,6 +260,7 @@ MessageEvent = (
     | Reported
     | RedeliveryRequested
     | RemovedFromSource
+    | ContentsPurged
 )
 MailboxEvent = PollFailed | PollRecovered | PollFinished | Adopted | UidlResetSuspected | RemovedFromSource
 Event = MessageEvent | MailboxEvent

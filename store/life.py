@@ -17,6 +17,7 @@ from msgspec.structs import replace
 
 from store.events import (
     Attempted,
+    ContentsPurged,
     Deferred,
     Delivered,
     Discarded,
@@ -181,7 +182,7 @@ def _changed(message: Message, event: MessageEvent, at: datetime) -> Message:
         case Quarantined():
             numbers = event.numbers or tuple(r.number for r in message.recipients if r.open)
             kept = _each(message, numbers, lambda r: quarantined(r, event.reply))
-            return replace(kept, quarantined_why=event.reason, quarantined_by=event.rule)
+            return replace(kept, quarantined_why=event.reason, quarantined_by=event.rule, quarantined_at=at)
         case RedeliveryRequested():
             return _requested_again(message, event, at)
         case Held():
@@ -200,13 +201,20 @@ def _changed(message: Message, event: MessageEvent, at: datetime) -> Message:
             )
             return replace(refused, oversize=True)
         case Reported():
-            return replace(message, reported=(*message.reported, event.kind))
+            told = replace(message, reported=(*message.reported, event.kind))
+            return _each(told, event.numbers, _listed) if event.kind == "digest" else told
+        case ContentsPurged():
+            return replace(message, purged_at=at, purged_by=event.reason)
         case RemovedFromSource():
             return replace(message, removed=True)
         case Downloaded() | Submitted() | Generated():
             raise TypeError(f"{event.NAME} in the middle of stream {message.id}")
         case _:
             assert_never(event)
+
+
+def _listed(recipient: Recipient) -> Recipient:
+    return replace(recipient, listed=True)
 
 
 def _scanned(message: Message, event: Scanned) -> Message:

@@ -42,6 +42,7 @@ class Message(Struct, frozen=True, kw_only=True):
     findings: tuple[Finding, ...] = ()  # the last verdict of each scanner
     quarantined_why: QuarantinedWhy | None = None  # when last it was, also after it went on
     quarantined_by: str = ""  # the rule that says so
+    quarantined_at: datetime | None = None
     released_by: str | None = None  # who let it go on last after it was in quarantine
     released_at: datetime | None = None
     replays: tuple[str, ...] = ()  # that it was part of
@@ -61,6 +62,8 @@ class Message(Struct, frozen=True, kw_only=True):
     about: str | None = None  # a generated message: which one it speaks of
     reported: tuple[str, ...] = ()  # the kinds of report sent about this one
     removed: bool = False  # the mailbox no longer holds it
+    purged_at: datetime | None = None  # when its octets were dropped
+    purged_by: str = ""  # the rule that says so
 
     @property
     def state(self) -> State:
@@ -73,6 +76,11 @@ class Message(Struct, frozen=True, kw_only=True):
         if not states:
             return self.fate or ("held" if self.held_why else "received")
         return next(state for state in (*ATTENTION, *FATES) if state in states)
+
+    @property
+    def kept(self) -> bool:
+        """Whether its octets are here: they came, and were not dropped since."""
+        return self.content is not None and self.purged_at is None
 
     @property
     def going_since(self) -> datetime:

@@ -95,6 +95,25 @@ def queue(connection: Connection, limit: int = 1000) -> Iterator[Json]:
         after = rows[-1].position
 
 
+def quarantined(
+    connection: Connection, before: datetime, after: int, limit: int
+) -> list[tuple[int, str, int, str]]:
+    """Return position, id, size and why of up to `limit` messages in quarantine from behind position `after`, oldest first.
+
+    All that are there since `before` are among them.
+    """
+    span = selection.between(connection, None, before) or selection.Span(1, 0)
+    found = select(
+        messages.c.position, messages.c.id, messages.c.size_octets, messages.c.quarantined_why
+    ).where(
+        messages.c.state == "quarantined",
+        messages.c.position > after,
+        messages.c.position <= span.last,
+        messages.c.opened_at <= before,
+    )
+    return [tuple(row) for row in connection.execute(found.order_by(messages.c.position).limit(limit))]
+
+
 def hops(connection: Connection) -> list[Json]:
     """Return the standing of each next hop of which anything is known."""
     return [
@@ -215,6 +234,8 @@ def _listed(row: Row[Any], its_recipients: list[Json]) -> Json:
         "attempts": row.attempts,
         "next_hop": row.next_hop,
         "due_at": row.due_at,
+        "quarantined_why": row.quarantined_why,
+        "quarantined_by": row.quarantined_by,
         "position": row.position,
     }
 

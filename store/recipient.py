@@ -50,6 +50,7 @@ class Recipient(Struct, frozen=True, kw_only=True):
     held_until: datetime | None = None
     via: str | None = None  # the next hop that a person named instead of the routes
     forced: bool = False  # to be sent to again although it has it
+    listed: bool = False  # in a digest that it got
 
     @property
     def held(self) -> bool:
@@ -150,6 +151,7 @@ def quarantined(recipient: Recipient, reply: str | None) -> Recipient:
         retry_at=None,
         held_why="quarantined",
         held_until=None,
+        listed=False,
     )
 
 

@@ -13,9 +13,10 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from store import log, queries
-from store.events import Held, MessageEvent
+from store import agenda, log, queries
+from store.events import Held, MessageEvent, Quarantined
 from store.life import Message, due_at, fold
+from store.message import SCAN_LANE
 from store.recipient import FATES, Recipient
 from store.recorded import Recorded
 
@@ -27,35 +28,56 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hold:
-    """These recipients are held by this event; none where the message names nobody."""
+    """These recipients are held by this event, or kept in quarantine; none where the message names nobody."""
 
-    event: Held
+    event: Held | Quarantined
     recipients: tuple[Recipient, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Waiting:
-    """An open message: its row, when it is due at each next hop it waits for ("" for not known yet), and what is held."""
+    """An open message: its row, when it is due at each next hop it waits for ("" for not known yet), and what is held.
+
+    While a scanner can't say anything about it, it waits for that and for no next hop: its name is with `life.SCAN_LANE`.
+    Where it waits in quarantine and for nothing else, its row says why, and `holds` is empty: there may be very many.
+    """
 
     row: Json
     due: dict[str, datetime]
     holds: tuple[Hold, ...]
+    quarantined: bool = False
 
 
 def waiting(connection: Connection) -> Iterator[Waiting]:
     """Yield every open message, oldest first, in constant memory."""
     rows = queries.queue(connection)
     while some := list(islice(rows, BATCH)):
-        asked = [row["id"] for row in some if not _plain(row)]
+        asked = [row["id"] for row in some if not (_plain(row) or _quarantined(row))]
         known = log.read_many(connection, asked) if asked else {}
+        lanes = agenda.lanes_of(connection, [row["id"] for row in some if row["state"] == "deferred"])
         for row in some:
             recorded = known.get(row["id"])
-            yield _plainly(row) if recorded is None else _by_the_log(row, recorded)
+            if recorded is not None:
+                yield _by_the_log(row, recorded)
+            elif _quarantined(row):
+                yield Waiting(row=row, due={}, holds=(), quarantined=True)
+            elif (lane := lanes.get(row["id"], "")).startswith(SCAN_LANE):
+                yield Waiting(row=row, due={lane: row["due_at"]}, holds=())
+            else:
+                yield _plainly(row)
 
 
 def _plain(row: Json) -> bool:
-    states = {one["state"] for one in row["recipients"] if one["state"] not in FATES}
+    states = _open_states(row)
     return bool(states) and states <= PLAIN
+
+
+def _quarantined(row: Json) -> bool:
+    return _open_states(row) == {"quarantined"}
+
+
+def _open_states(row: Json) -> set[str]:
+    return {one["state"] for one in row["recipients"] if one["state"] not in FATES}
 
 
 def _plainly(row: Json) -> Waiting:
@@ -75,7 +97,7 @@ def _by_the_log(row: Json, recorded: Sequence[Recorded]) -> Waiting:
     for one in message.recipients:
         at = due_at(one, message)
         if at is not None and not one.held:
-            _sooner(due, one.next_hop or message.first_hop or "", at)
+            _sooner(due, message.lane if message.awaited else one.next_hop or message.first_hop or "", at)
     return Waiting(row=row, due=due, holds=tuple(holds(message, [event for event, _ in events])))
 
 
@@ -99,7 +121,7 @@ def _last(recipient: Recipient, events: Sequence[MessageEvent]) -> int:
     return next(
         place
         for place, event in reversed(list(enumerate(events)))
-        if isinstance(event, Held) and (not event.numbers or recipient.number in event.numbers)
+        if isinstance(event, Held | Quarantined) and (not event.numbers or recipient.number in event.numbers)
     )
 
 

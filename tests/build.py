@@ -23,9 +23,11 @@ from store.events import (
     Failed,
     Generated,
     Held,
+    Quarantined,
     RejectedOversize,
     RemovedFromSource,
     Reported,
+    Scanned,
     Submitted,
 )
 from store.life import Message
@@ -227,6 +229,24 @@ class Builder:
             **{"scope": "message"} | more,
         )
         self.append(stream, event)
+
+    def scanned(self, stream: str, verdict: Any, **facts: Any) -> None:
+        usual = {"scanner": "clamd", "verdict": verdict, "duration_ms": 40, "policy": POLICY}
+        self.append(stream, Scanned(**usual | facts))
+
+    def quarantined(self, stream: str, reason: Any = "infected", **facts: Any) -> None:
+        """As what a scanner found says; for all its recipients, unless `numbers` says for whom."""
+        message = self.message(stream)
+        chosen = self._chosen(message, facts.pop("numbers", None))
+        usual = {
+            "reason": reason,
+            "rule": "clamd found Eicar-Signature",
+            "scanner": "clamd",
+            "numbers": chosen,
+            "policy": POLICY,
+            "recipients": tuple(message.recipients[n].address for n in chosen),
+        }
+        self.append(stream, Quarantined(**usual | facts))
 
     def failed(self, stream: str, numbers: tuple[int, ...] | None = None, hop: str = "home") -> None:
         message = self.message(stream)

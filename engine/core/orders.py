@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Literal, assert_never
 
 from engine.core import envelope
-from engine.core.plan import NO_ANSWER, addresses
+from engine.core.plan import NO_ANSWER, addresses, no_octets
 from engine.core.policy import Policy
 from engine.core.routing import Recipients
 from store.events import Discarded, Failed, Held, MessageEvent, Released
@@ -29,6 +29,7 @@ class Order:
     """What is to be done, who says so and why.
 
     `until` is for "hold": when it goes on by itself. `recipients` are addresses or patterns: only these; empty for all.
+    `quarantined` says that it concerns only what is in quarantine.
     """
 
     verb: Verb
@@ -36,6 +37,7 @@ class Order:
     reason: str = ""
     until: datetime | None = None
     recipients: tuple[str, ...] = ()
+    quarantined: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,18 +74,17 @@ def carry_out(
     that names nobody and is to be released.
     """
     if not message.open:
-        return Refused(f"it is {message.state}")
+        return Refused(_closed(message))
+    if order.verb == "release" and not message.kept:
+        return Refused(no_octets(message))
     if not message.recipients and not order.recipients:
         return _for_nobody(message, order, policy, named)
     meant = [r for r in message.recipients if _meant(r, order)]
     if not meant:
         return Refused(f"it has no recipient {' or '.join(order.recipients)}")
-    chosen = [r for r in meant if r.open and (r.held or order.verb != "release")]
+    chosen = [r for r in meant if r.open and _can(r, order)]
     if not chosen:
-        states = sorted({r.state for r in meant})
-        return Refused(
-            f"it isn't held: it is {' and '.join(states)}" if _any_open(meant) else _settled(meant)
-        )
+        return Refused(_not_now(meant, order))
     flying = [r for r in chosen if r.in_flight]
     if flying and worked_on:
         return UnderWay(flying[0].next_hop or "")
@@ -91,6 +92,32 @@ def carry_out(
         events=tuple(_events(message, order, chosen, policy)),
         doubtful=tuple(r for r in chosen if r.state == "outcome-unknown"),
     )
+
+
+def _can(recipient: Recipient, order: Order) -> bool:
+    """Whether a recipient without a fate is one that the order is about. Who is in quarantine is not held besides."""
+    if order.quarantined:
+        return recipient.state == "quarantined"
+    if order.verb == "hold":
+        return recipient.state != "quarantined"
+    return recipient.held or order.verb != "release"
+
+
+def _not_now(meant: list[Recipient], order: Order) -> str:
+    """Say why it can't be done for any of these recipients."""
+    if not _any_open(meant):
+        return _settled(meant)
+    states = " and ".join(sorted({r.state for r in meant}))
+    if order.quarantined:
+        return f"it isn't in quarantine: it is {states}"
+    if order.verb == "hold":
+        return "it is in quarantine, where it stays until a person decides"
+    return f"it isn't held: it is {states}"
+
+
+def _closed(message: Message) -> str:
+    gone = f", and {no_octets(message)}" if message.purged_at is not None else ""
+    return f"it is {message.state}{gone}"
 
 
 def _meant(recipient: Recipient, order: Order) -> bool:
@@ -172,6 +199,8 @@ def _given_up(message: Message, order: Order, numbers: tuple[int, ...], policy: 
 
 def _for_nobody(message: Message, order: Order, policy: Policy, named: Recipients | None) -> Answer:
     """A message that names no recipient: it can go on only where the current rules name one."""
+    if order.quarantined:
+        return Refused(f"it isn't in quarantine: it is {message.state}")
     if order.verb == "hold":
         if order.until is not None:
             return Refused("it names no recipient, so that it can't go on by itself later")

@@ -80,7 +80,7 @@ def plan(message: Message, policy: Policy, now: datetime, wait: Callable[[str], 
     due = [recipient for recipient in message.recipients if _due(recipient, message, now)]
     if not message.open or not due:
         return Rest(message.due_at)
-    if message.content is None:
+    if not message.kept:
         return Record((_no_octets(message, due, policy),))
     if cut_off := [r for r in due if r.in_flight]:
         return Record(tuple(_cut_off(message, cut_off, policy, now)))
@@ -206,6 +206,13 @@ def addresses(message: Message, numbers: tuple[int, ...]) -> tuple[str, ...]:
     return tuple(r.address for r in message.recipients if r.number in numbers)
 
 
+def no_octets(message: Message) -> str:
+    """Say why there is nothing to hand over."""
+    if message.purged_at is None:
+        return NO_OCTETS
+    return f"the octets were dropped on {message.purged_at:%Y-%m-%d} by {message.purged_by}"
+
+
 def _no_octets(message: Message, due: list[Recipient], policy: Policy) -> MessageEvent:
     return Failed(
         numbers=_numbers(due),
@@ -215,7 +222,7 @@ def _no_octets(message: Message, due: list[Recipient], policy: Policy) -> Messag
         code=None,
         policy=policy.version,
         recipients=tuple(r.address for r in due),
-        reply=NO_OCTETS,
+        reply=no_octets(message),
     )
 
 

@@ -29,6 +29,14 @@ class HopPolicy:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Retention:
+    """How long the octets of a closed message are kept, and how long a message may stay in quarantine."""
+
+    contents: timedelta = timedelta(days=30)
+    quarantined: timedelta = timedelta(days=30)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
     """All that decides. Durations are exact; `version` names the configuration it came from."""
 
@@ -39,6 +47,8 @@ class Policy:
     routes: tuple[RouteRule, ...] = ()
     hops: Mapping[str, HopPolicy] = field(default_factory=dict)
     scanners: tuple[ScannerPolicy, ...] = ()  # in the order in which they are heard
+    notify_recipients: bool = False  # of what was kept from them as infected
+    retention: Retention = Retention()
     first: timedelta = timedelta(minutes=5)
     cap: timedelta = timedelta(hours=1)
     give_up_after: timedelta = timedelta(days=5)

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import assert_never
 
+from engine.core.plan import no_octets
 from engine.core.policy import Policy
 from engine.core.routing import next_hop
 from store.events import RedeliveryRequested
@@ -74,7 +75,7 @@ def ask(message: Message, request: Request, policy: Policy, *, worked_on: bool, 
     if message.content is None:
         return _never_here(message, request, policy)
     if not kept:
-        return Nothing(text="its octets are no longer kept")
+        return Nothing(text=no_octets(message))
     if request.recipients:
         return _to_others(message, request, policy)
     return _to_its_own(message, request, policy, worked_on=worked_on)

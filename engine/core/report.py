@@ -167,6 +167,21 @@ def finished(written: EmailMessage, recipient: str, octets: bytes) -> Notice:
     )
 
 
+def to_recipient(
+    subject: str,
+    lines: list[str],
+    *,
+    recipient: str,
+    hostname: str,
+    postmaster: str,
+    notice_id: str,
+    now: datetime,
+) -> Notice:
+    """Tell a recipient of something; the subject is given whole."""
+    written = headed(short(subject), recipient, hostname, postmaster, notice_id, now)
+    return _with_text(written, lines, recipient, hostname, postmaster)
+
+
 def _headers(recipient: str, postmaster: str) -> EmailPolicy[EmailMessage]:
     """Addresses beyond ASCII may stand in a header only as UTF-8 (RFC 6532): encoded words are not for them."""
     from email.policy import SMTP  # slow to import, and most runs write no notice

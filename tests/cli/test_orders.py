@@ -391,6 +391,7 @@ def test_names_and_options_are_completed(mailgate: Mailgate, tmp_path: Path) -> 
         asked = {"_MAILGATE_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(at)}
         return mailgate.process(**asked).lines
 
-    assert completed("mailgate re", 1) == ["release"]
+    assert completed("mailgate rel", 1) == ["release"]
+    assert completed("mailgate quarantine re", 2) == ["release"]
     assert completed("mailgate hold --un", 2) == ["--until"]
     assert completed("mailgate discard --rec", 2) == ["--recipients"]

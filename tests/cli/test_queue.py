@@ -25,7 +25,7 @@ def builder(mailgate: Mailgate, database_url: str) -> Iterator[Builder]:
 def test_json_has_an_object_for_each_open_message_the_oldest_first(stock: Stock) -> None:
     rows = stock.mailgate("queue", "--json").json
     assert [row["id"] for row in rows] == [stock.ids[kind] for kind in OPEN]
-    assert [list(row) for row in rows] == [[*FIELDS, "next_hop", "due_at", "holds"]] * len(OPEN)
+    assert [list(row) for row in rows] == [[*FIELDS, "next_hop", "scanner", "due_at", "holds"]] * len(OPEN)
     by_id = {row["id"]: row for row in rows}
     assert by_id[stock.ids["mixed"]]["next_hop"] == "home"
     assert by_id[stock.ids["mixed"]]["due_at"] == "2026-03-01T13:05:04.212000Z"

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from store.events import Generated, RejectedOversize, Reported
+from typing import Any
+
+from engine import notices
+from store.events import Generated, MessageEvent, Quarantined, RejectedOversize, Reported
+from store.life import Message, evolve
+from tests.engine.core.lives import BRANCH, NOON, VERSION, downloaded, policy, submitted
 from tests.engine.rig import INFO, POSTMASTER, Rig, mail
 from tests.engine.situations import SALES, TWO, states
 from tests.peers.smtpd import HomePeer
@@ -53,3 +58,32 @@ async def test_a_message_the_next_hop_calls_too_large_is_rejected_oversize_and_t
         assert states(rig) == ["rejected-oversize", "delivered", "rejected-oversize"]
         await rig.restart()
         assert await rig.hops["home"].limit_octets() == event.limit_octets
+
+
+def told(after: Message, *events: MessageEvent, **changes: Any) -> list[tuple[str, tuple[int, ...]]]:
+    """Whom these events call to be told, with the recipients' numbers on record."""
+    found = notices.called_for(after, events, policy(**{"notify_recipients": True} | changes), NOON)
+    return [(opened.events[0].recipients[0], reported.numbers) for opened, reported in found]
+
+
+def kept(*numbers: int, reason: Any = "infected") -> Quarantined:
+    return Quarantined(reason=reason, rule="clamd found Eicar", numbers=numbers, policy=VERSION)
+
+
+def test_each_recipient_is_told_of_what_was_kept_as_infected_where_that_is_wanted() -> None:
+    for reason in ("infected", "attachment"):
+        event = kept(0, 2, reason=reason)
+        after = evolve(downloaded(INFO, SALES, BRANCH), "message-1", event, NOON)
+        assert told(after, event) == [(INFO, (0,)), (BRANCH, (2,))]
+        assert told(after, event, notify_recipients=False) == []
+
+
+def test_nobody_is_told_twice_nor_of_spam_nor_of_mail_that_goes_out() -> None:
+    event = kept(0)
+    after = evolve(downloaded(INFO), "message-1", event, NOON)
+    again = evolve(after, after.id, Reported(kind="infected", report="n1", numbers=(0,)), NOON)
+    assert told(again, event) == []
+    spam = kept(0, reason="spam")
+    assert told(evolve(downloaded(INFO), "message-1", spam, NOON), spam) == []
+    outgoing = submitted(SALES, direction="outbound")
+    assert told(evolve(outgoing, outgoing.id, event, NOON), event) == []

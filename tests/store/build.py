@@ -18,10 +18,13 @@ from store.events import (
     Event,
     Failed,
     Generated,
+    Quarantined,
     RejectedOversize,
     Relayed,
     RemovedFromSource,
+    Scanned,
     Submitted,
+    Verdict,
 )
 from store.life import Message
 from store.log import Append, Unit
@@ -169,6 +172,25 @@ def failed(*numbers: int, **facts: Any) -> Failed:
             "reply": "5.1.1 nobody",
         }
         | facts
+    )
+
+
+def scanned(verdict: Verdict, **facts: Any) -> Scanned:
+    return Scanned(
+        **{
+            "scanner": "clamd",
+            "verdict": verdict,
+            "duration_ms": 7,
+            "engine": "ClamAV 1.0.9",
+            "policy": POLICY,
+        }
+        | facts
+    )
+
+
+def quarantined(**facts: Any) -> Quarantined:
+    return Quarantined(
+        **{"reason": "infected", "rule": "clamd found Eicar", "scanner": "clamd", "policy": POLICY} | facts
     )
 
 

@@ -15,9 +15,10 @@ from typing import Any
 from msgspec.structs import replace
 from sqlalchemy import Engine
 
-from store import log
+from store import contents, log
 from store.database import writing
 from store.events import (
+    ContentsPurged,
     Discarded,
     Event,
     Generated,
@@ -52,7 +53,9 @@ from tests.store.build import (
     failed,
     generated,
     oversize,
+    quarantined,
     relayed,
+    scanned,
 )
 
 HOPS = ("home", "branch", "provider", "mx:customer.example")
@@ -89,6 +92,8 @@ class History:
             self.give_up,
             self.postpone,
             self.scan,
+            self.quarantine,
+            self.purge,
         ]
         while count > 0:
             pause = self.random.choice((timedelta(0), timedelta(microseconds=1), timedelta(minutes=7)))
@@ -264,6 +269,22 @@ class History:
             held = Held(why="unroutable", rule="no route", numbers=numbers, policy=POLICY)
         yield Unit((self._append(message.id, held),))
 
+    def quarantine(self) -> Iterator[Unit]:
+        """A scanner found something before it was tried."""
+        message = self._some(lambda m: m.state == "received" and m.attempts == 0 and bool(m.recipients))
+        if message is None:
+            return
+        found = scanned("infected", signature="Eicar")
+        kept = quarantined(numbers=tuple(r.number for r in message.recipients if r.open))
+        yield Unit((self._append(message.id, found, kept),))
+
+    def purge(self) -> Iterator[Unit]:
+        """The octets of what is closed are dropped."""
+        message = self._some(lambda m: not m.open and m.kept)
+        if message is not None:
+            purged = ContentsPurged(reason="retention.contents: 30d", policy=POLICY)
+            yield Unit((self._append(message.id, purged),))
+
     def release(self) -> Iterator[Unit]:
         """What is held goes on; for nobody: somebody is named now."""
         message = self._some(lambda m: m.open and (not m.recipients or any(r.held for r in m.recipients)))
@@ -403,4 +424,7 @@ def write(engine: Engine, history: History, count: int) -> None:
         batch, units = units[:size], units[size:]
         with writing(engine) as connection:
             answers = log.append(connection, batch)
+            appends = [append for unit in batch for append in unit.appends]
+            purged = [a.stream for a in appends if any(isinstance(e, ContentsPurged) for e in a.events)]
+            contents.drop(connection, purged)
         assert answers == [None] * len(batch)

@@ -18,6 +18,7 @@ from store.codec import decode, encode
 from store.errors import Damaged, UnknownEvent
 from store.events import (
     Attempted,
+    ContentsPurged,
     Deferred,
     Delivered,
     Discarded,
@@ -277,6 +278,8 @@ EVENTS: tuple[Event, ...] = (
         recipients=("info@example.com", "jürgen@straße.example"),
         reason="Jürgen lost it",
     ),
+    Reported(kind="digest", report="m2", numbers=(0, 2)),
+    ContentsPurged(reason="retention.contents: 30d", policy="5e1f"),
 )
 
 

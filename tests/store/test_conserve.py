@@ -7,10 +7,11 @@ from random import Random
 import pytest
 from sqlalchemy import Engine
 
-from store import conserve
+from store import conserve, contents
 from store.conserve import Count
-from store.database import reading
+from store.database import reading, writing
 from store.errors import Damaged
+from store.events import ContentsPurged
 from store.log import Append
 from tests.store.build import (
     NOW,
@@ -78,7 +79,7 @@ def test_an_empty_store_adds_up(store: Engine) -> None:
             [f"m1: the read tables say received, the log says delivered; {REBUILD}"],
         ),
         ("DELETE FROM contents WHERE position = 2", ["m2: it is open and its octets are gone"]),
-        ("DELETE FROM contents WHERE position = 1", []),
+        ("DELETE FROM contents WHERE position = 1", ["m1: nothing says why its octets are gone"]),
         ("DELETE FROM agenda WHERE stream = 'm2'", [f"m2: it is open and nobody will look at it; {REBUILD}"]),
         (
             "INSERT INTO agenda (stream, lane, wake_at, fence) VALUES ('m1', '', 0, 0)",
@@ -124,3 +125,13 @@ def test_an_event_that_cannot_be_read_is_damage(lives: Engine) -> None:
     unguarded(lives, "UPDATE events SET data = hash WHERE position = 1")
     with pytest.raises(Damaged, match="'downloaded' version 1"):
         problems(lives)
+
+
+def test_octets_are_gone_where_the_log_says_so_and_nowhere_else(store: Engine) -> None:
+    one = opening()
+    two = then(one, attempted(), delivered())
+    append(store, one, two, then(two, ContentsPurged(reason="retention.contents: 30d", policy="p")))
+    assert problems(store) == ["m1: its octets were dropped, as the log says, and are there"]
+    with writing(store) as connection:
+        contents.drop(connection, ["m1"])
+    assert problems(store) == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from datetime import datetime
 
 import pytest
 from msgspec.structs import replace
@@ -14,7 +15,18 @@ from store.errors import Damaged
 from store.life import Message
 from store.log import LARGE_OCTETS, Append
 from store.schema import contents as table
-from tests.store.build import NOW, append, message, opening, oversize, rows
+from tests.store.build import (
+    NOW,
+    after,
+    append,
+    attempted,
+    delivered,
+    message,
+    opening,
+    oversize,
+    rows,
+    then,
+)
 
 ALL_OCTETS = bytes(range(256)) * 3 + b"\r\n.\r\n\0\xff\r\r\n\n"
 
@@ -85,3 +97,31 @@ def test_octets_of_an_unknown_message_are_none(store: Engine) -> None:
     with reading(store) as connection:
         assert contents.get(connection, replace(unknown, id="else")) is None
         assert log.message(connection, "nobody") is None
+
+
+def test_octets_of_what_is_closed_are_found_page_by_page_oldest_first(store: Engine) -> None:
+    first = [opening(f"m{n}") for n in range(5)]
+    append(store, *first)
+    append(store, *(then(first[n], attempted(), delivered(), at=after(days=n)) for n in (0, 1, 3, 4)))
+
+    def closed(before: datetime, limit: int) -> list[str]:
+        found, behind = [], 0
+        with reading(store) as connection:
+            while behind is not None:
+                some, behind = contents.closed(connection, before, behind, limit)
+                found += [name for name, _ in some]
+        return found
+
+    for limit in (1, 2, 100):
+        assert closed(after(days=3), limit) == ["m0", "m1", "m3"]
+        assert closed(after(days=-1), limit) == []
+    with writing(store) as connection:
+        contents.drop(connection, ["m1", "m3"])
+    assert [get(store, name) is None for name in ("m0", "m1", "m2", "m3", "m4")] == [
+        False,
+        True,
+        False,
+        True,
+        False,
+    ]
+    assert closed(after(days=9), 1) == ["m0", "m4"]

@@ -12,7 +12,16 @@ from msgspec.structs import fields
 from msgspec.structs import replace as changed
 
 from store.codec import decode, encode
-from store.events import Discarded, Event, Held, RejectedOversize, Released, Reported, personal_facts
+from store.events import (
+    ContentsPurged,
+    Discarded,
+    Event,
+    Held,
+    RejectedOversize,
+    Released,
+    Reported,
+    personal_facts,
+)
 from store.life import Message, due_at, evolve, fold
 from store.mailbox_events import PollRecovered
 from store.mailbox_life import fold_mailbox
@@ -28,6 +37,7 @@ from tests.store.build import (
     failed,
     generated,
     oversize,
+    quarantined,
     relayed,
     removed,
 )
@@ -387,3 +397,27 @@ def decides(message: Message) -> tuple[object, ...]:
             for r in message.recipients
         ],
     )
+
+
+def test_octets_that_were_dropped_are_no_longer_kept_and_all_else_is_as_it_was() -> None:
+    before = life(attempted(), delivered())
+    purged = ContentsPurged(reason="retention.contents: 30d", policy="p")
+    gone = evolve(before, before.id, purged, after(days=30))
+    assert (before.kept, gone.kept) == (True, False)
+    assert (gone.purged_by, gone.purged_at, gone.content) == (purged.reason, after(days=30), before.content)
+    assert (gone.state, gone.closed_at, gone.recipients) == ("delivered", before.closed_at, before.recipients)
+    assert not told(oversize()).kept
+
+
+def test_whose_digest_lists_a_message_is_known_until_it_is_kept_back_again() -> None:
+    listed = life(
+        quarantined(),
+        Reported(kind="digest", report="m2", numbers=(1,)),
+        Reported(kind="infected", report="m3", numbers=(0,)),
+        recipients=THREE[:2],
+    )
+    assert [r.listed for r in listed.recipients] == [False, True]
+    assert [r.state for r in listed.recipients] == ["quarantined", "quarantined"]
+    again = evolve(listed, listed.id, quarantined(), after(days=1))
+    assert [r.listed for r in again.recipients] == [False, False]
+    assert again.quarantined_at == after(days=1)

@@ -28,6 +28,7 @@ from tests.store.build import (
     deferred,
     generated,
     opening,
+    quarantined,
     rows,
     submitted,
     then,
@@ -43,7 +44,7 @@ class Archive:
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
-        write(engine, History(Random(41)), 330)
+        write(engine, History(Random(41)), 360)
         with reading(engine) as connection:
             recorded = dict(log.streams(connection))
             found = [
@@ -360,6 +361,34 @@ def test_outgoing_messages_are_found_by_their_message_id(store: Engine) -> None:
         assert queries.outbound_ids(connection, "<2@x>") == ["m2"]
         assert queries.outbound_ids(connection, "<4@x>") == ["m6"]
         assert queries.outbound_ids(connection, "<3@x>\0") == []
+
+
+def test_what_is_in_quarantine_is_found_oldest_first_page_by_page_without_sorting(store: Engine) -> None:
+    for n in range(5):
+        opened = opening(f"m{n}")
+        append(store, opened)
+        if n != 2:
+            append(store, then(opened, quarantined(reason="spam" if n else "infected")))
+    with reading(store) as connection:
+        every = queries.quarantined(connection, after(minutes=1), 0, 9)
+        assert [(name, why) for _, name, _, why in every] == [
+            ("m0", "infected"),
+            ("m1", "spam"),
+            ("m3", "spam"),
+            ("m4", "spam"),
+        ]
+        assert queries.quarantined(connection, after(minutes=1), every[1][0], 1) == [every[2]]
+        assert queries.quarantined(connection, after(hours=-2), 0, 9) == []
+    asked: list[tuple[str, Any]] = []
+    with writing(store) as connection:
+        listen(connection, "before_cursor_execute", lambda *given: asked.append((given[2], given[3])))
+        queries.quarantined(connection, after(minutes=1), 0, 9)
+        if connection.dialect.name == "postgresql":
+            connection.execute(text("SET LOCAL enable_seqscan = off"))
+        how = "EXPLAIN QUERY PLAN " if connection.dialect.name == "sqlite" else "EXPLAIN "
+        plan = str(connection.exec_driver_sql(how + asked[1][0], asked[1][1]).all())
+    assert "messages_state" in plan
+    assert "TEMP B-TREE" not in plan
 
 
 def newest(wanted: Filter, span: Span | None = None, before: int | None = None) -> Any:

@@ -14,7 +14,7 @@ from engine.core.decide import decide
 from engine.core.orders import Decided, Order, Refused, UnderWay, Verb, carry_out
 from engine.core.plan import HandOver, Rest, plan
 from engine.core.routing import Recipients
-from store.events import Held
+from store.events import ContentsPurged, Held, Quarantined
 from store.life import Message
 from tests.engine.core.lives import (
     BRANCH,
@@ -23,6 +23,7 @@ from tests.engine.core.lives import (
     LATER_PLEASE,
     NOON,
     SALES,
+    VERSION,
     after,
     attempted,
     deferred,
@@ -173,3 +174,35 @@ def test_an_order_is_carried_out_on_all_it_means_or_changes_nothing(
                 assert new.state == STATES[verb]
     if any(r.held for r in now.recipients) is False and now.open:
         assert now.due_at is not None
+
+
+def quarantined(message: Message, *numbers: int) -> Message:
+    return after(message, Quarantined(reason="spam", rule="spamd says spam", numbers=numbers, policy=VERSION))
+
+
+def test_what_is_in_quarantine_is_not_held_besides_and_others_are() -> None:
+    assert refusal(quarantined(downloaded(INFO)), order("hold")) == (
+        "it is in quarantine, where it stays until a person decides"
+    )
+    part = carried_out(quarantined(downloaded(INFO, SALES), 1), order("hold"))
+    assert states(part) == ["held", "quarantined"]
+
+
+def test_an_order_on_the_quarantine_leaves_alone_what_is_held_or_goes_on() -> None:
+    three = quarantined(held(downloaded(INFO, SALES, BRANCH), 0, why="operator"), 1)
+    for verb, state in (("release", "received"), ("discard", "discarded")):
+        assert states(carried_out(three, order(verb, quarantined=True))) == ["held", state, "received"]
+    assert refusal(held(downloaded(INFO), why="operator"), order("release", quarantined=True)) == (
+        "it isn't in quarantine: it is held"
+    )
+    assert refusal(downloaded(), order("discard", quarantined=True)).startswith("it isn't in quarantine")
+
+
+def test_without_octets_nothing_is_let_go() -> None:
+    purged = ContentsPurged(reason="retention.contents: 30d", policy=VERSION)
+    gone = after(held(downloaded(INFO), why="operator"), purged)
+    dropped = "the octets were dropped on 2026-03-01 by retention.contents: 30d"
+    assert refusal(gone, order("release")) == dropped
+    assert refusal(after(delivered(attempted(downloaded(INFO))), purged), order("release")) == (
+        f"it is delivered, and {dropped}"
+    )

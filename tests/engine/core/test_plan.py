@@ -14,7 +14,7 @@ from engine.core.plan import NO_ANSWER, NO_OCTETS, HandOver, Record, Rest, plan
 from engine.core.policy import HopPolicy, Policy
 from engine.core.routing import RouteRule
 from engine.core.verdict import ScannerPolicy
-from store.events import Deferred, Discarded, Failed, Held, Scanned
+from store.events import ContentsPurged, Deferred, Discarded, Failed, Held, RedeliveryRequested, Scanned
 from store.life import Message
 from tests.engine.core.lives import (
     BRANCH,
@@ -202,6 +202,17 @@ def test_an_answer_on_record_is_no_attempt_cut_off() -> None:
     message = deferred(attempted(downloaded(INFO)), retry_at=LATER, unknown=True, code=None)
     assert plan(message, policy(), NOON) == Rest(LATER)
     assert isinstance(plan(message, policy(), LATER), HandOver)
+
+
+def test_what_is_asked_for_again_after_its_octets_were_dropped_fails_and_says_by_which_rule() -> None:
+    purged = ContentsPurged(reason="retention.contents: 30d", policy=VERSION)
+    again = RedeliveryRequested(numbers=(0,), operator="anna", policy=VERSION)
+    message = after(failed(attempted(downloaded(INFO))), purged, again)
+    step = plan(message, policy(), LATER)
+    assert isinstance(step, Record)
+    (event,) = step.events
+    assert isinstance(event, Failed)
+    assert event.reply == "the octets were dropped on 2026-03-01 by retention.contents: 30d"
 
 
 def test_without_octets_the_message_fails_and_says_why() -> None:

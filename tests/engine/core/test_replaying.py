@@ -88,4 +88,4 @@ def test_somebody_who_has_it_is_not_sent_to_under_another_spelling() -> None:
 @pytest.mark.parametrize("kept", [False])
 def test_without_octets_there_is_nothing_to_deliver(kept: bool) -> None:
     answer = ask(of("failed"), REQUEST, POLICY, worked_on=False, kept=kept)
-    assert answer == Nothing(text="its octets are no longer kept")
+    assert answer == Nothing(text="the octets are no longer kept")

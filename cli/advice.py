@@ -1,0 +1,36 @@
+"""What a person can do about a message: the commands that fit how it stands."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from cli.main import PLACES
+from store.life import Message
+
+
+def commands(message: Message) -> Iterator[tuple[str, str]]:
+    """Yield the commands that help with a message, and what for, as far as there are such."""
+    for command, purpose in _useful(message):
+        if command.split()[0] in PLACES:
+            yield command, purpose
+
+
+def _useful(message: Message) -> Iterator[tuple[str, str]]:
+    yield "show", "every event, every reply"
+    if message.kept:
+        yield "raw", "its octets"
+    if message.state == "quarantined":
+        yield "quarantine show", "what each scanner found"
+        yield "quarantine release", "let it go on; the same verdict does not keep it again"
+    elif message.state == "held" or any(r.held for r in message.recipients):
+        yield "release", "let it go on"
+    elif message.open:
+        yield "hold", "keep it until a person or a time lets it go on"
+    if message.open:
+        yield "discard", "give it up without a report"
+        yield (
+            "fail",
+            "no further try" + (", and its sender is told" if message.direction == "outbound" else ""),
+        )
+    if not message.open and message.kept:
+        yield "replay", "deliver it again"

@@ -1,0 +1,140 @@
+"""Retention at work: what is old loses its octets and keeps its story, and nothing else does."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import func, select
+
+from engine.core.policy import Retention
+from engine.outage import Outage
+from engine.purging import BATCH_MESSAGES, BATCH_OCTETS, Purger
+from store import contents, space
+from store.events import ContentsPurged, Discarded, Quarantined
+from store.life import Message
+from store.log import Append, Unit
+from store.schema import contents as table
+from tests.engine.rig import Rig, mail
+from tests.engine.situations import refusing
+
+RETENTION = {"retention": Retention(contents=timedelta(days=30), quarantined=timedelta(days=7))}
+
+
+def purger(rig: Rig) -> Purger:
+    return Purger(journal=rig.journal, read=rig.read, policy=rig.policy, outage=Outage(), now=rig.clock)
+
+
+async def purge(rig: Rig, most: int | None = None) -> int:
+    return await purger(rig).purge(most, rest=0)
+
+
+async def quarantine(rig: Rig, message: Message) -> None:
+    kept = Quarantined(reason="spam", rule="spamd says spam", scanner="spamd", policy=rig.policy.version)
+    await rig.journal.append(Unit((Append(message.id, message, (kept,), rig.clock()),)))
+
+
+def octets(rig: Rig, message: Message) -> bytes | None:
+    found: bytes | None = rig.read_now(lambda c: contents.get(c, message))
+    return found
+
+
+def kept_count(rig: Rig) -> int:
+    count: int = rig.read_now(lambda c: c.scalar(select(func.count()).select_from(table)))
+    return count
+
+
+async def test_what_is_closed_for_long_loses_its_octets_and_what_is_open_does_not(database_url: str) -> None:
+    async with Rig(database_url, policy=RETENTION) as rig:
+        rig.put(mail(1))
+        await rig.through()
+        rig.home.fault("rcpt", "reply", code=451, text="4.3.0 later", times=None)
+        rig.put(mail(2))
+        await rig.through()
+        rig.clock.later(days=29)
+        assert await purge(rig) == 0
+        rig.clock.later(days=1)
+        assert await purge(rig) == 1
+        delivered, waiting = rig.messages()
+        assert (delivered.kept, octets(rig, delivered)) == (False, None)
+        assert octets(rig, waiting) == mail(2)
+        (purged,) = rig.events(ContentsPurged)
+        assert purged.reason == "retention.contents: 30d"
+        assert await purge(rig) == 0
+
+
+async def test_what_is_in_quarantine_for_long_is_discarded_and_its_octets_go(database_url: str) -> None:
+    async with Rig(database_url, policy=RETENTION, works=False) as rig:
+        rig.put(mail(1), mail(2))
+        await rig.poll()
+        first, second = rig.messages()
+        await quarantine(rig, first)
+        rig.clock.later(days=3)
+        await quarantine(rig, second)
+        rig.clock.later(days=4)
+        assert await purge(rig) == 1
+        first, second = rig.messages()
+        assert (first.state, first.kept, octets(rig, first)) == ("discarded", False, None)
+        assert (second.state, octets(rig, second)) == ("quarantined", mail(2))
+        (discarded,) = rig.events(Discarded)
+        assert (discarded.rule, discarded.operator) == ("retention.quarantined: 7d", None)
+
+
+async def test_many_are_purged_in_small_batches_and_a_round_may_be_bounded(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    count = BATCH_MESSAGES * 2 + 5
+    async with Rig(database_url, policy=RETENTION) as rig:
+        rig.put(*(mail(n) for n in range(count)))
+        await rig.through()
+        rig.clock.later(days=30)
+        assert await purge(rig, most=7) == 7
+        assert kept_count(rig) == count - 7
+        batches: list[int] = []
+        call = rig.journal.call
+
+        async def counted(function: Any) -> Any:
+            result = await call(function)
+            batches.append(result or 0)  # giving space back says nothing
+            return result
+
+        monkeypatch.setattr(rig.journal, "call", counted)
+        assert await purge(rig) == count - 7
+        assert kept_count(rig) == 0
+        assert (sum(batches), max(batches)) == (count - 7, BATCH_MESSAGES)
+
+
+async def test_large_ones_go_alone(database_url: str) -> None:
+    async with Rig(database_url, policy=RETENTION) as rig:
+        rig.put(mail(1, BATCH_OCTETS), mail(2, BATCH_OCTETS * 2), mail(3))
+        await rig.through()
+        rig.clock.later(days=30)
+        assert await purge(rig) == 3
+        assert kept_count(rig) == 0
+
+
+async def test_the_file_gives_back_what_is_not_needed_soon(database_url: str) -> None:
+    async with Rig(database_url, policy=RETENTION) as rig:
+        rig.put(*(mail(n, BATCH_OCTETS) for n in range(8)))
+        await rig.through()
+        before = rig.read_now(space.space)
+        rig.clock.later(days=30)
+        assert await purge(rig) == 8
+        after = rig.read_now(space.space)
+        if before is None:  # Postgres
+            assert after is None
+        else:
+            assert before.file_octets - after.file_octets > 5 * BATCH_OCTETS
+            assert after.free_octets < BATCH_OCTETS + after.file_octets // 10
+
+
+async def test_a_batch_that_the_store_refuses_drops_nothing(database_url: str) -> None:
+    async with Rig(database_url, policy=RETENTION) as rig:
+        rig.put(mail(1))
+        await rig.through()
+        rig.clock.later(days=30)
+        with refusing(rig, "contents-purged"), pytest.raises(Exception, match="refus"):
+            await purge(rig)
+        assert octets(rig, rig.message()) == mail(1)
+        assert await purge(rig) == 1
