@@ -110,6 +110,8 @@ class Acceptance:
             raise NotKept("below the floor of free space", full=True)
         task = asyncio.create_task(self._take(submission, octets, holding))
         self._tasks.add(task)
+        if self._worker is not None:
+            self._worker.precedence.note(len(self._tasks))
         task.add_done_callback(self._done)
         return await asyncio.shield(task)
 

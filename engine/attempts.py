@@ -54,6 +54,7 @@ class Attempts:
         settler: Settler,
         outage: Outage,
         wake: Callable[[], None],
+        turn: Callable[[], Awaitable[None]],
         now: Callable[[], datetime],
     ) -> None:
         self._journal = journal
@@ -65,12 +66,15 @@ class Attempts:
         self._settler = settler
         self._outage = outage
         self._wake = wake
+        self._turn = turn
         self._now = now
 
     async def serve(self, hop: Hop) -> None:
         """One connection's worth of work, one message after the other."""
         while True:
+            await self._turn()
             life, step = await hop.queue.get()
+            await self._turn()
             await self._serve(hop, life, step)
 
     async def serve_out(self, hop: DomainHop) -> None:

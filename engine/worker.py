@@ -25,6 +25,7 @@ from engine.hops import DomainHop, Hops
 from engine.journal import Journal
 from engine.lives import Life, Lives
 from engine.outage import Outage
+from engine.precedence import Precedence
 from engine.returned import Returned
 from engine.settler import STORE_RETRY_SECONDS, Settler
 from store import agenda
@@ -65,6 +66,8 @@ class Worker:
         self._holder = holder
         self._now = now
         self.lives = Lives(hops, budget)
+        self.precedence = Precedence(self._catch_up)
+        self._taken: list[Life] = []  # in a burst, not looked at yet
         self._settler = Settler(
             journal=journal, read=read, policy=policy, outage=outage, now=now, told=self.wake
         )
@@ -89,6 +92,7 @@ class Worker:
             settler=self._settler,
             outage=outage,
             wake=self.wake,
+            turn=self.precedence.turn,
             now=now,
         )
         self._directly: asyncio.TaskGroup | None = None  # where domains are served, while this runs
@@ -104,7 +108,16 @@ class Worker:
         self.lives.leave(message.lane)
         life = Life(message, Lease(message.id, agenda.first_fence(message)), octets, share)
         self.lives.begin(life)
-        self._step(life)
+        if self.precedence.free:
+            self._step(life)
+        else:
+            self._taken.append(life)
+
+    def _catch_up(self) -> None:
+        """Begin with what was taken in while that came first."""
+        taken, self._taken = self._taken, []
+        for life in taken:
+            self._step(life)
 
     def wake(self) -> None:
         """Look at the agenda now."""
