@@ -23,7 +23,7 @@ from sqlalchemy import Connection, Engine
 from cli import render, times
 from cli.context import EXIT_BAD_NEWS, EXIT_DONE, Failure, Misuse
 from cli.person import operator
-from engine import service, wiring
+from engine import loops, wiring
 from engine.core import listing
 from engine.core.listing import Offer
 from engine.ports import SourceTrouble
@@ -75,7 +75,7 @@ def adopt(engine: Engine, mailbox: Mailbox, reason: str, *, yes: bool) -> int:
 
 
 def _look(engine: Engine, mailbox: Mailbox) -> Shown:
-    offers, whole = service.start(_listing(mailbox))
+    offers, whole = loops.start(_listing(mailbox))
     if any(offer.uidl is None for offer in offers):
         raise Failure(
             f"mailbox {mailbox.name}: the server has no UIDL, so there is nothing to remember its messages by"

@@ -69,7 +69,7 @@ def _tried(settings: Settings) -> dict[tuple[str, str], Trial]:
 
     from cli.trial import Doors
     from cli.try_mailbox import try_mailbox
-    from engine.service import start
+    from engine.loops import start
 
     async def all_of_it() -> list[Trial]:
         doors = Doors(settings.gateway.connections_per_host)

@@ -41,7 +41,7 @@ def demo(
     _prepare(keep)
     context.name_configuration(str(keep / CONFIGURATION))
     logging.getLogger("mailgate").setLevel(logging.ERROR)  # the story is told from the log of events
-    from engine.service import start
+    from engine.loops import start
 
     render.line(("mailgate demo", "bold"), ": a stand-in mailbox, the real gateway, a stand-in home server")
     render.line()

@@ -31,7 +31,7 @@ def shortage(settings: Settings) -> str | None:
     """Say that new mail is refused now for want of room; None where it isn't."""
     if settings.listen is None:
         return None
-    from engine.acceptance import shortage_of
+    from engine.free_space import shortage_of
 
     file = context.sqlite_file(settings)
     found = shortage_of(file.parent if file else None, settings.listen.free_space.octets_of)

@@ -73,7 +73,8 @@ def poll(
     if everything == bool(names):
         raise Misuse("name the mailboxes to poll, or give --all")
     chosen = [mailbox(settings, name).name for name in names or [m.name for m in settings.mailboxes]]
-    from cli.run import log_to_stderr, unserved
+    from cli.run import unserved
+    from engine.log_lines import log_to_stderr
     from engine.presence import gateway_runs
 
     for refusal in unserved(settings):

@@ -7,7 +7,6 @@ is refused: mail that a scanner should have seen never passes unseen.
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
@@ -15,6 +14,7 @@ import typer
 
 from cli import context
 from cli.context import EXIT_BAD_NEWS, EXIT_CONFIGURATION, EXIT_DONE, Failure, Misuse, nearest
+from engine.log_lines import log_to_stderr
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -70,31 +70,9 @@ def unserved(settings: Settings) -> Iterator[str]:
         yield "[[scanner]]: this version does not scan, and mail must not pass unscanned: remove the section"
 
 
-def log_to_stderr(level: int = logging.INFO) -> None:
-    """Send the log to stderr, a record a line: time, level, text."""
-    handler = logging.StreamHandler()
-    handler.setFormatter(OneLine())
-    root = logging.getLogger()
-    root.handlers[:] = [handler]
-    root.setLevel(logging.WARNING)
-    logger.setLevel(level)
-
-
-class OneLine(logging.Formatter):
-    """A record as one line; of an error, what it is and where, not the whole way there."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        """Return "2026-07-30T09:15:02.123Z INFO text"."""
-        at = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
-        text = " ".join(record.getMessage().split())
-        if record.exc_info and record.exc_info[1] is not None:
-            text += _whereabouts(record.exc_info[1])
-        return f"{at}.{int(record.msecs):03}Z {record.levelname} {text}"
-
-
 def complete(main: Coroutine[Any, Any, T]) -> T:
     """Run the gateway's coroutine to its end. A group of errors becomes the one that says most."""
-    from engine.service import start
+    from engine.loops import start
     from store.errors import StoreError
 
     try:
@@ -136,7 +114,7 @@ def _once(settings: Settings, engine: Engine, roles: Roles) -> int:
 
 def _until_stopped(settings: Settings, engine: Engine, roles: Roles) -> int:
     from engine import service
-    from engine.adapters.smtp_listener import ListenTrouble
+    from engine.adapters.smtp_listener_access import ListenTrouble
 
     try:
         complete(service.serve(settings, engine, roles))
@@ -151,13 +129,3 @@ def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]
             yield from _leaves(error)
         else:
             yield error
-
-
-def _whereabouts(error: BaseException) -> str:
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    if trace is None:
-        return f" ({type(error).__name__})"
-    code = trace.tb_frame.f_code
-    return f" ({type(error).__name__} at {code.co_filename}:{trace.tb_lineno})"

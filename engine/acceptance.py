@@ -1,4 +1,4 @@
-"""Taking responsibility for what a client submits: durable first, then handed to the worker from memory.
+"""Taking responsibility for what a client submitted: durable first, then handed to the worker from memory.
 
 Where the store can't keep it, nothing of it stays. A store that went away in the middle of a commit may have it all the
 same: so it is asked to keep it once more, under the same id, and says then that it has it already.
@@ -7,19 +7,12 @@ same: so it is asked to keep it once more, under the same id, and says then that
 from __future__ import annotations
 
 import asyncio
-import logging
-import shutil
-import time
-from collections.abc import Callable
-from datetime import datetime
-from pathlib import Path
 
 from engine import intake
-from engine.budget import OctetBudget
-from engine.core.policy import Policy
 from engine.journal import Journal
+from engine.opening import Opening
 from engine.outage import Refusals
-from engine.ports import Holding, NotKept, Octets, Submission
+from engine.ports import NotKept, Octets
 from engine.settler import STORE_RETRY_SECONDS
 from engine.shares import Share
 from engine.worker import Worker
@@ -27,123 +20,56 @@ from store.errors import Conflict, StoreError, StoreFull, StoreUnreachable
 from store.life import Message
 from store.log import Append, Unit
 
-LOOK_SECONDS = 1.0  # how long what the file system said of its room is believed
-
-logger = logging.getLogger("mailgate.listen")
-
-
-class FreeSpace:
-    """Whether there is room for new mail: the floor is what must stay free where the store is."""
-
-    def __init__(self, folder: Path | None, floor: Callable[[int], int]) -> None:
-        self._folder = folder  # None where the store is on a server: its room is not ours to see
-        self._floor = floor
-        self._looked_at: float | None = None
-        self._enough = True
-
-    def enough(self) -> bool:
-        """Look, at most once a second; a change is said in the log."""
-        now = time.monotonic()
-        if self._looked_at is None or now - self._looked_at >= LOOK_SECONDS:
-            self._looked_at = now
-            shortage = shortage_of(self._folder, self._floor)
-            if (shortage is None) != self._enough:
-                self._enough = shortage is None
-                if shortage is None:
-                    logger.info("there is room again: new mail is taken")
-                else:
-                    logger.error("new mail is refused: %s", shortage)
-        return self._enough
-
-
-def shortage_of(folder: Path | None, floor: Callable[[int], int]) -> str | None:
-    """Say how little is free in a folder, None where it is enough. `floor` says it for a file system's size, in octets."""
-    if folder is None:
-        return None
-    try:
-        usage = shutil.disk_usage(folder)
-    except OSError:
-        return None  # not for us to see: writing will tell
-    wanted = floor(usage.total)
-    if usage.free >= wanted:
-        return None
-    return f"{usage.free // 10**6} MB are free in {folder}, less than the {wanted // 10**6} MB of listen.free_space"
-
 
 class Acceptance:
-    """The listener's way in. `worker` None where another process works. For one event loop."""
+    """The way in for what was submitted. `worker` None where another process works. For one event loop."""
 
-    def __init__(
-        self,
-        *,
-        journal: Journal,
-        worker: Worker | None,
-        budget: OctetBudget,
-        policy: Policy,
-        space: FreeSpace,
-        now: Callable[[], datetime],
-    ) -> None:
+    def __init__(self, *, journal: Journal, worker: Worker | None) -> None:
         self._journal = journal
         self._worker = worker
-        self._budget = budget
-        self._policy = policy
-        self._space = space
-        self._now = now
+        self._waiting = 0  # clients, for an answer
         self._refusals = Refusals()
-        self._tasks: set[asyncio.Task[str]] = set()
 
-    def has_room(self) -> bool:
-        """Whether new mail is taken."""
-        return self._space.enough()
+    async def keep(self, opening: Opening, octets: Octets, share: Share) -> None:
+        """Make a message durable and give it to the worker. Raises NotKept. The share is given back in any case.
 
-    def holding(self) -> Holding:
-        """What the next message will take of the budget."""
-        return Share(self._budget)
-
-    async def take(self, submission: Submission, octets: Octets, holding: Holding) -> str:
-        """Make a message durable and give it to the worker; returns its id. Raises NotKept.
-
-        Goes on to its end where the caller is cancelled: what is on its way to the store can't be called back.
+        To be let come to its end: what is on its way to the store can't be called back.
         """
-        if not self._space.enough():
-            holding.release()
-            raise NotKept("below the floor of free space", full=True)
-        task = asyncio.create_task(self._take(submission, octets, holding))
-        self._tasks.add(task)
+        self._waiting += 1
         if self._worker is not None:
-            self._worker.precedence.note(len(self._tasks))
-        task.add_done_callback(self._done)
-        return await asyncio.shield(task)
-
-    def _done(self, task: asyncio.Task[str]) -> None:
-        self._tasks.discard(task)
-        if task.cancelled():
-            return
-        error = task.exception()  # said to the client, if it is still there
-        if error is None:
-            self._refusals.taken()
-        elif isinstance(error, NotKept):
-            self._refusals.refused(error)
-
-    async def _take(self, submission: Submission, octets: Octets, holding: Holding) -> str:
+            self._worker.precedence.note(self._waiting)
         try:
-            await holding.settle(len(octets))
-            append = await intake.submitted(submission, octets, self._policy, self._now())
-            message = append.after
-            assert isinstance(message, Message)
-            claimed = self._worker is not None and self._worker.lives.room(message.lane)
-            try:
-                await self._durable(
-                    Unit((append,), claim=self._worker.claim() if claimed and self._worker else None)
-                )
-            except BaseException:
-                if claimed and self._worker is not None:
-                    self._worker.lives.leave(message.lane)
-                raise
-            self._hand_on(append, message, octets, holding, claimed=claimed)
-            return append.stream
+            await share.settle(len(octets))
+            append = intake.submitted(opening, octets)
+            await self._claimed(append, octets, share)
+            self._refusals.taken()
+        except NotKept as trouble:
+            self._refusals.refused(trouble)
+            raise
         finally:
-            holding.release()
+            self._waiting -= 1
+            share.release()
+
+    async def _claimed(self, append: Append, octets: Octets, share: Share) -> None:
+        worker, message = self._worker, append.after
+        assert isinstance(message, Message)
+        if worker is None or not worker.lives.room(message.lane):
+            await self._durable(Unit((append,)))
+            append.octets = None
+            if worker is not None:
+                worker.wake()
+            return
+        try:
+            await self._durable(Unit((append,), claim=worker.claim()))
+        except BaseException:
+            worker.lives.leave(message.lane)
+            raise
+        append.octets = None  # it can't be lost now; what it holds of the budget goes with it
+        if message.due_at is not None:
+            worker.take(message, octets, share.pass_on())
+        else:
+            worker.lives.leave(message.lane)
+            worker.wake()
 
     async def _durable(self, unit: Unit) -> None:
         try:
@@ -164,17 +90,3 @@ class Acceptance:
             return
         except StoreError as error:
             raise NotKept(str(error), full=isinstance(error, StoreFull)) from error
-
-    def _hand_on(
-        self, append: Append, message: Message, octets: Octets, holding: Holding, *, claimed: bool
-    ) -> None:
-        """Give a message to the worker, now that it can't be lost; what it holds of the budget goes with it."""
-        append.octets = None
-        if self._worker is None:
-            return
-        if claimed and message.due_at is not None:
-            self._worker.take(message, octets, holding.pass_on())
-            return
-        if claimed:
-            self._worker.lives.leave(message.lane)
-        self._worker.wake()

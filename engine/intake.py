@@ -6,32 +6,26 @@ routed is kept and held, with the reason.
 
 from __future__ import annotations
 
-import asyncio
-import random
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
 
-from engine.core import envelope, headers, ids, report, routing, trace
-from engine.core.headers import HeaderFacts
+from engine.core import envelope, headers, report, routing
 from engine.core.policy import Policy
-from engine.core.routing import MailboxRule, Recipients
-from engine.ports import Octets, Submission
+from engine.core.routing import MailboxRule
+from engine.opening import Opening, digest, has_bare_newlines, held, new_id, next_hop, status_report
+from engine.ports import Octets
 from store.events import (
     Downloaded,
     Event,
     Generated,
-    Held,
     LimitFrom,
     RejectedOversize,
     Reported,
     ReportKind,
-    Submitted,
 )
 from store.life import Message
 from store.log import Append
-
-HASH_ASIDE_OCTETS = 1 << 20  # a larger message is hashed in a thread: a millisecond and more on the loop
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,8 +52,8 @@ async def downloaded(arrival: Arrival, octets: Octets, policy: Policy, now: date
         content=content,
         bare_newlines=has_bare_newlines(octets),
         recipient_count=len(routed.addresses),
-        next_hop=_next_hop(reverse_path, routed, policy),
-        status_report=_status_report(facts, reverse_path),
+        next_hop=next_hop(reverse_path, routed, policy),
+        status_report=status_report(facts, reverse_path),
         policy=policy.version,
         reverse_path=reverse_path,
         recipients=routed.addresses,
@@ -70,49 +64,14 @@ async def downloaded(arrival: Arrival, octets: Octets, policy: Policy, now: date
         date=facts.date,
         client_ip=facts.client_ip,
     )
-    held = _held(facts, octets, routed, policy)
-    events: tuple[Event, ...] = (opening,) if held is None else (opening, held)
+    kept_back = held(facts, octets, routed, policy)
+    events: tuple[Event, ...] = (opening,) if kept_back is None else (opening, kept_back)
     return Append(new_id(now), None, events, now, octets)
 
 
-async def submitted(submission: Submission, octets: Octets, policy: Policy, now: datetime) -> Append:
+def submitted(opening: Opening, octets: Octets) -> Append:
     """Return the append that opens the stream of a message a client handed us."""
-    facts = headers.facts(octets)
-    recipients = Recipients(addresses=submission.recipients)
-    own = (
-        any(envelope.matches(pattern, address) for pattern in policy.domains)
-        for address in submission.recipients
-    )
-    opening = Submitted(
-        direction="inbound" if all(own) else "outbound",
-        protocol=submission.protocol,
-        tls=submission.tls,
-        size_octets=len(octets),
-        content=await digest(octets),
-        bare_newlines=has_bare_newlines(octets),
-        recipient_count=len(submission.recipients),
-        notify=submission.notify,
-        ret=submission.ret,
-        smtputf8=submission.smtputf8,
-        automatic=facts.auto_submitted or facts.list_id,
-        status_report=_status_report(facts, submission.reverse_path),
-        next_hop=_next_hop(submission.reverse_path, recipients, policy, submission.user),
-        policy=policy.version,
-        peer=submission.peer,
-        helo=submission.helo,
-        user=submission.user,
-        reverse_path=submission.reverse_path,
-        recipients=submission.recipients,
-        orcpt=submission.orcpt,
-        envid=submission.envid,
-        message_id=facts.message_id,
-        subject=facts.subject,
-        from_=facts.sender,
-        date=facts.date,
-    )
-    held = _held(facts, octets, recipients, policy)
-    events: tuple[Event, ...] = (opening,) if held is None else (opening, held)
-    return Append(new_id(now), None, events, now, octets)
+    return Append(opening.stream, None, opening.events, opening.at, octets)
 
 
 def oversize(
@@ -165,46 +124,3 @@ def notice(
     )
     opened = Append(new_id(now), None, (event,), now, written.octets)
     return opened, Reported(kind=kind, report=opened.stream)
-
-
-def new_id(now: datetime) -> str:
-    """Return a fresh message id."""
-    return ids.message_id(now, random.getrandbits(ids.RANDOM_BITS))
-
-
-async def digest(octets: Octets) -> str:
-    """Return the sha256 of the octets, hex."""
-    if len(octets) > HASH_ASIDE_OCTETS:
-        return await asyncio.to_thread(lambda: sha256(octets).hexdigest())
-    return sha256(octets).hexdigest()
-
-
-def has_bare_newlines(octets: Octets) -> bool:
-    """Whether there is a CR or LF that is not part of a CRLF."""
-    whole = octets if isinstance(octets, bytes | bytearray) else bytes(octets)
-    ends = len(whole) - len(whole.translate(None, b"\r\n"))  # a third faster than to count each kind
-    return ends != 2 * whole.count(b"\r\n")
-
-
-def _next_hop(reverse_path: str, routed: Recipients, policy: Policy, user: str | None = None) -> str | None:
-    """Where it waits for its first attempt: with the mail of the same next hop, so that a slow one holds up only its own.
-
-    None where its recipients have several: none of them must wait for another's.
-    """
-    hops = {
-        routing.next_hop(reverse_path, address, user, policy.routes, policy.domains).next_hop
-        for address in routed.addresses
-    }
-    return hops.pop() if len(hops) == 1 else None
-
-
-def _status_report(facts: HeaderFacts, reverse_path: str) -> bool:
-    """Whether it passes for a delivery status notification: who writes those takes no answer (RFC 3464 section 2)."""
-    return facts.status_report and (not reverse_path or facts.auto_submitted)
-
-
-def _held(facts: HeaderFacts, octets: Octets, routed: Recipients, policy: Policy) -> Held | None:
-    if routed.held is not None:
-        return Held(why="unroutable", rule=routed.held, policy=policy.version)
-    loop = trace.loops(octets, policy.hostname) if facts.received_count > 1 else None
-    return None if loop is None else Held(why="loop", rule=loop, policy=policy.version)

@@ -16,6 +16,7 @@ from engine import intake
 from engine.core import dsn, headers, report
 from engine.core.owed import owed
 from engine.core.policy import Policy
+from engine.opening import new_id
 from store.events import Event, Failed, MessageEvent, RejectedOversize, Reported
 from store.life import Message
 from store.log import Append
@@ -42,7 +43,7 @@ def called_for(
     notices = [_called_for(after, event, policy, now) for event in kinds.values()]
     for kind, fates in owed(after, events, policy, now).items():
         written = dsn.write(
-            kind, after, fates, original or b"", policy=policy, notice_id=intake.new_id(now), now=now
+            kind, after, fates, original or b"", policy=policy, notice_id=new_id(now), now=now
         )
         notices.append(intake.notice(kind, after, written, now))
     return [notice for notice in notices if notice is not None]
@@ -61,7 +62,7 @@ def oversize(message: Message, limit_octets: int, *, recipient: str, policy: Pol
         recipient=recipient,
         hostname=policy.hostname,
         postmaster=policy.postmaster,
-        notice_id=intake.new_id(now),
+        notice_id=new_id(now),
         now=now,
     )
     return intake.notice("oversize", message, written, now)
@@ -86,7 +87,7 @@ def _called_for(after: Message, event: MessageEvent, policy: Policy, now: dateti
         after,
         hostname=policy.hostname,
         postmaster=policy.postmaster,
-        notice_id=intake.new_id(now),
+        notice_id=new_id(now),
         now=now,
     )
     return intake.notice("failure", after, written, now)

@@ -30,6 +30,7 @@ from engine.intake import Arrival
 from engine.journal import Journal
 from engine.limit import Limit, largest, rejection
 from engine.mailbox_record import record, uidl_text
+from engine.opening import digest
 from engine.ports import Refused, Retrieved, SourceSession, SourceTrouble
 from engine.recognition import Recognised, come_back, recognisable, untold
 from engine.removing import Remover
@@ -197,7 +198,7 @@ class Poll:
         arrival = self._arrival(got.offer)
         known = None
         if before.any:
-            known = before.match(got.offer.uidl or b"", await intake.digest(got.octets))
+            known = before.match(got.offer.uidl or b"", await digest(got.octets))
         if known is not None:
             self._shares.give_back(got.offer.number)
             if known.stream is not None:

@@ -118,15 +118,7 @@ class Holding(Protocol):
     """What one message takes of the memory while it comes in and nobody knows how large it will be."""
 
     async def reach(self, octets: int) -> None:
-        """Wait until there is room for so many octets in all."""
-        ...
-
-    async def settle(self, octets: int) -> None:
-        """Hold what a whole message of so many octets takes, waiting where nothing was held yet."""
-        ...
-
-    def pass_on(self) -> int:
-        """Return what to give back later: from now on that is somebody else's duty."""
+        """Wait until there is room for so many octets in all. Raises NotKept where nothing will be kept any more."""
         ...
 
     def release(self) -> None:

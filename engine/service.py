@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import signal
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
@@ -24,16 +23,14 @@ from engine.outage import Outage
 from engine.poll import MailboxPlan, Poll
 from engine.settings import Listen, Settings
 from engine.settler import STORE_RETRY_SECONDS
-from engine.wiring import hops_of, listener_access, policy_of, pollable
+from engine.wiring import hops_of, listener_brief, policy_of, pollable
 from engine.worker import Worker
 from store import queries
 from store.database import reachable, reading, sqlite_file
 from store.errors import StoreError
 
 if TYPE_CHECKING:
-    from engine.adapters.smtp_listener import Listener
-
-T = TypeVar("T")
+    from engine.listening import Listening
 
 PRESENCE_SECONDS = 10.0  # well within a lease's term: whoever finds our locks gone takes our leases over
 
@@ -97,7 +94,7 @@ class Gateway:
         self._works = True
         self._settings = settings
         self._policy = policy
-        self._listener: Listener | None = None
+        self._listener: Listening | None = None
 
     async def read(self, function: Callable[[Connection], Any]) -> Any:
         """Run a function with a reading connection, off the event loop."""
@@ -126,23 +123,16 @@ class Gateway:
                 group.create_task(self.worker.run(), name="worker")
             if roles.fetch:
                 group.create_task(self.fetcher.run(), name="fetcher")
+            if self._listener is not None:
+                group.create_task(self._listener.run(), name="listener")
 
-    def _listening(self, listen: Listen) -> Listener:
-        from engine.acceptance import Acceptance, FreeSpace
-        from engine.adapters.smtp_listener import (
-            Listener,  # with a library that a gateway without [listen] doesn't need
-        )
+    def _listening(self, listen: Listen) -> Listening:
+        from engine.acceptance import Acceptance
+        from engine.listening import Listening  # with what a gateway without [listen] doesn't need
 
-        file = sqlite_file(self._engine)
-        acceptance = Acceptance(
-            journal=self._journal,
-            worker=self.worker if self._works else None,
-            budget=self._budget,
-            policy=self._policy,
-            space=FreeSpace(file.parent if file else None, listen.free_space.octets_of),
-            now=clock.now,
-        )
-        return Listener(listener_access(listen, self._settings), acceptance)
+        acceptance = Acceptance(journal=self._journal, worker=self.worker if self._works else None)
+        brief = listener_brief(listen, self._settings, self._policy, sqlite_file(self._engine))
+        return Listening(brief, acceptance, self._budget)
 
     async def _remember(self) -> None:
         """Take over what the log says of each next hop, however long the store is down by now."""
@@ -257,19 +247,3 @@ async def once(settings: Settings, engine: Engine, roles: Roles, only: frozenset
     """Run once; says what it came to."""
     async with gateway(settings, engine, only) as opened:
         return await opened.run_once(roles)
-
-
-COLLECT_AFTER = 20_000  # new objects: moving mail leaves no cycles, and looking for them costs some per cent
-
-
-def start(main: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine on uvloop where it is installed, else on asyncio's own loop."""
-    gc.freeze()  # what is imported by now stays for good: no need to look at it again
-    gc.set_threshold(COLLECT_AFTER)
-    factory = None
-    with suppress(ImportError):
-        import uvloop
-
-        factory = uvloop.new_event_loop
-    with asyncio.Runner(loop_factory=factory) as runner:
-        return runner.run(main)

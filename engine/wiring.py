@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engine.adapters.pop3_source import MailboxAccess, open_session
@@ -23,9 +25,10 @@ from engine.secrets import Secret, SecretError
 from engine.settings import Listen, Mailbox, NextHopSettings, Settings
 
 if TYPE_CHECKING:
+    from engine.adapters.listener_brief import Brief
     from engine.adapters.mx import MailServers
     from engine.adapters.mx_next_hop import MxNextHop
-    from engine.adapters.smtp_listener import ListenerAccess
+    from engine.adapters.smtp_listener_access import ListenerAccess
 
 
 def policy_of(settings: Settings) -> Policy:
@@ -130,9 +133,23 @@ def directly(settings: NextHopSettings, hostname: str) -> Callable[[str], MxNext
     return lambda name: MxNextHop(name, common)
 
 
+def listener_brief(listen: Listen, settings: Settings, policy: Policy, file: Path | None) -> Brief:
+    """Return what the process that listens is told. `file` is the store, where it is one."""
+    from engine.adapters.listener_brief import Brief  # and with it what only a listener needs
+
+    return Brief(
+        access=listener_access(listen, settings),
+        policy=policy,
+        sockets=(),
+        folder=file.parent if file else None,
+        free_space=listen.free_space,
+        log_level=logging.getLogger("mailgate").getEffectiveLevel(),
+    )
+
+
 def listener_access(listen: Listen, settings: Settings) -> ListenerAccess:
     """Return where to listen, and for whom."""
-    from engine.adapters.smtp_listener import ListenerAccess  # and with it what only a listener needs
+    from engine.adapters.smtp_listener_access import ListenerAccess
     from engine.adapters.smtp_reception import Terms
     from engine.core.relaying import Rules
 
@@ -141,7 +158,7 @@ def listener_access(listen: Listen, settings: Settings) -> ListenerAccess:
         inbound=listen.inbound,
         domains=settings.gateway.domains,
         postmaster=settings.gateway.postmaster,
-        senders=listen.senders,
+        senders=dict(listen.senders),
         has_users=bool(listen.users),
     )
     secured = listen.tls_cert is not None and listen.tls_key is not None

@@ -38,6 +38,7 @@ _HTTP: Final = frozenset({b"GET", b"POST", b"PUT", b"HEAD", b"OPTIONS", b"CONNEC
 GO_AHEAD: Final = b"354 Send the message, then CRLF.CRLF\r\n"
 BROKE: Final = b"451 4.3.0 The message could not be kept; come again later\r\n"
 FULL: Final = b"452 4.3.1 The message could not be kept for want of room; come again later\r\n"
+GOING: Final = b"421 4.3.2 Nothing is kept any more; come again later\r\n"
 TOO_MANY_FAILURES: Final = b"454 4.7.0 Too many logins failed from your address; come again later\r\n"
 
 logger = logging.getLogger("mailgate.listen")
@@ -178,6 +179,9 @@ class Connection(Speech):
                 elif len(content.octets) > UNCOUNTED_OCTETS:
                     await holding.reach(len(content.octets))
                 await self._more()
+        except NotKept:
+            holding.release()
+            raise Over(GOING, lingers=True) from None
         except BaseException:
             holding.release()
             raise

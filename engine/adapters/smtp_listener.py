@@ -1,6 +1,6 @@
 """Where we listen for SMTP, and how many may be connected at once.
 
-Owns the sockets and the places. Who may relay never finds all places taken by those who may not: strangers
+Owns the connections and the places. Who may relay never finds all places taken by those who may not: strangers
 share half of them and have a tenth each, and where no place is left, who has been silent for longest makes room. Going
 down, new clients are refused first, and whoever is in a transaction may finish it.
 """
@@ -9,21 +9,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
+import socket
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, Final
 
 from engine.adapters import tls
 from engine.adapters.smtp_authentication import Failures
 from engine.adapters.smtp_connection import Connection, Manners
-from engine.adapters.smtp_reception import Terms
+from engine.adapters.smtp_listener_access import ListenerAccess, ListenTrouble, named
 from engine.core.relaying import IpAddress
 from engine.ports import Taking
 
-IDLE_SECONDS: Final = 300.0  # RFC 5321 section 4.5.3.2.7
 BACKLOG: Final = 1_024  # connections that the kernel keeps until we come to them
 SILENT_SECONDS: Final = 1.0  # who said nothing for so long may have to make room
 CUT_SECONDS: Final = 1.0  # for the last words, once the time to finish is over
@@ -35,23 +33,6 @@ MADE_ROOM: Final = b"421 4.7.0 Others need the place; come again later\r\n"
 STOPPING: Final = b"421 4.3.2 Going down; come again later\r\n"
 
 logger = logging.getLogger("mailgate.listen")
-
-
-class ListenTrouble(Exception):
-    """Listening is not possible as configured. One line for a person."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ListenerAccess:
-    """Where to listen, for whom. `per_address` None means all places for who may relay, and a tenth for others."""
-
-    addresses: Sequence[tuple[str, int]]
-    terms: Terms
-    users: Mapping[str, Callable[[], Awaitable[str]]] = field(default_factory=dict)
-    certificate: tuple[str, str] | None = None  # files: the certificate with its chain, its key
-    connections: int = 100
-    per_address: int | None = None
-    idle_seconds: float = IDLE_SECONDS
 
 
 class Listener:
@@ -77,30 +58,25 @@ class Listener:
     @property
     def ports(self) -> list[int]:
         """The ports that are listened on."""
-        return [socket.getsockname()[1] for server in self._servers for socket in server.sockets]
+        return [one.getsockname()[1] for server in self._servers for one in server.sockets]
 
-    async def start(self) -> None:
-        """Listen on every address, or on none. Raises ListenTrouble."""
-        if self._access.certificate is not None:
-            try:
-                self._context = tls.server_context(*self._access.certificate)
-            except tls.TlsTrouble as trouble:
-                raise ListenTrouble(f"listen.tls_cert: {trouble}") from None
+    async def start(self, sockets: Sequence[socket.socket]) -> None:
+        """Listen on all of them, or on none. They are ours from now on. Raises ListenTrouble."""
         loop = asyncio.get_running_loop()
-        for host, port in self._access.addresses:
-            try:
-                server = await loop.create_server(
-                    partial(Connection, self, self._manners, loop), host, port, backlog=BACKLOG
-                )
-            except OSError as error:
-                self._unlisten()
-                reason = os.strerror(error.errno).lower() if error.errno and error.errno > 0 else str(error)
-                raise ListenTrouble(
-                    f"listen.address: can't listen on {_named(host, port)}: {reason}"
-                ) from None
-            self._servers.append(server)
-            for name in dict.fromkeys(_named(*socket.getsockname()[:2]) for socket in server.sockets):
-                logger.info("listening on %s", name)
+        try:
+            if self._access.certificate is not None:
+                self._context = tls.server_context(*self._access.certificate)
+            for one in sockets:
+                connection = partial(Connection, self, self._manners, loop)
+                self._servers.append(await loop.create_server(connection, sock=one, backlog=BACKLOG))
+        except (tls.TlsTrouble, OSError) as trouble:
+            self._unlisten()
+            for one in sockets:
+                one.close()
+            key = "tls_cert" if isinstance(trouble, tls.TlsTrouble) else "address"
+            raise ListenTrouble(f"listen.{key}: {trouble}") from None
+        for name in dict.fromkeys(named(*one.getsockname()[:2]) for one in sockets):
+            logger.info("listening on %s", name)
 
     async def stop(self, seconds: float) -> None:
         """Listen no more; let transactions under way finish, for so long."""
@@ -191,7 +167,3 @@ class Listener:
         until = loop.time() + seconds
         while self._connections and loop.time() < until:
             await asyncio.sleep(0.01)
-
-
-def _named(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from cli.run import OneLine, complete
+from cli.run import complete
+from engine.log_lines import OneLine
 from store.errors import StoreUnreachable
 from tests.cli.installation import PROCESS_SECONDS, Installation, installed
 

@@ -1,0 +1,83 @@
+"""What the process that listens and the one that has the store say to each other.
+
+The listener faces the network: what it says is data of these types and nothing else, and is checked as such.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from msgspec import Struct, msgpack
+
+from engine.opening import Opening
+
+HEAD_OCTETS: Final = 16 << 20  # an envelope of very many recipients, with what a client wants to hear of each
+
+
+class Word(Struct, frozen=True, array_like=True):
+    """Something said. `number` is that of a message, given by the listener."""
+
+
+class Ready(Word, frozen=True, tag=1):
+    """The listener listens."""
+
+
+class Unable(Word, frozen=True, tag=2):
+    """The listener can't listen, and ends: one line for a person."""
+
+    text: str
+
+
+class Wish(Word, frozen=True, tag=3):
+    """The listener wants memory for so many octets of a message, in all."""
+
+    number: int
+    octets: int
+
+
+class Waiver(Word, frozen=True, tag=4):
+    """The listener has no more use for the memory of a message: it does not come."""
+
+    number: int
+
+
+class Handed(Word, frozen=True, tag=5):
+    """The listener has a message, whole. Its octets are the body."""
+
+    number: int
+    opening: Opening
+
+
+class Granted(Word, frozen=True, tag=6):
+    """There is memory for so many octets of a message, in all."""
+
+    number: int
+    octets: int
+
+
+class Kept(Word, frozen=True, tag=7):
+    """The message is durable."""
+
+    number: int
+
+
+class Refused(Word, frozen=True, tag=8):
+    """The message could not be made durable; `full` where room is what lacks."""
+
+    number: int
+    text: str
+    full: bool
+
+
+class Finish(Word, frozen=True, tag=9):
+    """The listener is to listen no more; what is under way may end within so many seconds."""
+
+    seconds: float
+
+
+FromListener = Ready | Unable | Wish | Waiver | Handed
+ToListener = Granted | Kept | Refused | Finish
+
+encoded: Final = msgpack.Encoder().encode
+from_listener: Final = msgpack.Decoder(FromListener).decode
+to_listener: Final = msgpack.Decoder(ToListener).decode

@@ -1,0 +1,117 @@
+"""Where the process that listens asks for memory and hands over messages: what it says becomes deeds, and those answers.
+
+Owns the shares of the messages that are still coming in. What was handed over whole is kept, whether or not anybody is
+left to hear of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+from typing import Any, assert_never
+
+from engine.acceptance import Acceptance
+from engine.adapters.listener_words import (
+    Granted,
+    Handed,
+    Kept,
+    Ready,
+    Refused,
+    ToListener,
+    Unable,
+    Waiver,
+    Wish,
+    from_listener,
+)
+from engine.budget import OctetBudget
+from engine.ports import NotKept, Octets
+from engine.shares import Share
+from engine.wire.frames import FrameFault
+
+logger = logging.getLogger("mailgate.listen")
+
+
+class Desk:
+    """What one process that listens asks for and hands over, and our answers. For one event loop."""
+
+    def __init__(
+        self, acceptance: Acceptance, budget: OctetBudget, answer: Callable[[ToListener], None]
+    ) -> None:
+        self.ready: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()  # or why it can't
+        self._acceptance = acceptance
+        self._budget = budget
+        self._answer = answer
+        self._shares: dict[int, Share] = {}  # of messages that are still coming in, by their number
+        self._wishes: dict[int, asyncio.Task[None]] = {}
+        self._keeping: set[asyncio.Task[None]] = set()
+
+    def hear(self, head: bytes, body: Octets) -> None:
+        """Take one frame. Raises FrameFault, ValidationError."""
+        word = from_listener(head)
+        match word:
+            case Handed():
+                if len(body) != word.opening.submitted.size_octets:
+                    raise FrameFault("a message of another size than was said")
+                self._begin(self._keep(word, body))
+            case Wish():
+                self._wish(word)
+            case Waiver():
+                self._forget(word.number)
+            case Ready() | Unable():
+                if not self.ready.done():
+                    self.ready.set_result(word.text if isinstance(word, Unable) else None)
+            case _:
+                assert_never(word)
+
+    def lost(self) -> None:
+        """Nothing more comes: what is not whole by now is forgotten."""
+        if not self.ready.done():
+            self.ready.set_result("the process that listens ended at its start")
+        for number in tuple(self._shares):
+            self._forget(number)
+
+    async def cleared(self) -> None:
+        """Wait until what came whole is kept, or refused."""
+        if self._keeping:
+            await asyncio.wait(self._keeping)
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(work)
+        self._keeping.add(task)
+        task.add_done_callback(self._keeping.discard)
+        return task
+
+    async def _keep(self, handed: Handed, octets: Octets) -> None:
+        number = handed.number
+        share = self._shares.pop(number, None) or Share(self._budget)
+        self._wishes.pop(number, None)
+        try:
+            await self._acceptance.keep(handed.opening, octets, share)
+        except NotKept as trouble:
+            self._answer(Refused(number, str(trouble), trouble.full))
+        except Exception as error:  # a fault of ours must end this message alone
+            logger.exception("a message could not be kept")
+            self._answer(Refused(number, f"an error in mailgate itself: {error}", full=False))
+        else:
+            self._answer(Kept(number))
+
+    def _wish(self, wish: Wish) -> None:
+        share = self._shares.setdefault(wish.number, Share(self._budget))
+        self._wishes[wish.number] = self._begin(self._grant(wish, share))
+
+    async def _grant(self, wish: Wish, share: Share) -> None:
+        try:
+            await share.reach(wish.octets)
+        except asyncio.CancelledError:
+            share.release()
+            return
+        self._answer(Granted(wish.number, share.octets))
+
+    def _forget(self, number: int) -> None:
+        """A message does not come after all: what it has of the budget is free, what it waits for goes to others."""
+        wish, share = self._wishes.pop(number, None), self._shares.pop(number, None)
+        if wish is not None and not wish.done():
+            wish.cancel()
+        elif share is not None:
+            share.release()
