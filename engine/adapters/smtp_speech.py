@@ -107,9 +107,9 @@ class Speech(SMTP):
         self._close(last_words)
 
     def _close(self, last_words: bytes) -> None:
-        if self.transport is None:
+        transport = cast(asyncio.Transport | None, self.transport)
+        if transport is None or transport.is_closing():
             return
-        transport = cast(asyncio.Transport, self.transport)
         if last_words:
             transport.write(last_words)
         transport.close()

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from typing import Any
 
 from engine import intake
+from engine.core.policy import Policy
 from engine.core.routing import MailboxRule, RouteRule
+from engine.opening import opening_of
 from engine.ports import Submission
 from store import agenda
 from store.agenda import Claim, Lease
@@ -59,7 +62,7 @@ async def submit(rig: Rig, *recipients: str, octets: bytes | None = None, **fact
         "reverse_path": INFO,
     }
     submission = Submission(recipients=recipients, **usual | facts)
-    append = await intake.submitted(submission, octets or mail(1), rig.policy, rig.clock())
+    append = await opened_by(submission, octets or mail(1), rig.policy, rig.clock())
     await rig.journal.append(Unit((append,)))
     rig.worker.wake()
     return append.stream
@@ -115,3 +118,8 @@ async def adopt(rig: Rig, name: str = "info") -> None:
     )
     before = rig.mailbox(name)
     await rig.journal.append(Unit((Append(mailbox_stream(name), before, (event,), rig.clock()),)))
+
+
+async def opened_by(submission: Submission, octets: bytes, policy: Policy, now: datetime) -> Append:
+    """What opens the stream of a message that a client handed us."""
+    return intake.submitted(await opening_of(submission, octets, policy, now), octets)

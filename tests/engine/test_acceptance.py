@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import event
 
 from engine import acceptance
-from engine.acceptance import Acceptance, FreeSpace, shortage_of
-from engine.ports import NotKept, Submission
+from engine.acceptance import Acceptance
+from engine.opening import opening_of
+from engine.ports import NotKept, Octets, Submission
+from engine.shares import Share
 from store import conserve
 from store.conserve import Count
 from store.errors import StoreUnreachable
@@ -44,16 +44,19 @@ def accepting(rig: Rig) -> Acceptance:
     return Acceptance(
         journal=rig.journal,
         worker=rig.worker if rig.works else None,
-        budget=rig.budget,
-        policy=rig.policy,
-        space=FreeSpace(None, lambda _total: 0),
-        now=rig.clock,
     )
+
+
+async def take(rig: Rig, accept: Acceptance, octets: Octets, submission: Submission = SUBMISSION) -> str:
+    """Have a message kept; returns its id."""
+    opening = await opening_of(submission, octets, rig.policy, rig.clock())
+    await accept.keep(opening, octets, Share(rig.budget))
+    return opening.stream
 
 
 async def test_it_is_worked_on_from_memory(database_url: str) -> None:
     async with rigged(database_url) as (rig, accept):
-        kept_as = await accept.take(SUBMISSION, bytearray(LETTER), accept.holding())
+        kept_as = await take(rig, accept, bytearray(LETTER))
         await rig.settled()
         (message,) = rig.messages()
         assert message.id == kept_as
@@ -62,7 +65,7 @@ async def test_it_is_worked_on_from_memory(database_url: str) -> None:
 
 async def test_without_a_worker_it_waits_for_another_process(database_url: str) -> None:
     async with rigged(database_url, works=False) as (rig, accept):
-        await accept.take(SUBMISSION, LETTER, accept.holding())
+        await take(rig, accept, LETTER)
         assert rig.home.sessions == []
         await rig.restart(works=True)
         await rig.settled()
@@ -85,11 +88,11 @@ async def test_a_full_disk_is_said_and_the_next_message_is_taken_once_there_is_r
         await rig.start()
         accept = accepting(rig)
         with pytest.raises(NotKept) as caught:
-            await accept.take(SUBMISSION, b"x" * 200_000, accept.holding())
+            await take(rig, accept, b"x" * 200_000)
         assert caught.value.full
         limit["pages"] = 1_000_000
         rig.engine.dispose()
-        await accept.take(SUBMISSION, LETTER, accept.holding())
+        await take(rig, accept, LETTER)
         assert len(rig.messages()) == 1
 
 
@@ -113,7 +116,7 @@ async def test_a_commit_nobody_heard_of_is_found_and_not_doubled(
     monkeypatch.setattr(acceptance, "STORE_RETRY_SECONDS", 0.0)
     async with rigged(database_url) as (rig, accept):
         accept._journal = Forgetful(rig.journal)  # type: ignore[assignment]
-        kept_as = await accept.take(SUBMISSION, LETTER, accept.holding())
+        kept_as = await take(rig, accept, LETTER)
         await rig.settled()
         assert [message.id for message in rig.messages()] == [kept_as]
         assert len(rig.home.ledger) == 1
@@ -135,9 +138,9 @@ async def test_a_store_that_is_away_is_said_once_for_all_the_mail_it_keeps_out(
         accept._journal = Absent()  # type: ignore[assignment]
         for _ in range(20):
             with pytest.raises(NotKept):
-                await accept.take(SUBMISSION, LETTER, accept.holding())
+                await take(rig, accept, LETTER)
         accept._journal = rig.journal
-        await accept.take(SUBMISSION, LETTER, accept.holding())
+        await take(rig, accept, LETTER)
         await rig.settled()
     said = [one.getMessage() for one in caplog.records if one.name == "mailgate.listen"]
     assert said == [
@@ -146,38 +149,10 @@ async def test_a_store_that_is_away_is_said_once_for_all_the_mail_it_keeps_out(
     ]
 
 
-async def test_a_client_that_goes_away_calls_nothing_back(database_url: str) -> None:
-    async with rigged(database_url) as (rig, accept):
-        taking = asyncio.create_task(accept.take(SUBMISSION, LETTER, accept.holding()))
-        await asyncio.sleep(0)
-        taking.cancel()
-        await rig.until(lambda: rig.events(Submitted))
-        await rig.settled()
-        assert len(rig.home.ledger) == 1
-
-
 async def test_mail_to_ourselves_is_inbound(database_url: str) -> None:
     async with rigged(database_url) as (rig, accept):
         inbound = replace(SUBMISSION, recipients=("info@example.com", "sales@example.com"))
-        await accept.take(inbound, LETTER, accept.holding())
+        await take(rig, accept, LETTER, inbound)
         await rig.settled()
         (opening,) = rig.events(Submitted)
         assert opening.direction == "inbound"
-
-
-def test_the_floor_is_a_share_or_a_size_and_a_change_is_said_once(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(acceptance, "LOOK_SECONDS", 0.0)
-    caplog.set_level("INFO", "mailgate.listen")
-    floor = {"octets": 0}
-    space = FreeSpace(tmp_path, lambda total: floor["octets"] and total + 1)
-    assert [space.enough() for _ in range(3)] == [True] * 3
-    floor["octets"] = 1
-    assert [space.enough() for _ in range(3)] == [False] * 3
-    floor["octets"] = 0
-    assert space.enough()
-    assert [record.levelname for record in caplog.records] == ["ERROR", "INFO"]
-    assert "less than the" in (shortage_of(tmp_path, lambda total: total + 1) or "")
-    assert shortage_of(None, lambda total: total + 1) is None
-    assert shortage_of(tmp_path / "gone", lambda total: total + 1) is None

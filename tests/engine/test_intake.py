@@ -15,7 +15,8 @@ from engine import intake
 from engine.core import report
 from engine.core.policy import Policy
 from engine.core.routing import MailboxRule
-from engine.intake import HASH_ASIDE_OCTETS, Arrival
+from engine.intake import Arrival
+from engine.opening import HASH_ASIDE_OCTETS, digest, has_bare_newlines
 from engine.ports import Submission
 from store.codec import decode, encode
 from store.events import Downloaded, Generated, Held, RejectedOversize, Reported, Submitted
@@ -23,6 +24,7 @@ from store.life import Message
 from store.log import Append
 from tests.engine.core import lives
 from tests.engine.rig import mail
+from tests.engine.situations import opened_by
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 INFO = "info@example.com"
@@ -108,19 +110,19 @@ async def test_octets_of_every_kind_have_the_same_facts(kind: Any) -> None:
     ],
 )
 def test_a_lone_cr_or_lf_is_noticed(octets: bytes, bare: bool) -> None:
-    assert intake.has_bare_newlines(octets) is bare
-    assert intake.has_bare_newlines(memoryview(octets)) is bare
+    assert has_bare_newlines(octets) is bare
+    assert has_bare_newlines(memoryview(octets)) is bare
 
 
 @given(st.binary(max_size=60).map(lambda raw: raw.translate(bytes(b"\r\nab"[n % 4] for n in range(256)))))
 def test_a_lone_cr_or_lf_is_what_is_left_without_the_pairs(octets: bytes) -> None:
     rest = octets.replace(b"\r\n", b"")
-    assert intake.has_bare_newlines(octets) is (b"\r" in rest or b"\n" in rest)
+    assert has_bare_newlines(octets) is (b"\r" in rest or b"\n" in rest)
 
 
 async def test_a_large_message_has_the_same_digest_as_a_small_one_would() -> None:
     octets = b"x" * (HASH_ASIDE_OCTETS + 1)
-    assert await intake.digest(octets) == sha256(octets).hexdigest()
+    assert await digest(octets) == sha256(octets).hexdigest()
 
 
 def submission(*recipients: str, **facts: Any) -> Submission:
@@ -144,7 +146,7 @@ async def test_a_message_a_client_hands_in_opens_a_stream_with_its_envelope() ->
         "envid": "E1",
         "ret": "FULL",
     }
-    append = await intake.submitted(
+    append = await opened_by(
         submission("desk@branch.example", "x@elsewhere.example", **wishes), octets, POLICY, NOON
     )
     assert append.octets == octets
@@ -177,14 +179,14 @@ async def test_a_message_a_client_hands_in_opens_a_stream_with_its_envelope() ->
     ],
 )
 async def test_what_is_all_for_our_own_domains_comes_in(recipients: tuple[str, ...], direction: str) -> None:
-    append = await intake.submitted(submission(*recipients), mail(1), POLICY, NOON)
+    append = await opened_by(submission(*recipients), mail(1), POLICY, NOON)
     assert isinstance(append.after, Message)
     assert append.after.direction == direction
 
 
 async def test_what_a_machine_or_a_list_sent_is_known_as_such() -> None:
     octets = b"Auto-Submitted: auto-replied\r\n" + mail(1)
-    append = await intake.submitted(submission(INFO), octets, POLICY, NOON)
+    append = await opened_by(submission(INFO), octets, POLICY, NOON)
     assert isinstance(append.after, Message)
     assert append.after.automatic
 

@@ -8,9 +8,9 @@ from collections import Counter
 
 import pytest
 
-from engine import intake
 from engine.core.listing import RESET_VANISHED, Removal
 from engine.core.routing import MailboxRule
+from engine.opening import digest
 from store import log
 from store.events import Attempted, Downloaded, Held, RemovedFromSource
 from store.mailbox_events import PollFailed, PollFinished, PollRecovered, UidlResetSuspected
@@ -313,5 +313,5 @@ async def test_a_message_is_on_record_before_it_is_attempted_and_before_it_is_re
         await rig.through()
         names = [one.event.NAME for one in rig.log() if one.stream == rig.message().id]
         assert names == ["downloaded", "attempted", "delivered", "removed-from-source"]
-        assert rig.message().content == await intake.digest(mail(1))
+        assert rig.message().content == await digest(mail(1))
         assert len(rig.events(Attempted)) == 1

@@ -7,12 +7,13 @@ from collections.abc import Iterable
 from typing import Any
 
 import migrations
-from engine import clock, intake, settings
+from engine import clock, settings
 from engine.journal import Journal
 from engine.ports import Submission
 from engine.wiring import policy_of
 from store.database import open_store
 from store.log import Unit
+from tests.engine.situations import opened_by
 from tests.life.house import House
 
 CONTENT = (
@@ -45,7 +46,7 @@ async def _submit(house: House, submissions: Iterable[Submission]) -> list[str]:
     journal = Journal(engine)
     try:
         policy = policy_of(settings.load(house.config))
-        appends = [await intake.submitted(one, CONTENT, policy, clock.now()) for one in submissions]
+        appends = [await opened_by(one, CONTENT, policy, clock.now()) for one in submissions]
         await asyncio.gather(*(journal.append(Unit((append,))) for append in appends))
         return [append.stream for append in appends]
     finally:

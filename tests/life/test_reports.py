@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 import migrations
-from engine import clock, intake
+from engine import clock
 from engine.ports import Submission
 from engine.settings import load
 from engine.wiring import policy_of
@@ -25,6 +25,7 @@ from store import log
 from store.database import open_store, writing
 from store.log import Unit
 from tests.engine.bounces import Bounced, exchange, postfix
+from tests.engine.situations import opened_by
 from tests.life.house import House, house, mail
 from tests.peers.smtpd import EXTENSIONS, HomePeer
 from tests.peers.thread import PeerThread
@@ -66,7 +67,7 @@ class Office:
             "reverse_path": ANNA,
         }
         submission = Submission(recipients=recipients, **usual | facts)
-        append = asyncio.run(intake.submitted(submission, octets, policy, clock.now() - ago))
+        append = asyncio.run(opened_by(submission, octets, policy, clock.now() - ago))
         engine = open_store(self.house.store_url)
         try:
             migrations.upgrade(engine)

@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
-from engine.adapters import smtp_authentication, smtp_connection
-from engine.adapters.smtp_listener import Listener, ListenerAccess, ListenTrouble
+from engine.adapters import smtp_authentication, smtp_connection, smtp_listener_access
+from engine.adapters.smtp_listener import Listener
+from engine.adapters.smtp_listener_access import ListenerAccess, ListenTrouble, bound
 from engine.adapters.smtp_reception import Terms
 from engine.budget import OctetBudget
 from engine.core.relaying import Rules
@@ -94,8 +95,9 @@ async def listening(keeper: Keeper, **changes: Any) -> AsyncIterator[Listener]:
         max_recipients=100,
         offers_tls="certificate" in changes,
     )
-    listener = Listener(ListenerAccess(addresses=[("127.0.0.1", 0)], terms=terms, **changes), keeper)
-    await listener.start()
+    access = ListenerAccess(addresses=[("127.0.0.1", 0)], terms=terms, **changes)
+    listener = Listener(access, keeper)
+    await listener.start(await bound(access.addresses))
     try:
         yield listener
     finally:
@@ -418,16 +420,40 @@ async def test_a_handshake_that_fails_ends_that_connection_alone(secured: Callab
             await under_tls(client)
 
 
-async def test_an_address_that_can_t_be_listened_on_is_named() -> None:
-    keeper = Keeper()
-    async with listening(keeper) as listener:
+async def test_an_address_that_can_t_be_listened_on_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(smtp_listener_access, "IN_USE_SECONDS", 0.1)
+    async with listening(Keeper()) as listener:
         port = listener.ports[0]
-        terms = listener._access.terms
-        other = Listener(
-            ListenerAccess(addresses=[("127.0.0.1", 0), ("127.0.0.1", port)], terms=terms), keeper
-        )
+        (free,) = await bound([("127.0.0.1", 0)])
+        address = free.getsockname()
+        free.close()
         with pytest.raises(
             ListenTrouble, match=rf"can't listen on 127\.0\.0\.1:{port}: address already in use"
         ):
-            await other.start()
-        assert other.ports == []
+            await bound([address, ("127.0.0.1", port)])
+        (free,) = await bound([address])  # it was let go
+        free.close()
+
+
+async def test_an_address_that_gets_free_in_a_moment_is_waited_for() -> None:
+    async with listening(Keeper()) as listener:
+        address = ("127.0.0.1", listener.ports[0])
+        waiting = asyncio.create_task(bound([address]))
+        await asyncio.sleep(0.1)
+        assert not waiting.done()
+        await listener.stop(0)
+        (free,) = await waiting
+        free.close()
+
+
+async def test_a_certificate_that_is_none_leaves_the_address_free(tmp_path: Path) -> None:
+    sockets = await bound([("127.0.0.1", 0)])
+    address = sockets[0].getsockname()
+    rules = Rules(allow=(), postmaster="p@example.com")
+    terms = Terms(hostname="gate.example.com", rules=rules, max_size_octets=1, max_recipients=1)
+    missing = str(tmp_path / "none.pem")
+    access = ListenerAccess(addresses=[address], terms=terms, certificate=(missing, missing))
+    with pytest.raises(ListenTrouble, match=r"listen\.tls_cert: .*none\.pem can't be read"):
+        await Listener(access, Keeper()).start(sockets)
+    (free,) = await bound([address])
+    free.close()
