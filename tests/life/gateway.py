@@ -52,8 +52,9 @@ class Gateway:
         self.ended()
 
     def peak_octets(self) -> int:
-        """The most memory it ever had resident, up to now."""
-        return peak_octets(self.process.pid)
+        """The most memory it ever had resident, up to now; of each of its processes."""
+        pid = self.process.pid
+        return sum(peak_octets(one) for one in (pid, *children(pid)))
 
     def _count(self, text: str) -> int:
         return sum(text in line for line in self.lines)
@@ -98,3 +99,9 @@ def peak_octets(pid: int) -> int:
     found = re.search(r"^VmHWM:\s+(\d+) kB$", status, re.MULTILINE)
     assert found is not None
     return int(found[1]) * 1024
+
+
+def children(pid: int) -> list[int]:
+    """The processes that a process has started and that are there now."""
+    threads = Path(f"/proc/{pid}/task").iterdir()
+    return [int(child) for thread in threads for child in (thread / "children").read_text().split()]

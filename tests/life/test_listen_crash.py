@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.life.gateway import Gateway
+from tests.life.gateway import Gateway, check_log, children
 from tests.life.house import House, house
 from tests.life.submitting import (
     FOREIGN,
@@ -80,6 +80,57 @@ def submitted_until_it_dies(port: int) -> list[int]:
         except (OSError, AssertionError):
             break
     return answered
+
+
+@pytest.mark.parametrize("seam", ["data-read", "before-250"])
+def test_where_the_process_that_listens_dies_alone_the_gateway_goes_on(opened: House, seam: str) -> None:
+    gateway = Gateway(opened.start("run", seam=f"{seam} alone", count=3))
+    port = port_of(gateway)
+    tries = {number: tries_until_taken(port, number) for number in range(MESSAGES)}
+    assert sum(tries.values()) == MESSAGES + 2  # the first process died, and the one after it
+    gateway.says("the process that listens is gone (SIGKILL): it is started again", 2)
+    opened.home.wait_until(lambda: set(sent(opened)) == {letter(n) for n in range(MESSAGES)})
+    assert gateway.stop() == 0
+    for stream in (gateway.process.stdout, gateway.process.stderr):
+        assert stream is not None
+        stream.close()
+    check_log(gateway.log)
+    assert opened.run("run", "--once").returncode == 0
+    # What was handed over whole is kept, whether or not the client heard of it.
+    kept = tries if seam == "before-250" else dict.fromkeys(tries, 1)
+    assert sent(opened) == Counter({letter(number): times for number, times in kept.items()})
+    assert opened.problems() == []
+
+
+def tries_until_taken(port: int, number: int) -> int:
+    """Submit a message again and again, as a client does whose connection breaks."""
+    for tries in range(1, 10):
+        try:
+            if submit(port, letter(number)).startswith("250 "):
+                return tries
+        except (OSError, AssertionError):
+            pass
+    return pytest.fail("it was never taken")
+
+
+def test_with_the_gateway_gone_clients_are_sent_away_and_nobody_is_left(opened: House) -> None:
+    gateway = Gateway(opened.start("run", seam="before-commit submitted", count=1))
+    port = port_of(gateway)
+    (porter,) = children(gateway.process.pid)
+    with RawClient(port) as waiting, RawClient(port) as quiet:
+        for client in (waiting, quiet):
+            assert client.reply().startswith(b"220 ")
+            ask(client, b"EHLO a.example")
+        assert transaction(waiting, letter(1)).startswith(b"451 4.3.0 ")
+        for client in (waiting, quiet):
+            assert client.reply().startswith(b"421 4.3.2 ")
+    assert gateway.ended() == -signal.SIGKILL
+    for stream in (gateway.process.stdout, gateway.process.stderr):
+        assert stream is not None
+        stream.close()
+    opened.home.wait_until(lambda: not Path(f"/proc/{porter}").exists())
+    assert opened.run("run", "--once").returncode == 0
+    assert sent(opened) == Counter()
 
 
 def named_as_possible_duplicate(opened: House, octets: bytes) -> bool:
