@@ -15,9 +15,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
+from time import sleep
 from typing import Any
 
-MESSAGE_ID = re.compile(rb"^Message-ID: <([^>]*)>", re.MULTILINE)
+MESSAGE_ID = re.compile(rb"^Message-I[Dd]: <([^>]*)>", re.MULTILINE)
+LOOK_SECONDS = 0.002
 CAPABILITIES = b"+OK\r\nUSER\r\nUIDL\r\nTOP\r\nPIPELINING\r\n.\r\n"
 GREETING = b"250-sink\r\n250-PIPELINING\r\n250-8BITMIME\r\n250 SIZE 100000000\r\n"
 
@@ -45,6 +47,11 @@ class Servers:
         found: tuple[Counter[bytes], int] = self._line.recv()
         return found
 
+    def wait_for(self, count: int) -> None:
+        """Wait until so many messages have arrived."""
+        self._line.send(count)
+        self._line.recv()
+
     def stop(self) -> None:
         """End the process."""
         self._process.terminate()
@@ -55,9 +62,11 @@ class _State:
     def __init__(self) -> None:
         self.mailboxes: dict[str, dict[int, tuple[int, bytes]]] = {}
         self.arrived: Counter[bytes] = Counter()
+        self.count = 0
 
     def fill(self, mailboxes: Mailboxes) -> None:
         self.arrived = Counter()
+        self.count = 0
         self.mailboxes = {
             user: {n: (len(octets), _answer(octets)) for n, octets in enumerate(messages, start=1)}
             for user, messages in mailboxes.items()
@@ -157,6 +166,7 @@ class _Sink(_Lines):
             return b""
         found = MESSAGE_ID.search(content)
         self.state.arrived[found[1] if found else b""] += 1
+        self.state.count += 1
         self.transport.write(b"250 2.0.0 taken\r\n")
         self.content = None
         return bytes(content[end + 5 :])
@@ -193,6 +203,11 @@ async def _run(line: Connection) -> None:
             except EOFError:  # whoever measures is gone
                 loop.call_soon_threadsafe(ended.set)
                 return
+            if isinstance(asked, int):
+                while state.count < asked:
+                    sleep(LOOK_SECONDS)
+                line.send(None)
+                continue
             if asked is not None:
                 state.fill(asked)
             line.send((state.arrived, sum(map(len, state.mailboxes.values()))))
