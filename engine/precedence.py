@@ -16,27 +16,27 @@ BURST_SECONDS: Final = 2.0  # at most, and so the longest that a message waits f
 
 
 class Precedence:
-    """Lets arrivals go before attempts for the length of a burst. For one event loop."""
+    """Lets arrivals go before attempts for the length of a burst; `freed` is called at its end. For one event loop."""
 
     def __init__(self, freed: Callable[[], None]) -> None:
         self._freed = freed
         self._loop = asyncio.get_running_loop()
         self._free = asyncio.Event()
         self._free.set()
-        self._burst_at = 0.0  # since when there has been one, if any
+        self._begun_at = 0.0
         self._pressed_at = 0.0  # when so many were last seen waiting
-        self._watched = False
+        self._timer: asyncio.TimerHandle | None = None  # while they press, be it in a burst or beyond
+        self._ended = False
 
     def note(self, waiting: int) -> None:
         """Take note of how many clients wait for their message to be kept."""
-        if waiting < CLIENTS:
+        if waiting < CLIENTS or self._ended:
             return
         self._pressed_at = self._loop.time()
-        if not self._watched:
-            self._watched = True
-            self._burst_at = self._pressed_at
+        if self._timer is None:
+            self._begun_at = self._pressed_at
             self._free.clear()
-            self._watch()
+            self._look_later()
 
     @property
     def free(self) -> bool:
@@ -48,16 +48,24 @@ class Precedence:
         if not self._free.is_set():
             await self._free.wait()
 
-    def _watch(self) -> None:
+    def end(self) -> None:
+        """From now on nothing goes first."""
+        self._ended = True
+        self._let()
+
+    def _look_later(self) -> None:
+        self._timer = self._loop.call_later(QUIET_SECONDS / 2, self._look)
+
+    def _look(self) -> None:
         """Look now and then, not at each message, whether the burst is over."""
         now = self._loop.time()
         if now - self._pressed_at >= QUIET_SECONDS:
-            self._watched = False
+            self._timer = None
             self._let()
             return
-        if now - self._burst_at >= BURST_SECONDS:
-            self._let()  # and stays set as long as this goes on
-        self._loop.call_later(QUIET_SECONDS / 2, self._watch)
+        if now - self._begun_at >= BURST_SECONDS:
+            self._let()  # and there is no other burst as long as this goes on
+        self._look_later()
 
     def _let(self) -> None:
         if not self._free.is_set():

@@ -67,7 +67,7 @@ class Worker:
         self._now = now
         self.lives = Lives(hops, budget)
         self.precedence = Precedence(self._catch_up)
-        self._taken: list[Life] = []  # in a burst, not looked at yet
+        self._taken: list[Life] = []  # in a burst, and not started with yet
         self._settler = Settler(
             journal=journal, read=read, policy=policy, outage=outage, now=now, told=self.wake
         )
@@ -105,19 +105,22 @@ class Worker:
 
     def take(self, message: Message, octets: Octets, share: int) -> None:
         """Go on with a message that was just taken in under our claim, and with its share of the budget."""
-        self.lives.leave(message.lane)
         life = Life(message, Lease(message.id, agenda.first_fence(message)), octets, share)
         self.lives.begin(life)
         if self.precedence.free:
-            self._step(life)
+            self._start(life)
         else:
             self._taken.append(life)
 
+    def _start(self, life: Life) -> None:
+        self.lives.leave(life.message.lane)  # its place among those that come; the step gives it another
+        self._step(life)
+
     def _catch_up(self) -> None:
-        """Begin with what was taken in while that came first."""
+        """Start with what was taken in while that came first."""
         taken, self._taken = self._taken, []
         for life in taken:
-            self._step(life)
+            self._start(life)
 
     def wake(self) -> None:
         """Look at the agenda now."""
@@ -150,6 +153,7 @@ class Worker:
     async def drain(self, seconds: float) -> None:
         """Begin nothing new, and let what is under way come to its end, for so long."""
         self.lives.draining = True
+        self.precedence.end()  # what is taken in by now is let go, or tried, like all else
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 for hop in self._hops.present():
