@@ -47,7 +47,7 @@ class Desk:
         self._keeping: set[asyncio.Task[None]] = set()
 
     def hear(self, head: bytes, body: Octets) -> None:
-        """Take one frame. Raises FrameFault, ValidationError."""
+        """Take one frame. Raises FrameFault, DecodeError."""
         word = from_listener(head)
         match word:
             case Handed():

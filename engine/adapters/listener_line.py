@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final, cast
 
-from msgspec import ValidationError
+from msgspec import DecodeError
 
 from engine.ports import Octets
 from engine.wire.frames import FrameFault, Frames, beginning
@@ -88,7 +88,7 @@ class Line(asyncio.Protocol):
         try:
             for head, body in self._frames.feed(data):
                 self._heard(head, body)
-        except (FrameFault, ValidationError) as fault:
+        except (FrameFault, DecodeError) as fault:
             self._trouble = fault
             self.close()
 
