@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import smtplib
 import socket
 import ssl
@@ -13,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.engine.wire.test_smtp_data import SMUGGLED
+from tests.life.gateway import children
 from tests.life.house import House, house
 from tests.life.submitting import (
     FOREIGN,
@@ -256,7 +259,8 @@ def test_going_down_lets_a_transaction_finish_and_takes_no_other(lite: House) ->
         ask(busy, b"MAIL FROM:<%s>" % SENDER.encode())
         ask(busy, b"RCPT TO:<%s>" % FOREIGN.encode())
         ask(busy, b"DATA")
-        gateway.process.terminate()
+        for pid in (*children(gateway.process.pid), gateway.process.pid):
+            os.kill(pid, signal.SIGTERM)  # as a service manager does, to all there are
         assert quiet.reply().startswith(b"421 4.3.2 ")
         busy.say(letter(1).replace(b"\r\n.", b"\r\n..") + b".\r\n")
         assert busy.reply().startswith(b"250 2.0.0 Ok: kept as ")
