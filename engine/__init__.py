@@ -7,7 +7,9 @@ Fetches, decides, hands over. What has happened is the store's; what a person as
 - adapters: the only sockets
 - ports: what core and loops need of the outside, in our own words
 - settings: the configuration as frozen values; secrets: where passwords come from
-- intake: the one door in; acceptance: what clients submit
+- opening: what opens a message's stream; intake: the one door in; acceptance: what clients submitted
+- porter: the process that listens; listening: how it is started and watched; desk: what it hands over
+- free_space: room for new mail; precedence: who comes first, mail that comes in or mail that goes out
 - journal: group commit; outage: a store that is down, in the log
 - hop: a next hop's standing
 - notices: who is told of what
@@ -18,6 +20,7 @@ Fetches, decides, hands over. What has happened is the store's; what a person as
 - mailbox_record: a mailbox's own stream
 - poll, fetch: one mailbox's session; all mailboxes in their time
 - presence: who is alive
+- loops, log_lines: the event loop and the log of each process
 - wiring: settings become policy, next hops, mailboxes
 - service: all of it put together, signals, draining
 """
