@@ -40,7 +40,7 @@ class Listening:
         self._sockets: list[socket.socket] = []
         self._process: ListenerProcess | None = None
         self._desk: Desk | None = None
-        self._stopping = False
+        self._stopping = asyncio.Event()
 
     async def start(self) -> None:
         """Listen. Raises ListenTrouble."""
@@ -53,12 +53,14 @@ class Listening:
         begun_at = loop.time()
         while True:
             how = await self._gone()
-            if self._stopping:
+            if self._stopping.is_set():
                 return
             logger.error("the process that listens is gone (%s): it is started again", how)
             if loop.time() - begun_at >= STEADY_SECONDS:
                 pause_seconds = AGAIN_SECONDS
             await asyncio.sleep(pause_seconds)
+            if self._stopping.is_set():
+                return
             pause_seconds = min(2 * pause_seconds, AGAIN_SECONDS_LIMIT)
             begun_at = loop.time()
             try:
@@ -68,7 +70,7 @@ class Listening:
 
     async def stop(self, seconds: float) -> None:
         """Listen no more; let transactions under way finish, for so long."""
-        self._stopping = True
+        self._stopping.set()
         for one in self._sockets:
             one.close()
         if self._process is None:
@@ -94,6 +96,8 @@ class Listening:
         if trouble is not None:
             process.kill()
             raise ListenTrouble(trouble)
+        if self._stopping.is_set():
+            process.say(Finish(0))  # nobody could say so before
 
     async def _gone(self) -> str:
         """Wait for the end of the process, and of what it left to be kept."""

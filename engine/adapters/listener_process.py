@@ -56,7 +56,8 @@ class ListenerProcess:
     async def _spawn(self, sockets: tuple[int, ...]) -> socket.socket:
         """Start the process; returns our end of the line."""
         ours, its = socket.socketpair()
-        with its:
+        ours.setblocking(False)
+        try:
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 *PROGRAM,
@@ -66,7 +67,11 @@ class ListenerProcess:
                 pass_fds=(its.fileno(), *sockets),
                 start_new_session=True,
             )
-        ours.setblocking(False)
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            its.close()
         return ours
 
     def say(self, word: ToListener) -> None:
