@@ -53,9 +53,14 @@ class Desk:
             case Handed():
                 if len(body) != word.opening.submitted.size_octets:
                     raise FrameFault("a message of another size than was said")
-                self._begin(self._keep(word, body))
+                self._check_idle(word.number)
+                self._wishes.pop(word.number, None)
+                share = self._shares.pop(word.number, None) or Share(self._budget)
+                self._begin(self._keep(word, body, share))
             case Wish():
-                self._wish(word)
+                self._check_idle(word.number)
+                share = self._shares.setdefault(word.number, Share(self._budget))
+                self._wishes[word.number] = self._begin(self._grant(word, share))
             case Waiver():
                 self._forget(word.number)
             case Ready() | Unable():
@@ -82,10 +87,13 @@ class Desk:
         task.add_done_callback(self._keeping.discard)
         return task
 
-    async def _keep(self, handed: Handed, octets: Octets) -> None:
+    def _check_idle(self, number: int) -> None:
+        wish = self._wishes.get(number)
+        if wish is not None and not wish.done():
+            raise FrameFault("a message that waits for memory has more to say")
+
+    async def _keep(self, handed: Handed, octets: Octets, share: Share) -> None:
         number = handed.number
-        share = self._shares.pop(number, None) or Share(self._budget)
-        self._wishes.pop(number, None)
         try:
             await self._acceptance.keep(handed.opening, octets, share)
         except NotKept as trouble:
@@ -96,22 +104,17 @@ class Desk:
         else:
             self._answer(Kept(number))
 
-    def _wish(self, wish: Wish) -> None:
-        share = self._shares.setdefault(wish.number, Share(self._budget))
-        self._wishes[wish.number] = self._begin(self._grant(wish, share))
-
     async def _grant(self, wish: Wish, share: Share) -> None:
-        try:
-            await share.reach(wish.octets)
-        except asyncio.CancelledError:
-            share.release()
-            return
+        await share.reach(wish.octets)
         self._answer(Granted(wish.number, share.octets))
 
     def _forget(self, number: int) -> None:
         """A message does not come after all: what it has of the budget is free, what it waits for goes to others."""
         wish, share = self._wishes.pop(number, None), self._shares.pop(number, None)
+        if share is None:
+            return
         if wish is not None and not wish.done():
             wish.cancel()
-        elif share is not None:
+            wish.add_done_callback(lambda _: share.release())  # not before the budget has forgotten it
+        else:
             share.release()

@@ -124,6 +124,26 @@ async def test_who_gives_up_waiting_waits_no_more(sqlite_url: str) -> None:
         assert await listener.answered(2) == [Granted(1, 4 * MB), Granted(4, 4 * MB)]
 
 
+async def test_who_gives_up_before_its_wish_was_looked_at_leaves_nothing_behind(sqlite_url: str) -> None:
+    async with across(sqlite_url) as listener:
+        listener.say(Wish(1, 2 * MB))
+        await listener.answered(1)
+        listener.say(Wish(1, 5 * MB))
+        listener.say(Waiver(1))  # in the same moment
+        listener.say(Wish(2, 2 * MB))
+        assert await listener.answered(2) == [Granted(1, 4 * MB), Granted(2, 4 * MB)]
+
+
+async def test_who_waits_for_memory_says_nothing_else(sqlite_url: str) -> None:
+    async with across(sqlite_url) as listener:
+        opening = await listener.opening(LETTER)
+        listener.say(Wish(1, 2 * MB))
+        with pytest.raises(FrameFault):
+            listener.say(Wish(1, 3 * MB))
+        with pytest.raises(FrameFault):
+            listener.say(Handed(1, opening), LETTER)
+
+
 class Full:
     """Keeps nothing."""
 
