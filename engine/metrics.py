@@ -38,11 +38,12 @@ class Metrics:
             "mailgate_events", "Events on record since the start.", ("event",), registry=self.registry
         )
         self._commits = Histogram(
-            "mailgate_commit_seconds", "How long a commit took.", buckets=COMMIT_SECONDS, registry=self.registry
+            "mailgate_commit_seconds",
+            "How long a commit took.",
+            buckets=COMMIT_SECONDS,
+            registry=self.registry,
         )
-        in_flight = Gauge(
-            "mailgate_in_flight_octets", "Octets of mail in memory.", registry=self.registry
-        )
+        in_flight = Gauge("mailgate_in_flight_octets", "Octets of mail in memory.", registry=self.registry)
         in_flight.set_function(lambda: budget.used_octets)
         limit = Gauge("mailgate_in_flight_limit_octets", "The memory budget.", registry=self.registry)
         limit.set(budget.total_octets)
@@ -113,14 +114,20 @@ class _Standing(Collector):
         yield from (count, oldest)
 
     def _hops(self, connection: Connection) -> Iterator[Metric]:
-        up = GaugeMetricFamily("mailgate_next_hop_up", "1 where the last attempt found it up.", labels=("next_hop",))
+        up = GaugeMetricFamily(
+            "mailgate_next_hop_up", "1 where the last attempt found it up.", labels=("next_hop",)
+        )
         for row in queries.hops(connection):
             up.add_metric((row["next_hop"],), row["failures"] == 0)
         yield up
 
     def _mailboxes(self, connection: Connection) -> Iterator[Metric]:
-        well = GaugeMetricFamily("mailgate_mailbox_well", "1 where it is polled and the last poll went well.", labels=("mailbox",))
-        taken = GaugeMetricFamily("mailgate_mailbox_downloaded", "Messages fetched from it.", labels=("mailbox",))
+        well = GaugeMetricFamily(
+            "mailgate_mailbox_well", "1 where it is polled and the last poll went well.", labels=("mailbox",)
+        )
+        taken = GaugeMetricFamily(
+            "mailgate_mailbox_downloaded", "Messages fetched from it.", labels=("mailbox",)
+        )
         for row in queries.mailbox_health(connection):
             well.add_metric((row["name"],), row["health"] == "ok")
             taken.add_metric((row["name"],), row["downloaded"])
