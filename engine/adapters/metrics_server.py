@@ -1,7 +1,8 @@
 """Where monitoring asks, by HTTP: /metrics for Prometheus, /livez and /readyz.
 
-In threads of its own: who asks is answered also while the event loop is busy, and learns so when it stands still. It tells figures and
-names of next hops and mailboxes, and nothing of any message; it has no login, so it listens on loopback unless told otherwise.
+In threads of its own: who asks is answered also while the event loop is busy, and learns so when it stands still. It tells
+figures and names of next hops and mailboxes, and nothing of any message; it has no login, so it listens on loopback unless
+told otherwise.
 """
 
 from __future__ import annotations
@@ -58,7 +59,8 @@ class MetricsServer:
             return _text(respond, "405 Method Not Allowed", "only GET is answered here")
         match path:
             case "/metrics":
-                return self._exposed(environ, respond)
+                exposed: Iterable[bytes] = self._exposed(environ, respond)
+                return exposed
             case "/livez":
                 alive = self._metrics.alive()
                 status = "200 OK" if alive else "503 Service Unavailable"
