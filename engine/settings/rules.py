@@ -29,7 +29,7 @@ from engine.settings.shapes import (
     Settings,
     Store,
 )
-from engine.settings.tables import FileTable, GatewayTable, RetryTable, RouteTable, StoreTable
+from engine.settings.tables import FileTable, GatewayTable, MetricsTable, RetryTable, RouteTable, StoreTable
 from engine.settings.values import Domain, shown
 
 FIRST_AT_LEAST_SECONDS = 1  # the wait is doubled each time: nothing doubled is nothing
