@@ -17,7 +17,7 @@ import typer
 from sqlalchemy import Connection, Engine, Row
 
 from cli import context, render, story, times, words
-from cli.context import Failure
+from cli.context import Failure, Misuse
 from cli.message import AsJson
 from cli.show import as_stored, entry_of
 from store import log, queries
@@ -38,6 +38,10 @@ def events(
         str | None, typer.Option(metavar="TIME", help="From then on: 2h, 3d, or a time (RFC 3339).")
     ] = None,
     event: Annotated[str | None, typer.Option(metavar="NAME", help="Only events of this name.")] = None,
+    after: Annotated[
+        int | None,
+        typer.Option(metavar="POSITION", help="Only what is behind this position: where a program left off."),
+    ] = None,
     stream: Annotated[
         str | None, typer.Option(metavar="STREAM", help="Only of this message, or of mailbox-NAME.")
     ] = None,
@@ -53,14 +57,17 @@ def events(
     """Print the log, the oldest event first. Exit code 1 where nothing fits."""
     name = words.event(event)
     moment = times.read_optional(since, "--since", times.now())
+    if after is not None and after < 0:
+        raise Misuse("--after: positions count from 1; 0 is the beginning")
     if limit is None:
-        limit = 0 if moment or stream else FOLLOW_LIMIT if follow else DEFAULT_LIMIT
+        limit = 0 if moment or stream or after is not None else FOLLOW_LIMIT if follow else DEFAULT_LIMIT
     limit = words.limit(limit)
     with context.opened(context.settings()) as engine:
         with reading(engine) as connection:
             wanted = Wanted(connection, moment, name, stream)
             checkpoint = log.last_position(connection)
-            found = _print(wanted.newest(connection, limit, checkpoint), as_json=as_json)
+            rows = wanted.newest(connection, limit, checkpoint, first=after or 0)
+            found = _print(rows, as_json=as_json)
         if follow:
             return _follow(engine, wanted, checkpoint, as_json=as_json)
     if not found:
@@ -99,14 +106,17 @@ class Wanted:
                 return
             after = rows[-1].position
 
-    def newest(self, connection: Connection, limit: int, last: int) -> Iterable[Row[Any]]:
-        """Return the newest so many up to position `last`, oldest first; 0 for all. Looks back only as far as needed."""
+    def newest(self, connection: Connection, limit: int, last: int, first: int = 0) -> Iterable[Row[Any]]:
+        """Return the newest so many behind position `first` up to `last`, oldest first; 0 for all.
+
+        Looks back only as far as needed.
+        """
         if not limit:
-            return self.every(connection, 0)
+            return self.every(connection, first)
         back = FIRST_LOOK_BACK
         while True:
-            found = deque(self.every(connection, max(last - back, 0)), maxlen=limit)
-            if len(found) == limit or back >= last:
+            found = deque(self.every(connection, max(last - back, first)), maxlen=limit)
+            if len(found) == limit or last - back <= first:
                 return found
             back *= FURTHER
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -59,8 +60,9 @@ class _Entry:
 class Journal:
     """The one writer of this process. Start and close it on the event loop that uses it."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, watch: Callable[[Sequence[Unit], float], None] | None = None) -> None:
         self._engine = engine
+        self._watch = watch  # told what was committed, and in how many seconds; in the journal's thread
         self._entries: SimpleQueue[_Entry | None] = SimpleQueue()
         # Taken from the queue by the thread: what messages in hand wait for, and what is new.
         self._steps: deque[_Entry] = deque()
@@ -135,12 +137,16 @@ class Journal:
 
     def _commit(self, batch: list[_Entry]) -> None:
         names = _events(batch)
+        began = time.monotonic()
         try:
             with write_transaction(self._connected()) as connection:
                 for _, run in groupby(batch, key=lambda entry: entry.unit is None):
                     _perform(connection, list(run))
                 _reached("before-commit", names)
             _reached("after-commit", names)
+            if self._watch is not None:
+                units = [entry.unit for entry in batch if entry.unit is not None and entry.error is None]
+                self._watch(units, time.monotonic() - began)
         except Exception as error:
             if trouble := unreachable(self._engine, error):
                 self._disconnect()

@@ -129,6 +129,28 @@ def hops(connection: Connection) -> list[Json]:
     ]
 
 
+def open_by_hop(connection: Connection) -> list[Json]:
+    """Return how many messages are open and when the oldest came in, by next hop (None: not known yet) and state."""
+    found = (
+        select(
+            messages.c.next_hop,
+            messages.c.state,
+            func.count().label("messages"),
+            func.min(messages.c.opened_at).label("oldest"),
+        )
+        .where(messages.c.state.in_(ATTENTION))
+        .group_by(messages.c.next_hop, messages.c.state)
+        .order_by(messages.c.next_hop, messages.c.state)
+    )
+    return [dict(row) for row in connection.execute(found).mappings()]
+
+
+def mailbox_health(connection: Connection) -> list[Json]:
+    """Return name, health and the number of messages fetched of each mailbox."""
+    found = select(mailboxes.c.name, mailboxes.c.health, mailboxes.c.downloaded).order_by(mailboxes.c.name)
+    return [dict(row) for row in connection.execute(found).mappings()]
+
+
 def mailbox_rows(connection: Connection) -> list[Json]:
     """Return each mailbox's standing."""
     present = select(uidls.c.mailbox, func.count().label("present")).where(uidls.c.gone.is_(False))

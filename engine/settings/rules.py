@@ -13,6 +13,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from engine.core import direct
+from engine.settings.addresses import tcp_address
 from engine.settings.lines import Place
 from engine.settings.listen import listen
 from engine.settings.mailbox import mailbox, unique_names
@@ -21,13 +22,14 @@ from engine.settings.reading import Fault, meant, nearest, read
 from engine.settings.scanner import quarantine, scanners
 from engine.settings.shapes import (
     Gateway,
+    MetricsSettings,
     Retention,
     Retry,
     Route,
     Settings,
     Store,
 )
-from engine.settings.tables import FileTable, GatewayTable, RetryTable, RouteTable, StoreTable
+from engine.settings.tables import FileTable, GatewayTable, MetricsTable, RetryTable, RouteTable, StoreTable
 from engine.settings.values import Domain, shown
 
 FIRST_AT_LEAST_SECONDS = 1  # the wait is doubled each time: nothing doubled is nothing
@@ -52,6 +54,7 @@ def settings_from(written: dict[str, object], path: Path) -> Settings:
         listen=None if file.listen is None else listen(file.listen, gateway, folder),
         scanners=scanners(file.scanner, folder),
         quarantine=quarantine(file.quarantine),
+        metrics=None if file.metrics is None else _metrics(file.metrics),
         retry=_retry(file.retry),
         retention=Retention(
             contents_seconds=float(file.retention.contents),
@@ -138,6 +141,10 @@ def _route(index: int, table: RouteTable, next_hops: tuple[str, ...]) -> Route:
         users=tuple(table.users),
         next_hop=table.next_hop,
     )
+
+
+def _metrics(table: MetricsTable) -> MetricsSettings:
+    return MetricsSettings(address=meant(("metrics", "address"), lambda: tcp_address(table.address)))
 
 
 def _retry(table: RetryTable) -> Retry:

@@ -219,6 +219,13 @@ class Retention:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MetricsSettings:
+    """Where monitoring asks."""
+
+    address: TcpAddress
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """A whole configuration. `policy_version` changes when, and only when, something that decides changes."""
 
@@ -231,6 +238,7 @@ class Settings:
     listen: Listen | None = None
     scanners: tuple[ScannerSettings, ...] = ()
     quarantine: Quarantine = Quarantine()
+    metrics: MetricsSettings | None = None
     retry: Retry = Retry()
     retention: Retention = Retention()
     policy_version: str = field(init=False)
@@ -241,7 +249,7 @@ class Settings:
 
 _DECIDES_NOTHING = frozenset(
     {"path", "store", "in_flight", "connections", "connections_per_host", "messages_per_connection"}
-    | {"poll_every", "connections_per_address", "free_space", "nameservers", "policy_version"}
+    | {"poll_every", "connections_per_address", "free_space", "nameservers", "policy_version", "metrics"}
     | {"address", "timeout_seconds", "digest_at"}
 )
 

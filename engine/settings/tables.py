@@ -157,6 +157,10 @@ class QuarantineTable(Table, frozen=True, kw_only=True):
     digest: str | None = None
 
 
+class MetricsTable(Table, frozen=True, kw_only=True):
+    address: str = "127.0.0.1:9464"
+
+
 class RetryTable(Table, frozen=True, kw_only=True):
     first: Duration = Duration(300)
     cap: Duration = Duration(3600)
@@ -178,5 +182,6 @@ class FileTable(Table, frozen=True, kw_only=True):
     listen: ListenTable | None = None
     scanner: tuple[ScannerTable, ...] = ()
     quarantine: QuarantineTable = QuarantineTable()
+    metrics: MetricsTable | None = None
     retry: RetryTable = RetryTable()
     retention: RetentionTable = RetentionTable()

@@ -1,0 +1,133 @@
+"""What monitoring is told: figures as Prometheus reads them, whether the gateway lives, whether it can work."""
+
+from __future__ import annotations
+
+import http.client
+import socket
+from collections.abc import Iterator
+from contextlib import closing
+from typing import Any
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from engine import metrics as watched
+from engine.adapters.metrics_server import MetricsServer, MetricsTrouble
+from engine.budget import OctetBudget
+from engine.metrics import Metrics
+from store.database import reading
+from store.log import Append, Unit
+from store.mailbox_events import PollFailed
+from tests.build import NOON, Builder, varied
+
+
+@pytest.fixture
+def builder(database_url: str) -> Iterator[Builder]:
+    built = Builder(database_url, NOON)
+    yield built
+    built.close()
+
+
+@pytest.fixture
+def metrics(builder: Builder) -> Metrics:
+    def read(function: Any) -> Any:
+        with reading(builder.engine) as connection:
+            return function(connection)
+
+    return Metrics(read=read, budget=OctetBudget(1 << 20), now=lambda: builder.at)
+
+
+@pytest.fixture
+def server(metrics: Metrics) -> Iterator[MetricsServer]:
+    made = MetricsServer("127.0.0.1", 0, metrics)
+    yield made
+    made.close()
+
+
+def ask(server: MetricsServer, path: str, method: str = "GET") -> tuple[int, str]:
+    with closing(http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)) as connection:
+        connection.request(method, path)
+        answer = connection.getresponse()
+        return answer.status, answer.read().decode()
+
+
+def figures(server: MetricsServer) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
+    status, text = ask(server, "/metrics")
+    assert status == 200
+    return {
+        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def test_what_waits_is_counted_by_next_hop_and_state_with_its_age(
+    server: MetricsServer, builder: Builder
+) -> None:
+    varied(builder)
+    found = figures(server)
+    deferred = (("next_hop", "home"), ("state", "deferred"))
+    assert found["mailgate_open_messages", deferred] == 2
+    assert found["mailgate_oldest_open_seconds", deferred] > 3600
+    assert found["mailgate_open_messages", (("next_hop", ""), ("state", "held"))] == 1
+    assert found["mailgate_next_hop_up", (("next_hop", "home"),)] == 0
+    assert found["mailgate_mailbox_well", (("mailbox", "info"),)] == 0
+    assert found["mailgate_in_flight_limit_octets", ()] == 1 << 20
+
+
+def test_no_number_of_lookers_asks_the_store_more_than_one(
+    server: MetricsServer, builder: Builder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = figures(server)
+    builder.downloaded()
+    assert figures(server) == before
+    monkeypatch.setattr(watched, "REMEMBERED_SECONDS", 0.0)
+    received = (("next_hop", ""), ("state", "received"))
+    assert figures(server)["mailgate_open_messages", received] == 1
+
+
+def test_events_and_commits_are_counted_as_they_are_committed(
+    server: MetricsServer, metrics: Metrics, builder: Builder
+) -> None:
+    event = PollFailed(mailbox="info", kind="auth", permanent=True, text="-ERR no")
+    message = builder.message(builder.downloaded())
+    append = Append.__new__(Append)
+    append.events = (event, event)
+    metrics.watch([Unit((append,))], 0.003)
+    found = figures(server)
+    assert message.open
+    assert found["mailgate_events_total", (("event", "poll-failed"),)] == 2
+    assert found["mailgate_commit_seconds_count", ()] == 1
+    assert found["mailgate_commit_seconds_bucket", (("le", "0.005"),)] == 1
+    assert found["mailgate_commit_seconds_bucket", (("le", "0.0025"),)] == 0
+
+
+def test_alive_as_long_as_the_loop_moves_and_ready_as_long_as_the_store_answers(
+    server: MetricsServer, metrics: Metrics, builder: Builder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert ask(server, "/livez") == (200, "alive\n")
+    assert ask(server, "/readyz") == (200, "ready\n")
+    monkeypatch.setattr(metrics, "_read", _broken)
+    assert ask(server, "/readyz") == (503, "the store can't be asked: gone away\n")
+    assert ask(server, "/livez")[0] == 200
+    monkeypatch.setattr(watched, "ALIVE_SECONDS", 0.0)
+    assert ask(server, "/livez") == (503, "the event loop stands still\n")
+    assert ask(server, "/readyz")[0] == 503
+
+
+def _broken(_: Any) -> Any:
+    raise OSError("gone\naway")
+
+
+def test_nothing_else_is_there_and_nothing_is_taken(server: MetricsServer) -> None:
+    assert ask(server, "/") == (404, "there are /metrics, /livez and /readyz\n")
+    assert ask(server, "/metrics", "POST")[0] == 405
+
+
+def test_a_port_that_is_taken_is_one_line(metrics: Metrics) -> None:
+    with closing(socket.create_server(("127.0.0.1", 0))) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(
+            MetricsTrouble, match=rf"^metrics.address: can't listen on 127.0.0.1:{port}: address"
+        ):
+            MetricsServer("127.0.0.1", port, metrics)
