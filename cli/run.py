@@ -106,10 +106,11 @@ def _once(settings: Settings, engine: Engine, roles: Roles) -> int:
 def _until_stopped(settings: Settings, engine: Engine, roles: Roles) -> int:
     from engine import service
     from engine.adapters.smtp_listener_access import ListenTrouble
+    from engine.trouble import MetricsTrouble
 
     try:
         complete(service.serve(settings, engine, roles))
-    except ListenTrouble as trouble:
+    except (ListenTrouble, MetricsTrouble) as trouble:
         raise Failure(f"{settings.path}: {trouble}", EXIT_CONFIGURATION) from None
     return EXIT_DONE
 

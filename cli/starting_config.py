@@ -229,6 +229,11 @@ tls = "opportunistic"
 # When to tell the sender that it takes longer.
 #warn_after = "4h"
 
+# What monitoring asks by HTTP: /metrics for Prometheus, /livez, /readyz.
+#[metrics]
+# Where to answer. It has no login: keep it on loopback, or behind a proxy.
+#address = "127.0.0.1:9464"
+
 # Who is told of what is in quarantine. Everything there: "mailgate quarantine list".
 [quarantine]
 # Tell each recipient, once, of incoming mail that was kept back as infected or for its attachments.

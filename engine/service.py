@@ -20,6 +20,7 @@ from engine.core.policy import Policy
 from engine.digest import Digest
 from engine.fetch import Fetcher
 from engine.journal import Journal
+from engine.monitoring import monitoring
 from engine.outage import Outage
 from engine.poll import MailboxPlan, Poll
 from engine.purging import ROUND_MESSAGES, Purger
@@ -74,7 +75,8 @@ class Gateway:
         self._budget = OctetBudget(settings.store.in_flight)
         self._outage = Outage()
         self._hops = hops_of(settings, policy, clock.now)
-        self._journal = Journal(engine)
+        self._monitoring = monitoring(settings.metrics, read=self._read, budget=self._budget)
+        self._journal = Journal(engine, self._monitoring.watch if self._monitoring else None)
         self._scanning = Scanning(posts_of(settings, policy, clock.now), policy, clock.now)
         self.worker = Worker(
             journal=self._journal,
@@ -145,7 +147,11 @@ class Gateway:
         if roles.listen and self._settings.listen is not None:
             self._listener = self._listening(self._settings.listen)
             await self._listener.start()
+        if self._monitoring is not None:
+            self._monitoring.start()
         async with asyncio.TaskGroup() as group:
+            if self._monitoring is not None:
+                group.create_task(self._monitoring.beat(), name="monitoring")
             group.create_task(self.worker.renew(), name="leases")
             if roles.work:
                 group.create_task(self.worker.run(), name="worker")
@@ -216,6 +222,8 @@ class Gateway:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        if self._monitoring is not None:
+            await self._monitoring.close()
         await self._hops.close()
         await self._scanning.close()
         await self._journal.close()

@@ -19,16 +19,13 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 from prometheus_client import make_wsgi_app
 
 from engine.metrics import Metrics
+from engine.trouble import MetricsTrouble as MetricsTrouble
 
 Respond = Callable[[str, list[tuple[str, str]]], Any]
 
 SILENT_SECONDS = 10.0  # a client that says nothing holds a thread no longer
 
 logger = logging.getLogger("mailgate.metrics")
-
-
-class MetricsTrouble(Exception):
-    """Nobody can ask as configured. One line for a person."""
 
 
 class MetricsServer:
