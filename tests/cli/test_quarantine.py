@@ -281,7 +281,7 @@ def test_octets_that_retention_dropped_are_said_to_be(ward: Ward) -> None:
     assert (answer.code, answer.complaint) == (1, f"the octets of message {stream} {dropped}")
     said = ward.shown("show", stream)
     assert f"Octets dropped on {times.stamp(builder.at)} by {rule}" in said
-    assert f"discarded by {rule}" in said
+    assert f"discarded: {rule}" in said
     assert f"contents-purged: the octets are no longer kept, by {rule}" in said
     answer = ward.mailgate("quarantine", "release", stream)
     day = f"{builder.at:%Y-%m-%d}"
