@@ -71,6 +71,7 @@ class Lives:
         )  # by next hop: on their way through the journal or the scanners
         self._given: Counter[str] = Counter()  # by next hop, of direct delivery only
         self._unbound = 0
+        self._scanned = 0  # of those that come: in our hands already, and with the scanners
         self._direct = 0  # given or coming, in all of direct delivery
         self._tasks: set[asyncio.Task[None]] = set()
         self.draining = False  # then there is no room for more
@@ -89,7 +90,7 @@ class Lives:
     @property
     def left_to_scan(self) -> int:
         """How many more may be taken up for a scanner: half of the lives are left to what waits for none."""
-        return LIVES_LIMIT // 2 - self._coming.total()
+        return LIVES_LIMIT // 2 - self._scanned
 
     def share(self) -> int:
         """How many lives may wait for one next hop; one share is left for what has none yet."""
@@ -113,7 +114,7 @@ class Lives:
         Half of the budget is left to what is being fetched: fetching never waits for a slow next hop. And each next
         hop has its share of the lives: a slow one fills no more.
         """
-        if self.draining or len(self._lives) + self._coming.total() >= LIVES_LIMIT:
+        if self.draining or len(self._lives) + self._coming.total() - self._scanned >= LIVES_LIMIT:
             return False
         hop = self._hops.get(next_hop)
         if hop is None and not self._hops.knows(next_hop):
@@ -129,6 +130,16 @@ class Lives:
         """A message is on its way to a next hop, until `leave`: it keeps a place there."""
         self._coming[next_hop] += 1
         self._direct += direct.is_direct(next_hop)
+
+    def scan(self, next_hop: str) -> None:
+        """A message in our hands goes to the scanners, until `scanned`: it keeps a place at its next hop."""
+        self.come(next_hop)
+        self._scanned += 1
+
+    def scanned(self, next_hop: str) -> None:
+        """A message is back from the scanners."""
+        self.leave(next_hop)
+        self._scanned -= 1
 
     def leave(self, next_hop: str) -> None:
         """A message for which there was room is in our hands now, or does not come after all."""

@@ -255,12 +255,12 @@ class Worker:
     async def _scan(self, life: Life, step: Scan) -> None:
         """Have it scanned, and go on; or wait with it, where a scanner could not be asked."""
         hop = life.message.first_hop or ""
-        self.lives.come(hop)
+        self.lives.scan(hop)
         try:
             async with self._scanning.seat(step.scanners):
                 done = self.lives.draining or await self._scanned(life, step)
         finally:
-            self.lives.leave(hop)
+            self.lives.scanned(hop)
         if not done:
             return
         if life.message.awaited is not None:
