@@ -69,6 +69,9 @@ SECTIONS: Mapping[str, Mapping[str, Place]] = {
         "route": Place("cli.route", "route", "Say who would get a message, by which rule, sent where."),
         "db": Place("cli.db", "app", "Schema, read tables, backup."),
     },
+    "Proof": {
+        "audit": Place("cli.audit", "app", "Does everything add up; seals; a bundle for an auditor."),
+    },
 }
 PLACES = {name: place for section in SECTIONS.values() for name, place in section.items()}
 

@@ -125,7 +125,9 @@ class Tree:
     def __init__(self, blocks: Iterable[bytes] = ()) -> None:
         self.size = 0
         self._pending: list[bytes] = []  # leaves of the block that is not whole
-        self._peaks: list[tuple[int, bytes]] = []  # of whole trees, the largest first: their blocks, and their root
+        self._peaks: list[
+            tuple[int, bytes]
+        ] = []  # of whole trees, the largest first: their blocks, and their root
         for block in blocks:
             self._put(block)
             self.size += BLOCK_LEAVES

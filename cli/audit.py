@@ -1,0 +1,75 @@
+"""`mailgate audit`: does everything add up, is the log what was written, and proof of it for others.
+
+The commands alone, for a quick start; what they do is in modules of their own.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli import context
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    help="Proof: everything adds up, nothing was rewritten.",
+)
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line; the last one sums up.")]
+PublicKey = Annotated[
+    Path | None,
+    typer.Option("--public-key", metavar="FILE", help="The key (PEM) that must have signed the seal."),
+]
+
+
+@app.command()
+def verify(
+    seals: Annotated[
+        list[Path] | None,
+        typer.Option("--seal", metavar="FILE", help="A seal that was kept elsewhere; may be given again."),
+    ] = None,
+    public_key: PublicKey = None,
+    contents: Annotated[bool, typer.Option("--contents", help="Also every message's octets.")] = False,
+    as_json: AsJson = False,
+) -> int:
+    """Check every event's hash, every position, every seal; also beside a running gateway.
+
+    Exit code 1 if anything is not what was written; the first bad event is named first.
+    """
+    from cli import proof
+
+    with context.opened(context.settings()) as engine:
+        return proof.verified(engine, seals or [], public_key, contents=contents, as_json=as_json)
+
+
+@app.command()
+def seal(
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write it to a file too, to be kept elsewhere.")
+    ] = None,
+    key: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Sign it with this private key; see keygen.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print what the file holds, on one line.")] = False,
+) -> int:
+    """Seal the log as it is now: one value that stands for every event, and tells later if one was changed or cut off."""
+    from cli import proof
+
+    with context.opened(context.settings()) as engine:
+        return proof.sealed(engine, out, key, as_json=as_json)
+
+
+@app.command()
+def keygen(file: Annotated[Path, typer.Argument(metavar="FILE", show_default=False)]) -> None:
+    """Make an Ed25519 key to sign seals with: FILE, to be kept secret, and FILE.pub, to be given to who checks them."""
+    from cli import render
+    from store import signing
+
+    public, key = signing.make(file)
+    render.line(f"{file}: the private key; keep it from everybody else, and a copy in a safe place")
+    render.line(f"{public}: the public key, {signing.fingerprint(key)}")
