@@ -28,6 +28,24 @@ PublicKey = Annotated[
 
 
 @app.command()
+def conserve(
+    connect: Annotated[
+        bool, typer.Option("--connect", help="Also compare with what each mailbox lists right now.")
+    ] = False,
+    as_json: AsJson = False,
+) -> int:
+    """Check that each message has one fate for each recipient, or is open and will be looked at; over the whole store.
+
+    Exit code 1 if anything does not add up, or a mailbox can't be reached.
+    """
+    from cli import conservation
+
+    settings = context.settings()
+    with context.opened(settings) as engine:
+        return conservation.conserved(engine, settings.mailboxes if connect else (), as_json=as_json)
+
+
+@app.command()
 def verify(
     seals: Annotated[
         list[Path] | None,

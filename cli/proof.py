@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import Engine
 
@@ -65,7 +66,7 @@ def of_file(file: Path) -> Seal:
         raise Failure(f"{file}: {error.strerror}") from error
 
 
-def tell(findings: Iterable[Finding], *, as_json: bool) -> int:
+def tell(findings: Iterable[Any], *, as_json: bool) -> int:
     """Print what was found, on the screen not more than a person reads; returns how much it is."""
     found = 0
     for found, finding in enumerate(findings, start=1):
@@ -74,7 +75,7 @@ def tell(findings: Iterable[Finding], *, as_json: bool) -> int:
         elif found <= SHOWN:
             render.line(str(finding))
     if not as_json and found > SHOWN:
-        render.line(f"… and {found - SHOWN:,} more; --json prints all")
+        render.line(f"… and {found - SHOWN:,} more: --json prints all")
     return found
 
 
@@ -95,7 +96,8 @@ def _findings(
 def _praise(count: Count, *, contents: bool) -> None:
     erased = f", {count.erased:,} of them without their personal facts" if count.erased else ""
     render.line(
-        f"{counted(count.events, 'event')} in {counted(count.streams, 'stream')}{erased}: every chain holds, no position is missing"
+        f"{counted(count.events, 'event')} in {counted(count.streams, 'stream')}{erased}:"
+        " every chain holds, no position is missing"
     )
     if contents:
         render.line(f"the octets of {counted(count.contents, 'message')} are those that arrived")

@@ -111,7 +111,9 @@ seals = Table(
     Column("number", Integer, primary_key=True, autoincrement=False),  # from 1, without gaps
     Column("position", Position, nullable=False),  # it covers the events up to this one
     Column("root", LargeBinary, nullable=False),
-    Column("blocks", LargeBinary, nullable=False),  # roots of the blocks that became whole since the seal before
+    Column(
+        "blocks", LargeBinary, nullable=False
+    ),  # roots of the blocks that became whole since the seal before
     Column("at", Utc, nullable=False),
     Column("public_key", LargeBinary),
     Column("signature", LargeBinary),

@@ -165,15 +165,18 @@ class _Chains:
                 good = False
             if not good:
                 found += self._wrong(row, expected, before, hashed)
-            self._count.erased += personal is None and digest is not None
-            self._count.streams += revision == 0
             young[stream] = (revision, mark)
             expected = position + 1
         self._next = expected
-        self._count.events += len(rows)
+        self._tell(rows)
         if len(young) > REMEMBERED:
             self._old, self._young = young, {}
         return found
+
+    def _tell(self, rows: Sequence[Row]) -> None:
+        self._count.events += len(rows)
+        self._count.streams += sum([row[2] == 0 for row in rows])
+        self._count.erased += sum([row[7] is None and row[9] is not None for row in rows])
 
     def _recall(self, stream: str, revision: int) -> _Head:
         """Return the head of a stream that was not lively."""
