@@ -91,3 +91,43 @@ def keygen(file: Annotated[Path, typer.Argument(metavar="FILE", show_default=Fal
     public, key = signing.make(file)
     render.line(f"{file}: the private key; keep it from everybody else, and a copy in a safe place")
     render.line(f"{public}: the public key, {signing.fingerprint(key)}")
+
+
+@app.command()
+def export(
+    message: Annotated[str, typer.Argument(metavar="ID", help="The message's id, or any unique beginning.")],
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Else ID.zip, in this folder.")] = None,
+    seal: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The seal to prove it by; else the last on record.")
+    ] = None,
+) -> int:
+    """Write all that is on record of a message to a zip file, with the proof of it: for somebody without the store."""
+    from cli import bundles
+
+    with context.opened(context.settings()) as engine:
+        return bundles.exported(engine, message, out, seal)
+
+
+@app.command()
+def check(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="What export wrote, or a seal.", exists=True)],
+    seals: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--seal", metavar="FILE", help="A seal that was kept: it must be under it, or go on from it."
+        ),
+    ] = None,
+    public_key: PublicKey = None,
+    page: Annotated[
+        bool,
+        typer.Option("--page", help="Print the message's life too, made from the facts that were checked."),
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object.")] = False,
+) -> int:
+    """Check a bundle, or a seal, on any machine: no store and no configuration are needed.
+
+    Exit code 1 if it is not true; one line says what each thing is that is wrong.
+    """
+    from cli import bundles
+
+    return bundles.checked(file, seals or [], public_key, as_page=page, as_json=as_json)

@@ -86,6 +86,7 @@ def _findings(
         entries = seals.every(connection)
         on_record = [Sealed(f"seal {entry.number}", entry.seal) for entry in entries]
         last = log.last_position(connection)
+        yield from verify.guards(connection, count)
         yield from verify.log(connection, last, count, entries=entries, others=others, progress=show)
         signed = others or on_record[-1:]
         yield from verify.signatures([*others, *on_record], count, key, signed)

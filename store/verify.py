@@ -90,6 +90,33 @@ def log(
         yield finding
 
 
+def guards(connection: Connection, count: Count) -> Iterator[Finding]:
+    """Yield which triggers are not there any more that refuse to change the log: somebody has taken them away."""
+    kind = connection.dialect.name
+    there = {name for (name,) in pages.query(connection, _TRIGGERS[kind])}
+    for name in GUARDS[kind]:
+        if name not in there:
+            count.findings += 1
+            yield Finding(f"the database may change the log: its trigger {name} is gone, or is disabled")
+
+
+GUARDS = {
+    "sqlite": (
+        *("events_no_delete", "events_no_update", "events_no_replace"),
+        *("seals_no_delete", "seals_no_update", "seals_no_replace"),
+    ),
+    "postgresql": (
+        *("events_no_delete", "events_no_truncate", "events_no_update"),
+        *("seals_no_change", "seals_no_truncate"),
+    ),
+}
+_TRIGGERS = {
+    "sqlite": "SELECT name FROM sqlite_master WHERE type = 'trigger' AND tbl_name IN ('events', 'seals')",
+    "postgresql": "SELECT tgname::text FROM pg_trigger WHERE tgenabled IN ('O', 'A')"
+    " AND tgrelid IN ('events'::regclass, 'seals'::regclass)",
+}
+
+
 def signatures(
     every: Sequence[Sealed], count: Count, key: bytes | None, by_key: Sequence[Sealed]
 ) -> Iterator[Finding]:
@@ -206,7 +233,7 @@ class _Chains:
             yield Finding("its personal facts are gone and their salt is not", *here)
         if not isinstance(name, str) or name not in _VERSIONS:
             yield Finding(f"no event is called {name!r}", *here)
-        elif _VERSIONS[name] < version:
+        elif not isinstance(version, int) or _VERSIONS[name] < version:
             yield Finding(f"{name!r} version {version} is newer than this program: upgrade mailgate", *here)
 
 
