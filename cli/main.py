@@ -22,7 +22,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from cli import context
 from cli.context import Failure, Misuse, nearest
-from store.errors import Conflict, Damaged, LeaseLost, StoreError
+from store.errors import Conflict, Damaged, LeaseLost, ProofError, StoreError
 
 TRACEBACK = "MAILGATE_TRACEBACK"
 PROGRAM = "mailgate"
@@ -188,7 +188,7 @@ def _run() -> int:
     except Failure as failure:
         return _said(str(failure), failure.code)
     except StoreError as error:
-        bad_news = isinstance(error, Damaged | Conflict | LeaseLost)
+        bad_news = isinstance(error, Damaged | Conflict | LeaseLost | ProofError)
         return _said(str(error), context.EXIT_BAD_NEWS if bad_news else context.EXIT_STORE)
     except ReaderGone:
         return context.EXIT_READER_GONE

@@ -19,7 +19,7 @@ import orjson
 from sqlalchemy import Connection
 
 from store import pages, seal, seals
-from store.errors import StoreError
+from store.errors import ProofError
 from store.schema import from_microseconds, microseconds
 from store.seal import NoSeal, Seal
 
@@ -36,7 +36,7 @@ MODE = 0o600  # it holds somebody's mail
 JSON_OCTETS_LIMIT = 64 << 20  # of what is read from a stranger's file at once
 
 
-class NoBundle(StoreError):
+class NoBundle(ProofError):
     """The file is no bundle; the text says why."""
 
 
@@ -74,7 +74,7 @@ def gather(
 ) -> Bundle:
     """Return what is on record of a message, with proofs for the last seal, or for the one that is wanted.
 
-    Raises StoreError where that one is not on record.
+    Raises ProofError where that one is not on record.
     """
     facts = tuple(
         Fact(**dict(zip(_FIELDS, row, strict=True)) | {"at": from_microseconds(row[5])})
@@ -82,7 +82,7 @@ def gather(
     )
     entries = seals.every(connection)
     if wanted is not None and not any(entry.seal == wanted.alone for entry in entries):
-        raise StoreError("the seal that was named is not on record in this store")
+        raise ProofError("the seal that was named is not on record in this store")
     covering = wanted.alone if wanted is not None else entries[-1].seal if entries else None
     covered = [fact.position for fact in facts if covering and fact.position <= covering.position]
     inclusion: dict[int, tuple[bytes, ...]] = {}

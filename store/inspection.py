@@ -7,6 +7,7 @@ that the bundle agrees with itself: that is said, too.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import sha256
@@ -45,10 +46,15 @@ def inspect(file: Path, kept: Seal | None = None, public_key: bytes | None = Non
             digests = _digests(archive)
             wrong = [*_members(archive, digests)]
             found = bundle.read(archive)
-    except BadZipFile as error:
-        return Inspected(None, (f"it is no bundle, or damaged: {error}",))
     except NoBundle as error:
         return Inspected(None, (str(error),))
+    except (
+        BadZipFile,
+        NotImplementedError,
+        struct.error,
+        ValueError,
+    ) as error:  # as zipfile speaks of damage
+        return Inspected(None, (f"it is no bundle, or a damaged one: {error}",))
     wrong += _chain(found)
     wrong += _octets(found, digests.get(OCTETS))
     wrong += _sealed(found, kept, public_key)

@@ -13,12 +13,12 @@ from typing import Any
 import orjson
 
 from store import merkle
-from store.errors import StoreError
+from store.errors import ProofError
 
 FORMAT = "mailgate seal 1"
 
 
-class NoSeal(StoreError):
+class NoSeal(ProofError):
     """The octets are no seal; the text says why."""
 
 

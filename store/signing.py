@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from store.errors import StoreError
+from store.errors import ProofError
 from store.seal import Seal
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ PRIVATE_MODE = 0o600
 PUBLIC_SUFFIX = ".pub"
 
 
-class KeyTrouble(StoreError):
+class KeyTrouble(ProofError):
     """A key can't be had, or nothing here can use it; the text says what to do."""
 
 

@@ -20,7 +20,7 @@ from store.rebuild import rebuild
 from store.schema import events
 from store.seal import NoSeal, Seal, read
 from store.signing import KeyTrouble
-from tests.store.attack import Row, findings, forget_seals, rewrite, sealed
+from tests.store.attack import Row, changed, findings, forget_seals, rewrite, sealed
 from tests.store.build import NOW, append, opening, rows, unguarded
 from tests.store.history import History, write
 
@@ -104,12 +104,6 @@ def test_rebuilding_the_read_tables_leaves_the_seals(store: Engine, history: His
 
 
 # -- attacks
-
-
-def changed(rows: list[Row]) -> list[Row]:
-    """One event says something else."""
-    rows[3] = rows[3] | {"data": rows[3]["data"].replace(b":", b": ", 1)}
-    return rows
 
 
 def without_one(rows: list[Row]) -> list[Row]:
