@@ -17,7 +17,8 @@ from store import log, seals, signing, verify
 from store.database import reading, writing
 from store.seal import NoSeal, Seal
 from store.seal import read as read_seal
-from store.verify import Count, Finding, Sealed
+from store.sealed import signatures
+from store.verified import Count, Finding, Sealed
 
 SHOWN = 20  # findings on the screen; --json prints all
 TRIES = 3  # to seal while others do
@@ -89,7 +90,7 @@ def _findings(
         yield from verify.guards(connection, count)
         yield from verify.log(connection, last, count, entries=entries, others=others, progress=show)
         signed = others or on_record[-1:]
-        yield from verify.signatures([*others, *on_record], count, key, signed)
+        yield from signatures([*others, *on_record], count, key, signed)
         if contents:
             yield from verify.contents(connection, count, show)
 

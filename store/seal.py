@@ -14,6 +14,7 @@ import orjson
 
 from store import merkle
 from store.errors import ProofError
+from store.merkle import HASH_OCTETS
 
 FORMAT = "mailgate seal 1"
 
@@ -100,7 +101,7 @@ def of_json(found: Any) -> Seal:
         seal = _seal(found)
     except (KeyError, TypeError, ValueError) as error:
         raise NoSeal(f"it is no seal: {error}") from error
-    if seal.as_json() != found:
+    if seal.position < 1 or len(seal.root) != HASH_OCTETS or seal.as_json() != found:
         raise NoSeal("it is no seal as mailgate writes it")
     return seal
 

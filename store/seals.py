@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import lru_cache
+from typing import Any
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, Row, insert, select
 
 from store import log, merkle, pages
 from store.errors import Damaged
@@ -35,21 +36,22 @@ class Entry:
 
 
 def every(connection: Connection) -> list[Entry]:
-    """Return the seals on record, oldest first."""
-    return [
-        Entry(
-            row.number,
-            Seal(
-                position=row.position,
-                root=bytes(row.root),
-                at=row.at,
-                public_key=None if row.public_key is None else bytes(row.public_key),
-                signature=None if row.signature is None else bytes(row.signature),
-            ),
-            tuple(_cut(bytes(row.blocks))),
-        )
-        for row in connection.execute(select(seals).order_by(seals.c.number))
-    ]
+    """Return the seals on record, oldest first. Raises Damaged for one that is none."""
+    try:
+        return [_entry(row) for row in connection.execute(select(seals).order_by(seals.c.number))]
+    except (TypeError, ValueError, OverflowError) as error:
+        raise Damaged(f"a seal on record can't be read: {error}") from error
+
+
+def _entry(row: Row[Any]) -> Entry:
+    seal = Seal(
+        position=row.position,
+        root=bytes(row.root),
+        at=row.at,
+        public_key=None if row.public_key is None else bytes(row.public_key),
+        signature=None if row.signature is None else bytes(row.signature),
+    )
+    return Entry(row.number, seal, tuple(_cut(bytes(row.blocks))))
 
 
 def make(connection: Connection, at: datetime, sign: Sign, progress: Progress) -> Entry | None:

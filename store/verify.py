@@ -7,22 +7,20 @@ the ones behind it wrong.
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from hashlib import sha256
 
 import orjson
 from sqlalchemy import Connection
 
-from store import pages, signing
+from store import pages
 from store.chain import GENESIS
 from store.codec import CLASSES
 from store.copying import Progress, content_ranges, quiet
-from store.merkle import Tree
 from store.pages import Row
-from store.seal import Seal
+from store.sealed import Under
 from store.seals import Entry
+from store.verified import Count, Finding, Sealed
 
 COLUMNS = ("stream", "revision", "name", "version", "at", "data", "personal", "salt", "digest", "hash")
 REMEMBERED = 50_000  # streams, twice: some 20 MB
@@ -30,43 +28,6 @@ REMEMBERED = 50_000  # streams, twice: some 20 MB
 _Head = tuple[int, bytes | None]  # revision and hash of the last event; None where that is not known
 _NEW: _Head = (-1, GENESIS)
 _VERSIONS = {name: kind.VERSION for name, kind in CLASSES.items()}
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """What is wrong, and at which event, where it is about one."""
-
-    what: str
-    position: int | None = None
-    stream: str | None = None
-    revision: int | None = None
-
-    def __str__(self) -> str:
-        if self.stream is None:
-            return self.what if self.position is None else f"position {self.position}: {self.what}"
-        return f"position {self.position} ({self.stream}, revision {self.revision}): {self.what}"
-
-
-@dataclass(slots=True)
-class Count:
-    """What was looked at."""
-
-    events: int = 0
-    streams: int = 0
-    erased: int = 0  # events whose personal facts were erased
-    contents: int = 0
-    seals: int = 0
-    sealed_until: int = 0  # the last position under a seal that holds
-    findings: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Sealed:
-    """A seal to be compared with the log, and what to call it."""
-
-    name: str
-    seal: Seal
-    kept_elsewhere: bool = False
 
 
 def log(
@@ -79,7 +40,12 @@ def log(
     progress: Progress = quiet,
 ) -> Iterator[Finding]:
     """Yield what is wrong with the events up to position `last`, with the seals on record, and with others given."""
-    chains, under = _Chains(connection, count), _Under(entries, others, last, count)
+    chains, under = _Chains(connection, count), Under(entries, others, last, count)
+    for position, stream, revision in pages.query(connection, _BEFORE_ALL):
+        count.findings += 1
+        yield Finding(
+            "it stands before the first position, where nothing is written", position, stream, revision
+        )
     for rows in pages.by_position(connection, COLUMNS, 0, last):
         found = [*chains.page(rows), *under.page(rows)]
         count.findings += len(found)
@@ -88,6 +54,9 @@ def log(
     for finding in under.rest():
         count.findings += 1
         yield finding
+
+
+_BEFORE_ALL = "SELECT position, stream, revision FROM events WHERE position < 1 ORDER BY position"
 
 
 def guards(connection: Connection, count: Count) -> Iterator[Finding]:
@@ -115,22 +84,6 @@ _TRIGGERS = {
     "postgresql": "SELECT tgname::text FROM pg_trigger WHERE tgenabled IN ('O', 'A')"
     " AND tgrelid IN ('events'::regclass, 'seals'::regclass)",
 }
-
-
-def signatures(
-    every: Sequence[Sealed], count: Count, key: bytes | None, by_key: Sequence[Sealed]
-) -> Iterator[Finding]:
-    """Yield which seals have a wrong signature; those in `by_key` must have one by that key, where it is named.
-
-    Raises KeyTrouble where nothing here can check one.
-    """
-    for sealed in every:
-        what = signing.trouble(sealed.seal, key if sealed in by_key else None)
-        if what is None and not sealed.seal.continues():
-            what = "does not go on from the seal before, as it says"
-        if what is not None:
-            count.findings += 1
-            yield Finding(f"{sealed.name} {what}")
 
 
 def contents(connection: Connection, count: Count, progress: Progress = quiet) -> Iterator[Finding]:
@@ -254,70 +207,3 @@ def _covers(digest: bytes | None, salt: bytes | None, personal: bytes) -> bool:
         return sha256((salt or b"") + personal).digest() == digest
     except TypeError:
         return False
-
-
-class _Under:
-    """The seals: the root of the tree at the position of each."""
-
-    def __init__(self, entries: Sequence[Entry], others: Sequence[Sealed], last: int, count: Count) -> None:
-        on_record = [Sealed(f"seal {entry.number}", entry.seal) for entry in entries]
-        self._entries = entries
-        self._due = sorted([*on_record, *others], key=lambda one: one.seal.position)
-        self._blocks = [block for entry in entries for block in entry.blocks]
-        self._known = len(self._blocks)
-        self._tree, self._last, self._count = Tree(), last, count
-        self._broken = False  # one on record does not hold: so don't those behind it
-        self._holds_until = {True: 0, False: 0}  # kept elsewhere, or on record
-
-    def page(self, rows: Sequence[Row]) -> Iterator[Finding]:
-        """Yield which seals do not hold, of those that end among these events."""
-        positions = [row[0] for row in rows]
-        marks = [row[-1] if isinstance(row[-1], bytes) else b"" for row in rows]
-        done = 0
-        while self._due and self._due[0].seal.position <= positions[-1]:
-            sealed = self._due.pop(0)
-            until = bisect_right(positions, sealed.seal.position)
-            yield from self._grow(marks[done:until])
-            done = max(done, until)
-            yield from self._compare(sealed)
-        yield from self._grow(marks[done:])
-
-    def rest(self) -> Iterator[Finding]:
-        """Yield what is wrong with seals that reach beyond the log, and with their numbers."""
-        for sealed in self._due:
-            cut = f"the log ends at position {self._last}: its tail was cut off"
-            yield Finding(f"{self._named(sealed)} covers {sealed.seal.position} events, and {cut}")
-        for wanted, entry in enumerate(self._entries, start=1):
-            if entry.number != wanted:
-                yield Finding(f"seal {wanted} is not on record, and seal {entry.number} is")
-                return
-
-    def _grow(self, marks: list[bytes]) -> Iterator[Finding]:
-        for block in self._tree.extend(marks):
-            wanted = self._blocks[:1]
-            if wanted and wanted[0] != block and not self._broken:
-                number = self._known - len(self._blocks)
-                self._broken = True
-                yield Finding(
-                    f"the events {number * 1024 + 1} to {number * 1024 + 1024} are not those sealed"
-                )
-            del self._blocks[:1]
-
-    def _compare(self, sealed: Sealed) -> Iterator[Finding]:
-        self._count.seals += 1
-        elsewhere, position = sealed.kept_elsewhere, sealed.seal.position
-        if sealed.seal.root == self._tree.root():
-            self._holds_until[elsewhere] = position
-            self._count.sealed_until = max(self._holds_until.values())
-        elif elsewhere or not self._broken:
-            self._broken = self._broken or not elsewhere
-            until = self._holds_until[elsewhere]
-            since = (
-                f"up to position {until} it is" if until else "its past was rewritten, or it is another store"
-            )
-            yield Finding(
-                f"{self._named(sealed)} does not hold: the log up to position {position} is not what it covers; {since}"
-            )
-
-    def _named(self, sealed: Sealed) -> str:
-        return f"{sealed.name}, of {sealed.seal.at:%Y-%m-%d %H:%M:%S} UTC,"

@@ -26,6 +26,7 @@ from sqlalchemy import Connection, Engine
 from store import bundle, conserve, log, seals, verify
 from store.copying import quiet
 from store.database import open_store, reading, writing
+from store.verified import Count
 from tests.bench.million import build, weigh
 from tests.real.postgres import Postgres
 
@@ -64,11 +65,11 @@ def prove(engine: Engine, messages: int) -> None:
 
     print(f"\n{'proving everything':<34}{'events':>10}{'events/s':>11}{'memory':>12}")
     timed("conserve", lambda connection: whole(conserve.check(connection, conserve.Count())))
-    timed("verify, no seal", lambda c: whole(verify.log(c, total, verify.Count())))
+    timed("verify, no seal", lambda c: whole(verify.log(c, total, Count())))
     weigh("seal", total, lambda: seal(engine))
     weigh("seal again", total, lambda: seal(engine))
-    timed("verify", lambda c: whole(verify.log(c, total, verify.Count(), entries=seals.every(c))))
-    timed("the octets", lambda c: whole(verify.contents(c, verify.Count())))
+    timed("verify", lambda c: whole(verify.log(c, total, Count(), entries=seals.every(c))))
+    timed("the octets", lambda c: whole(verify.contents(c, Count())))
     with reading(engine) as connection:
         stream = next(log.walk(connection, total // 2, 1)).stream
         weigh("one message's proof", total, lambda: _gather(connection, stream))

@@ -14,7 +14,7 @@ from store.database import reading, writing
 from store.schema import events
 from store.schema import seals as seals_table
 from store.seal import Seal
-from store.verify import Count, Sealed
+from store.verified import Count, Sealed
 from tests.store.build import NOW, unguarded
 
 Row = dict[str, Any]

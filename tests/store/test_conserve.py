@@ -230,3 +230,7 @@ def test_no_silent_fact_is_one_that_only_its_presence_counts_of() -> None:
     assert known >= SILENT
     assert known >= PRESENT
     assert not SILENT & PRESENT
+    # Whether there are octets at all counts, and follows from the name of the event as long as none may leave it out.
+    contents = [f for kind in CLASSES.values() for f in structs.fields(kind) if f.name == "content"]
+    assert contents
+    assert all(f.required and f.type is str for f in contents)

@@ -199,6 +199,15 @@ def test_a_seal_taken_off_the_record_is_missed(store: Engine, history: History) 
     assert findings(store) == ["seal 2 is not on record, and seal 3 is"]
 
 
+@pytest.mark.parametrize("column", ["at", "root", "blocks"])
+def test_a_seal_of_another_kind_is_damage(column: str, sqlite_store: Engine) -> None:
+    append(sqlite_store, opening("m1"))
+    sealed(sqlite_store)
+    unguarded(sqlite_store, f"UPDATE seals SET {column} = 'text'")
+    with pytest.raises(Damaged, match="a seal on record can't be read"):
+        findings(sqlite_store)
+
+
 @pytest.mark.parametrize("attack", [changed, without_the_tail, without_one])
 def test_nothing_is_sealed_on_top_of_a_past_that_is_not_what_was_sealed(
     attack: Callable[[list[Row]], list[Row]], store: Engine, history: History
@@ -319,6 +328,8 @@ def test_a_seal_on_record_keeps_its_signature(store: Engine, history: History, k
         (b'"position": 4711', b'"position": "4711"'),
         (b'"position": 4711', b'"position": 4711.5'),
         (b'"position": 4711,', b""),
+        (b'"position": 4711', b'"position": 0'),
+        (b'"root": "0001', b'"root": "01'),
         (b"mailgate seal 1", b"mailgate seal 2"),
         (b'"root": "00', b'"root": "0x'),
         (b"2026-05-04", b"2026-99-04"),

@@ -11,7 +11,7 @@ from sqlalchemy import Engine, select
 from store import pages, verify
 from store.database import reading, writing
 from store.schema import contents, events
-from store.verify import Count
+from store.verified import Count
 from tests.store.attack import findings, sealed
 from tests.store.build import append, attempted, delivered, opening, rows, then, unguarded
 from tests.store.history import History, write
@@ -123,6 +123,10 @@ def test_each_change_of_an_event_is_named(change: str, found: list[str], lives: 
                 "position 1: no event is here: positions without one are 1",
                 "position 3 (m1, revision 1): revision 0 does not stand before it",
             ],
+        ),
+        (
+            "UPDATE events SET position = -4 WHERE position = 5",
+            ["position -4 (m3, revision 0): it stands before the first position, where nothing is written"],
         ),
         (
             "UPDATE events SET hash = digest WHERE position = 1",
