@@ -39,7 +39,8 @@ class Problem:
 def conserved(engine: Engine, mailboxes: Sequence[Mailbox], *, as_json: bool) -> int:
     """Check the whole store, and these mailboxes with it; says what does not add up, and returns the exit code."""
     count = Count()
-    bad = tell(chain(_on_record(engine, count), _in_mailboxes(engine, mailboxes, count)), as_json=as_json)
+    on_record = _on_record(engine, count, bars=not as_json)
+    bad = tell(chain(on_record, _in_mailboxes(engine, mailboxes, count)), as_json=as_json)
     with reading(engine) as connection:
         oldest = _oldest_open(connection)
     if as_json:
@@ -49,8 +50,8 @@ def conserved(engine: Engine, mailboxes: Sequence[Mailbox], *, as_json: bool) ->
     return EXIT_BAD_NEWS if bad else EXIT_DONE
 
 
-def _on_record(engine: Engine, count: Count) -> Iterator[Problem]:
-    with progress() as show, reading(engine) as connection:
+def _on_record(engine: Engine, count: Count, *, bars: bool) -> Iterator[Problem]:
+    with progress(wanted=bars) as show, reading(engine) as connection:
         for line in conserve.check(connection, count, show):
             stream, _, what = line.partition(": ")
             yield Problem(message=stream, what=what)

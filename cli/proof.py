@@ -31,7 +31,8 @@ def verified(
     key = None if public_key is None else signing.public_key(public_key)
     others = [Sealed(str(file), of_file(file), kept_elsewhere=True) for file in files]
     count = Count()
-    bad = tell(_findings(engine, count, others, key, contents=contents), as_json=as_json)
+    found = _findings(engine, count, others, key, contents=contents, bars=not as_json)
+    bad = tell(found, as_json=as_json)
     if as_json:
         render.json_line(asdict(count))
     elif not bad:
@@ -68,22 +69,27 @@ def of_file(file: Path) -> Seal:
 
 
 def tell(findings: Iterable[Any], *, as_json: bool) -> int:
-    """Print what was found, on the screen not more than a person reads; returns how much it is."""
-    found = 0
+    """Print what was found, on the screen not more than a person reads; returns how much it is.
+
+    For a person at the end, when no bar is in the way; for programs as it comes, in constant memory.
+    """
+    found, first = 0, []
     for found, finding in enumerate(findings, start=1):
         if as_json:
             render.json_line(asdict(finding))
         elif found <= SHOWN:
-            render.line(str(finding))
+            first.append(str(finding))
+    for line in first:
+        render.line(line)
     if not as_json and found > SHOWN:
         render.line(f"… and {found - SHOWN:,} more: --json prints all")
     return found
 
 
 def _findings(
-    engine: Engine, count: Count, others: list[Sealed], key: bytes | None, *, contents: bool
+    engine: Engine, count: Count, others: list[Sealed], key: bytes | None, *, contents: bool, bars: bool
 ) -> Iterator[Finding]:
-    with progress() as show, reading(engine) as connection:
+    with progress(wanted=bars) as show, reading(engine) as connection:
         entries = seals.every(connection)
         on_record = [Sealed(f"seal {entry.number}", entry.seal) for entry in entries]
         last = log.last_position(connection)

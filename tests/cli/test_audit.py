@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +14,7 @@ from sqlalchemy import delete
 
 from store.database import open_store
 from store.schema import uidls
-from tests.cli.command import Mailgate, configure
+from tests.cli.command import PROGRAM, Mailgate, configure
 from tests.cli.installation import Installation, installed
 from tests.cli.stock import Stock, stocked
 from tests.store.attack import changed, rewrite
@@ -130,6 +133,30 @@ def test_what_was_taken_off_the_record_is_found_in_the_mailbox(house: Installati
     engine.dispose()
     said = house.mailgate("audit", "conserve", "--connect", code=1)
     assert said.count("listed, and not on record") == 2
+
+
+def test_on_a_terminal_it_is_told_how_far_it_is_and_into_a_file_goes_the_answer_alone(own: Stock) -> None:
+    damage(own, "DELETE FROM agenda")
+    run, folder = own.mailgate, own.mailgate.folder
+    piped = run.process("audit", "conserve")
+    master, slave = pty.openpty()
+    with (folder / "answer").open("wb") as answer:
+        done = subprocess.run(
+            [*PROGRAM, "audit", "conserve"],
+            cwd=folder,
+            env=run.environment,
+            stdout=answer,
+            stderr=slave,
+            check=False,
+        )
+    os.close(slave)
+    shown = os.read(master, 65_536).decode()
+    os.close(master)
+    assert (done.returncode, piped.code) == (1, 1)
+    assert (folder / "answer").read_bytes() == piped.octets
+    assert piped.err == ""
+    assert "100%" in shown
+    assert "it is open" not in shown
 
 
 # -- verify and seal
