@@ -55,7 +55,7 @@ def adopt(engine: Engine, mailbox: Mailbox, reason: str, *, yes: bool) -> int:
     """Take a mailbox's listing as seen; returns the exit code. Raises Failure."""
     if not yes and not sys.stdin.isatty():
         raise Misuse("there is nobody to ask: add --yes")
-    with _leased(engine, mailbox.name):
+    with leased(engine, mailbox.name):
         shown = _look(engine, mailbox)
     with reading(engine) as connection:
         suspended = queries.mailbox(connection, mailbox.name).health == "suspended"
@@ -65,7 +65,7 @@ def adopt(engine: Engine, mailbox: Mailbox, reason: str, *, yes: bool) -> int:
     if not yes and not typer.confirm("Go on?"):
         render.line("nothing was changed")
         return EXIT_BAD_NEWS
-    with _leased(engine, mailbox.name, then_due=True) as lease, writing(engine) as connection:
+    with leased(engine, mailbox.name, then_due=True) as lease, writing(engine) as connection:
         taken, gone = _record(connection, mailbox.name, shown, reason, lease)
     render.line(f"{mailbox.name}: {taken:,} adopted" + (f", {gone:,} recorded as gone" if gone else ""))
     return EXIT_DONE
@@ -75,7 +75,7 @@ def adopt(engine: Engine, mailbox: Mailbox, reason: str, *, yes: bool) -> int:
 
 
 def _look(engine: Engine, mailbox: Mailbox) -> Shown:
-    offers, whole = loops.start(_listing(mailbox))
+    offers, whole = loops.start(offered(mailbox))
     if any(offer.uidl is None for offer in offers):
         raise Failure(
             f"mailbox {mailbox.name}: the server has no UIDL, so there is nothing to remember its messages by"
@@ -85,13 +85,13 @@ def _look(engine: Engine, mailbox: Mailbox) -> Shown:
     difference = listing.compare(offers, present)
     return Shown(
         offers=offers,
-        unknown=tuple(_unknown(offers, present)),
+        unknown=tuple(unknown(offers, present)),
         vanished=difference.vanished if whole else (),
     )
 
 
-async def _listing(mailbox: Mailbox) -> tuple[tuple[Offer, ...], bool]:
-    """Return what is offered, and whether that is all of the listing."""
+async def offered(mailbox: Mailbox) -> tuple[tuple[Offer, ...], bool]:
+    """Return what a mailbox offers now, and whether that is all of the listing. Raises Failure."""
     try:
         session = await wiring.open_mailbox(mailbox)
         try:
@@ -104,7 +104,7 @@ async def _listing(mailbox: Mailbox) -> tuple[tuple[Offer, ...], bool]:
     return offers, getattr(session, "passed_over", 0) == 0
 
 
-def _unknown(offers: Iterable[Offer], present: Iterable[Known]) -> Iterator[Offer]:
+def unknown(offers: Iterable[Offer], present: Iterable[Known]) -> Iterator[Offer]:
     """Yield the offers that no record stands for. Of those that share a UIDL, first the sizes tell which."""
     sizes: defaultdict[bytes, Counter[int]] = defaultdict(Counter)
     for one in present:
@@ -147,7 +147,7 @@ def _say(name: str, shown: Shown, *, suspended: bool) -> None:
 def _record(connection: Connection, name: str, shown: Shown, reason: str, lease: Lease) -> tuple[int, int]:
     """Append it all in one unit; returns how many were adopted, and how many are gone."""
     present = queries.present(connection, name)
-    still_unknown = set(_unknown(shown.offers, present))
+    still_unknown = set(unknown(shown.offers, present))
     offers = [offer for offer in shown.unknown if offer in still_unknown]
     here = Counter((one.uidl, one.stream) for one in present)
     gone = [one for one in shown.vanished if here[one.uidl, one.stream]]
@@ -190,7 +190,7 @@ def _text(uidl: bytes) -> str:
 
 
 @contextmanager
-def _leased(engine: Engine, name: str, *, then_due: bool = False) -> Iterator[Lease]:
+def leased(engine: Engine, name: str, *, then_due: bool = False) -> Iterator[Lease]:
     """Hold the mailbox so that nobody polls it; afterwards it may be due at once."""
     lease = _claimed(engine, name)
     try:

@@ -5,9 +5,8 @@ Nothing here touches an event. What would get in a running gateway's way is refu
 
 from __future__ import annotations
 
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -17,6 +16,7 @@ import typer
 
 from cli import context, render, times
 from cli.context import EXIT_DONE, EXIT_STORE, Failure, StoreFailure
+from cli.progress import progress
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -83,7 +83,7 @@ def rebuild() -> None:
         began = time.monotonic()
         with (
             _alone(engine, "it would lose its leases"),
-            _progress() as show,
+            progress() as show,
             writing(engine) as connection,
         ):
             events = tables.rebuild(connection, lambda done, total: show("read tables", done, total))
@@ -98,7 +98,7 @@ def backup(file: Annotated[Path, typer.Argument(metavar="FILE", show_default=Fal
 
     with context.opened(context.settings()) as engine:
         began = time.monotonic()
-        with _refusals(), _progress() as show:
+        with _refusals(), progress() as show:
             copied = copies.backup(engine, file, migrations.upgrade, show)
         render.line(f"{file}: {_copied(copied)}, in {_since(began)}")
 
@@ -121,7 +121,7 @@ def restore(file: Annotated[Path, typer.Argument(metavar="FILE", show_default=Fa
         with (
             _alone(engine, "it would fetch what the backup knows already"),
             _refusals(),
-            _progress() as show,
+            progress() as show,
         ):
             copied = copies.restore(file, engine, show)
         render.line(f"{url(settings)}: {_copied(copied)}, in {_since(began)}")
@@ -195,23 +195,3 @@ def _copied(copied: Copied) -> str:
 
 def _since(began: float) -> str:
     return times.span(timedelta(seconds=time.monotonic() - began))
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[str, int, int], None]]:
-    """Yield what shows how far it is: a bar for each step on a terminal, nothing elsewhere."""
-    if not sys.stderr.isatty():
-        yield lambda doing, done, total: None
-        return
-    from rich.console import Console
-    from rich.progress import Progress, TaskID
-
-    bars: dict[str, TaskID] = {}
-    with Progress(console=Console(stderr=True), transient=True) as progress:
-
-        def show(doing: str, done: int, total: int) -> None:
-            if doing not in bars:
-                bars[doing] = progress.add_task(doing, total=total)
-            progress.update(bars[doing], completed=done, total=total)
-
-        yield show

@@ -22,7 +22,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from cli import context
 from cli.context import Failure, Misuse, nearest
-from store.errors import Conflict, Damaged, LeaseLost, StoreError
+from store.errors import Conflict, Damaged, LeaseLost, ProofError, StoreError
 
 TRACEBACK = "MAILGATE_TRACEBACK"
 PROGRAM = "mailgate"
@@ -68,6 +68,9 @@ SECTIONS: Mapping[str, Mapping[str, Place]] = {
         "mailbox": Place("cli.mailbox", "app", "Health of each mailbox; poll now; adopt what is there."),
         "route": Place("cli.route", "route", "Say who would get a message, by which rule, sent where."),
         "db": Place("cli.db", "app", "Schema, read tables, backup."),
+    },
+    "Proof": {
+        "audit": Place("cli.audit", "app", "Does everything add up; seals; a bundle for an auditor."),
     },
 }
 PLACES = {name: place for section in SECTIONS.values() for name, place in section.items()}
@@ -185,7 +188,7 @@ def _run() -> int:
     except Failure as failure:
         return _said(str(failure), failure.code)
     except StoreError as error:
-        bad_news = isinstance(error, Damaged | Conflict | LeaseLost)
+        bad_news = isinstance(error, Damaged | Conflict | LeaseLost | ProofError)
         return _said(str(error), context.EXIT_BAD_NEWS if bad_news else context.EXIT_STORE)
     except ReaderGone:
         return context.EXIT_READER_GONE

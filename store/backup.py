@@ -1,7 +1,7 @@
 """A copy of the store while the gateway runs, and back.
 
 A backup is always a SQLite store file of its own, whatever it was made from, so that it can be opened, asked and
-verified like any store. Events and octets go over as they are: positions, salts and hashes unchanged. A backup appears
+verified like any store. Events, seals and octets go over as they are: positions, salts and hashes unchanged. A backup appears
 under its name only when it is whole and on the disk, readable by its owner alone; nothing is ever overwritten.
 """
 

@@ -2,22 +2,35 @@
 
 Reads the whole store in constant memory and yields what does not add up, one line each; nothing yielded is the proof.
 What a mailbox lists right now is compared elsewhere: this is about what is on record.
+
+Lives that are alike are added up once: see `decisive`. Everything on record is compared with what that comes to.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import cast
 
-from sqlalchemy import Connection, bindparam, select
+from sqlalchemy import Connection
 
-from store import log
+from store import pages
+from store.codec import decode
+from store.copying import Progress, quiet
+from store.decisive import read
+from store.errors import Damaged
 from store.events import Delivered, Failed, MessageEvent, Relayed
 from store.life import Message, evolve
 from store.mailbox_events import MAILBOX_PREFIX
+from store.pages import Row
 from store.recipient import FATES
-from store.recorded import Recorded
-from store.schema import agenda, contents, messages
+from store.schema import EPOCH
+
+TOGETHER = 500  # messages that are compared with the read tables in one go
+LIVES_KEPT = 20_000  # that were added up: tens of megabytes at most
+
+REBUILD = "run: mailgate db rebuild"
 
 
 @dataclass(slots=True)
@@ -31,66 +44,121 @@ class Count:
     problems: int = 0
 
 
-def check(connection: Connection, count: Count) -> Iterator[str]:
-    """Yield every discrepancy in the store, and add up in `count` what was seen."""
-    for some in _batches(connection):
-        tables = _read_tables(connection, [recorded[0].position for _, recorded in some])
-        for stream, recorded in some:
-            count.messages += 1
-            for problem in _check_message(stream, recorded, tables, count):
-                count.problems += 1
-                yield f"{stream}: {problem}"
+@dataclass(frozen=True, slots=True)
+class _Sum:
+    """What the events of a message add up to."""
+
+    state: str
+    states: tuple[str, ...]  # of the recipients
+    open: bool
+    due: bool
+    kept: bool  # its octets
+    purged: bool  # they were dropped
+    unknown_attempts: int
+    problems: tuple[str, ...]
 
 
-_Streams = list[tuple[str, list[Recorded]]]
-_Row = tuple[str, bool, bool]  # the state, whether there are octets, whether it stands in the agenda
+@dataclass(frozen=True, slots=True)
+class _Standing:
+    """What the read tables say of a message."""
+
+    state: str
+    has_octets: bool
+    states: tuple[str, ...]
 
 
-def _batches(connection: Connection) -> Iterator[_Streams]:
-    """Yield the messages with their events, some hundred together."""
-    some: _Streams = []
-    for stream, recorded in log.streams(connection):
-        if stream.startswith(MAILBOX_PREFIX):
-            continue
-        some.append((stream, recorded))
-        if len(some) == log.READ_BATCH:
-            yield some
-            some = []
-    if some:
-        yield some
+_Summed = list[tuple[str, _Sum | str]]  # of streams, in the order of their names; why there is no sum
 
 
-def _read_tables(connection: Connection, positions: list[int]) -> dict[int, _Row]:
-    """Return what the read tables say of the messages that were opened at these positions."""
-    found = connection.execute(_STANDING, {"positions": positions})
-    return {position: (state, octets is not None, due is not None) for position, state, octets, due in found}
+def check(connection: Connection, count: Count, progress: Progress = quiet) -> Iterator[str]:
+    """Yield every discrepancy in the store, and add up in `count` what was seen.
+
+    Raises UnknownEvent for an event newer than this program.
+    """
+    ((total,),) = pages.query(connection, "SELECT coalesce(max(position), 0) FROM events")
+    summing, last = _Summing(), ""
+    for done, some in summing.batches(connection):
+        until = some[-1][0] if some else None
+        for problem in _compare(some, _Tables(connection, last, until), count):
+            count.problems += 1
+            yield problem
+        last = until or last
+        progress("events", done, total)
 
 
-_STANDING = (
-    select(messages.c.position, messages.c.state, contents.c.position, agenda.c.stream)
-    .join(contents, contents.c.position == messages.c.position, isouter=True)
-    .join(agenda, agenda.c.stream == messages.c.id, isouter=True)
-    .where(messages.c.position.in_(bindparam("positions", expanding=True)))
-)
+# -- adding up
 
 
-def _check_message(
-    stream: str, recorded: list[Recorded], tables: dict[int, _Row], count: Count
-) -> Iterator[str]:
-    if [r.revision for r in recorded] != list(range(len(recorded))):
-        yield "its revisions have a hole"
-        return  # what is left adds up to nothing
+class _Summing:
+    """Adds up each message, those with the same life once."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[Hashable, ...], _Sum] = {}
+
+    def batches(self, connection: Connection) -> Iterator[tuple[int, _Summed]]:
+        """Yield so many messages together, with how many events were read; an empty batch at the end."""
+        some: _Summed = []
+        done = 0
+        for stream, rows in _streams(connection):
+            done += len(rows)
+            if stream.startswith(MAILBOX_PREFIX):
+                continue
+            some.append((stream, self._sum(stream, rows)))
+            if len(some) == TOGETHER:
+                yield done, some
+                some = []
+        if some:
+            yield done, some
+        yield done, []
+
+    def _sum(self, stream: str, rows: Sequence[Row]) -> _Sum | str:
+        if [row[1] for row in rows] != list(range(len(rows))):
+            return "its revisions have a hole"  # what is left adds up to nothing
+        try:
+            life = tuple([read(name, version, data) for _, _, name, version, data in rows])
+            if (found := self._known.get(life)) is None:
+                found = _added_up(stream, rows)
+                if len(self._known) >= LIVES_KEPT:
+                    self._known.clear()
+                self._known[life] = found
+        except (Damaged, TypeError) as error:  # TypeError: an event where it can't be
+            return str(error)
+        return found
+
+
+def _streams(connection: Connection) -> Iterator[tuple[str, list[Row]]]:
+    gathered: list[Row] = []
+    stream = None
+    for page in pages.by_stream(connection, ("name", "version", "data")):
+        for row in page:
+            if row[0] != stream:
+                if gathered:
+                    yield gathered[0][0], gathered
+                gathered, stream = [], row[0]
+            gathered.append(row)
+    if gathered:
+        yield gathered[0][0], gathered
+
+
+def _added_up(stream: str, rows: Sequence[Row]) -> _Sum:
     message: Message | None = None
-    for one in recorded:
+    problems: list[str] = []
+    for _, _, name, version, data in rows:
+        event = cast(MessageEvent, decode(name, version, data, None))
         before = message
-        assert isinstance(one.event, MessageEvent)
-        message = evolve(before, stream, one.event, one.at)
-        yield from _undone_fates(before, message, one.event)
+        message = evolve(before, stream, event, EPOCH)
+        problems += _undone_fates(before, message, event)
     assert message is not None
-    count.recipients += len(message.recipients)
-    count.unknown_attempts += sum(r.unknown_attempts for r in message.recipients)
-    count.open += message.open
-    yield from _standing(message, tables.get(recorded[0].position))
+    return _Sum(
+        state=message.state,
+        states=tuple(one.state for one in message.recipients),
+        open=message.open,
+        due=message.due_at is not None,
+        kept=message.kept,
+        purged=message.purged_at is not None,
+        unknown_attempts=sum(one.unknown_attempts for one in message.recipients),
+        problems=tuple(problems),
+    )
 
 
 def _undone_fates(before: Message | None, after: Message, event: MessageEvent) -> Iterator[str]:
@@ -105,19 +173,66 @@ def _undone_fates(before: Message | None, after: Message, event: MessageEvent) -
             yield f"recipient {new.number} was {old.state} and became {new.state}"
 
 
-def _standing(message: Message, row: _Row | None) -> Iterator[str]:
-    if row is None:
-        yield "it is not in the read tables; run: mailgate db rebuild"
+# -- comparing
+
+
+class _Tables:
+    """What the read tables and the agenda say of messages behind one stream up to another, or to the last."""
+
+    def __init__(self, connection: Connection, after: str, until: str | None) -> None:
+        behind = "{0} < {1}" if until is None else "{0} < {1} AND {1} <= {0}"
+        given = (after,) if until is None else (after, until)
+
+        def asked(sql: str, column: str) -> list[Row]:
+            return pages.query(connection, sql.format(behind.format("{0}", column)), given)
+
+        states: defaultdict[str, list[str]] = defaultdict(list)
+        for stream, state in asked(_RECIPIENTS, "m.id"):
+            states[stream].append(state)
+        self.standing = {
+            stream: _Standing(state, octets is not None, tuple(states.get(stream, ())))
+            for stream, state, octets in asked(_MESSAGES, "m.id")
+        }
+        listed = {stream for (stream,) in asked("SELECT stream FROM agenda WHERE {}", "stream")}
+        self.listed = {stream for stream in listed if not stream.startswith(MAILBOX_PREFIX)}
+
+
+_MESSAGES = "SELECT m.id, m.state, c.position FROM messages m LEFT JOIN contents c ON c.position = m.position WHERE {}"
+_RECIPIENTS = "SELECT m.id, r.state FROM messages m JOIN recipients r ON r.message = m.position WHERE {} ORDER BY m.id, r.number"
+
+
+def _compare(some: _Summed, tables: _Tables, count: Count) -> Iterator[str]:
+    for stream, found in some:
+        count.messages += 1
+        listed = stream in tables.listed
+        tables.listed.discard(stream)
+        standing = tables.standing.pop(stream, None)
+        if isinstance(found, str):
+            yield f"{stream}: {found}"
+            continue
+        count.recipients += len(found.states)
+        count.unknown_attempts += found.unknown_attempts
+        count.open += found.open
+        for problem in (*found.problems, *_differences(found, standing, listed=listed)):
+            yield f"{stream}: {problem}"
+    for stream in sorted({*tables.standing, *tables.listed}):
+        yield f"{stream}: it is in the read tables and not in the log; {REBUILD}"
+
+
+def _differences(found: _Sum, standing: _Standing | None, *, listed: bool) -> Iterator[str]:
+    if standing is None:
+        yield f"it is not in the read tables; {REBUILD}"
         return
-    state, has_octets, listed = row
-    if state != message.state:
-        yield f"the read tables say {state}, the log says {message.state}; run: mailgate db rebuild"
-    if message.kept and not has_octets:
-        open_or_not = "it is open and" if message.open else "nothing says why"
-        yield f"{open_or_not} its octets are gone"
-    if message.purged_at is not None and has_octets:
+    if standing.state != found.state:
+        yield f"the read tables say {standing.state}, the log says {found.state}; {REBUILD}"
+    elif standing.states != found.states:
+        said, says = (", ".join(states) or "nobody" for states in (standing.states, found.states))
+        yield f"its recipients are {said} in the read tables, {says} in the log; {REBUILD}"
+    if found.kept and not standing.has_octets:
+        yield f"{'it is open and' if found.open else 'nothing says why'} its octets are gone"
+    if found.purged and standing.has_octets:
         yield "its octets were dropped, as the log says, and are there"
-    if message.due_at is not None and not listed:
-        yield "it is open and nobody will look at it; run: mailgate db rebuild"
-    if message.due_at is None and listed:
-        yield "it is settled and still in the agenda; run: mailgate db rebuild"
+    if found.due and not listed:
+        yield f"it is open and nobody will look at it; {REBUILD}"
+    if not found.due and listed:
+        yield f"it is settled and still in the agenda; {REBUILD}"

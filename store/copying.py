@@ -1,4 +1,4 @@
-"""Copying what is not derived from one store to another: events and octets, as they are, in constant memory.
+"""Copying what is not derived from one store to another: events, seals and octets, as they are, in constant memory.
 
 Knows tables and rows, no files. `store.backup` says what is copied where.
 """
@@ -15,7 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from store.database import first_line
 from store.errors import StoreError
-from store.schema import contents, events
+from store.schema import contents, events, seals
 
 T = TypeVar("T")
 Row = dict[str, Any]
@@ -54,6 +54,8 @@ def pour(
         put(events, rows)
         done += len(rows)
         progress("events", done, total.events)
+    for rows in _told(file, _seals(reader)):
+        put(seals, rows)
     done = 0
     for rows in _told(file, _contents(reader)):
         put(contents, rows)
@@ -84,14 +86,21 @@ def _events(reader: Connection) -> Iterator[list[Row]]:
         after = rows[-1]["position"]
 
 
+def _seals(reader: Connection) -> Iterator[list[Row]]:
+    """One at a time: the first may hold the blocks of millions of events."""
+    for row in reader.execute(select(seals).order_by(seals.c.number)).mappings():
+        yield [dict(row)]
+
+
 def _contents(reader: Connection) -> Iterator[list[Row]]:
     """Look at the sizes first: a batch is bounded in octets, not in rows."""
-    for first, last in _content_ranges(reader):
+    for first, last in content_ranges(reader):
         some = select(contents).where(contents.c.position.between(first, last))
         yield [dict(row) for row in reader.execute(some.order_by(contents.c.position)).mappings()]
 
 
-def _content_ranges(reader: Connection) -> Iterator[tuple[int, int]]:
+def content_ranges(reader: Connection) -> Iterator[tuple[int, int]]:
+    """Yield the positions between which there are as many octets as one may hold in memory, or one message."""
     after, first, octets = 0, None, 0
     while True:
         sizes = select(contents.c.position, func.length(contents.c.octets))

@@ -46,3 +46,7 @@ class UnknownEvent(StoreError):
 
 class Damaged(StoreError):
     """What is stored is not what was written: restore a backup and find out why."""
+
+
+class ProofError(StoreError):
+    """A seal, a key or a bundle is not what it was taken for; the store is in order."""

@@ -1,8 +1,8 @@
 """The tables.
 
-`events` is the log and the only truth. `contents` holds octets. The read tables (`messages`, `recipients`,
-`happenings`, `hours`, `tallies`, `uidls`, `next_hops`, `mailboxes`) and the due times in `agenda` are derived from the log alone,
-written in the same transaction, and can be made anew by `mailgate db rebuild`.
+`events` is the log and the only truth. `contents` holds octets, `seals` what stood for the whole log at some times. The
+read tables (`messages`, `recipients`, `happenings`, `hours`, `tallies`, `uidls`, `next_hops`, `mailboxes`) and the due times
+in `agenda` are derived from the log alone, written in the same transaction, and can be made anew by `mailgate db rebuild`.
 
 Times are microseconds since 1970 UTC in a BIGINT on both databases: SQLite forgets zones. Positions are given out
 by the appender under the append lock, without gaps; so a reader that follows `position > checkpoint` misses nothing,
@@ -102,6 +102,21 @@ contents = Table(
         "position", Position, primary_key=True, autoincrement=False
     ),  # of the event that opened the message
     Column("octets", LargeBinary, nullable=False),
+)
+
+# Not derived: a seal that was made anew from a log that was rewritten would hide just that.
+seals = Table(
+    "seals",
+    metadata,
+    Column("number", Integer, primary_key=True, autoincrement=False),  # from 1, without gaps
+    Column("position", Position, nullable=False),  # it covers the events up to this one
+    Column("root", LargeBinary, nullable=False),
+    Column(
+        "blocks", LargeBinary, nullable=False
+    ),  # roots of the blocks that became whole since the seal before
+    Column("at", Utc, nullable=False),
+    Column("public_key", LargeBinary),
+    Column("signature", LargeBinary),
 )
 
 agenda = Table(

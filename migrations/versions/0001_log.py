@@ -1,4 +1,4 @@
-"""The log, the octets, the agenda and the read tables.
+"""The log, the octets, the seals, the agenda and the read tables.
 
 Revision: 0001, the first.
 """
@@ -51,6 +51,16 @@ def _events() -> None:
         "contents",
         sa.Column("position", POSITION, primary_key=True, autoincrement=False),
         sa.Column("octets", sa.LargeBinary, nullable=False),
+    )
+    op.create_table(
+        "seals",
+        sa.Column("number", sa.Integer, primary_key=True, autoincrement=False),
+        sa.Column("position", POSITION, nullable=False),
+        sa.Column("root", sa.LargeBinary, nullable=False),
+        sa.Column("blocks", sa.LargeBinary, nullable=False),
+        sa.Column("at", sa.BigInteger, nullable=False),
+        sa.Column("public_key", sa.LargeBinary),
+        sa.Column("signature", sa.LargeBinary),
     )
 
 
@@ -206,6 +216,16 @@ def _guard_sqlite() -> None:
         "OR EXISTS (SELECT 1 FROM events WHERE stream = NEW.stream AND revision = NEW.revision) BEGIN "
         "SELECT RAISE(ABORT, 'events are never changed'); END"
     )
+    for verb in ("DELETE", "UPDATE"):
+        op.execute(
+            f"CREATE TRIGGER seals_no_{verb.lower()} BEFORE {verb} ON seals BEGIN "
+            "SELECT RAISE(ABORT, 'seals are never changed or deleted'); END"
+        )
+    op.execute(
+        "CREATE TRIGGER seals_no_replace BEFORE INSERT ON seals "
+        "WHEN EXISTS (SELECT 1 FROM seals WHERE number = NEW.number) BEGIN "
+        "SELECT RAISE(ABORT, 'seals are never changed or deleted'); END"
+    )
 
 
 def _guard_postgres() -> None:
@@ -226,3 +246,12 @@ def _guard_postgres() -> None:
         f"WHEN (NOT (NEW.personal IS NULL AND NEW.salt IS NULL AND {same})) "
         "EXECUTE FUNCTION events_refuse()"
     )
+    op.execute(
+        "CREATE FUNCTION seals_refuse() RETURNS trigger LANGUAGE plpgsql AS "
+        "$$ BEGIN RAISE EXCEPTION 'seals are never changed or deleted'; END $$"
+    )
+    op.execute(
+        "CREATE TRIGGER seals_no_change BEFORE UPDATE OR DELETE ON seals FOR EACH ROW "
+        "EXECUTE FUNCTION seals_refuse()"
+    )
+    op.execute("CREATE TRIGGER seals_no_truncate BEFORE TRUNCATE ON seals EXECUTE FUNCTION seals_refuse()")

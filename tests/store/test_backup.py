@@ -24,6 +24,8 @@ from store.mailbox_events import Adopted, Adoption, mailbox_stream
 from store.schema import READ_TABLES, agenda
 from store.schema import contents as contents_table
 from store.schema import events as events_table
+from store.schema import seals as seals_table
+from tests.store.attack import findings, sealed
 
 NOW = datetime(2026, 5, 4, 3, 2, 1, tzinfo=UTC)
 WAIT_SECONDS = 60
@@ -127,11 +129,13 @@ def test_a_restored_store_is_the_store_row_by_row(
     for number in range(1, 8):
         live(store, number)
     adopt(store)
+    kept = [sealed(store), sealed(store)]
     copied = backup.backup(store, tmp_path / "copy.db", migrations.upgrade)
     assert (copied.events, copied.messages, copied.octets) == (22, 7, 1400)
     again = opened(file_url(tmp_path / "again.db"))
     assert backup.restore(tmp_path / "copy.db", again) == copied
-    for table in (events_table, contents_table):
+    assert findings(again, *kept) == []
+    for table in (events_table, contents_table, seals_table):
         assert rows(again, table) == rows(store, table)
         assert rows(again, table)
     for table in DERIVED:
@@ -147,11 +151,13 @@ def test_a_backup_restores_into_the_other_kind_of_database(
     live(origin, 2, copying.BATCH_OCTETS - 1)
     live(origin, 3, 0)
     live(origin, 4, 2)
+    sealed(origin)
     backup.backup(origin, tmp_path / "copy.db", migrations.upgrade)
     target = opened(database_url)
     backup.restore(tmp_path / "copy.db", target)
     assert rows(target, events_table) == rows(origin, events_table)
     assert rows(target, contents_table) == rows(origin, contents_table)
+    assert rows(target, seals_table) == rows(origin, seals_table) != []
     for table in DERIVED:
         assert derived(target, table) == derived(origin, table)
 

@@ -5,14 +5,19 @@ from __future__ import annotations
 from random import Random
 
 import pytest
+from msgspec import structs
 from sqlalchemy import Engine
 
-from store import conserve, contents
+from store import conserve, contents, log, pages
+from store.codec import CLASSES
 from store.conserve import Count
 from store.database import reading, writing
-from store.errors import Damaged
+from store.decisive import PRESENT, SILENT, read
+from store.errors import UnknownEvent
 from store.events import ContentsPurged
+from store.life import fold
 from store.log import Append
+from store.mailbox_events import MAILBOX_PREFIX
 from tests.store.build import (
     NOW,
     append,
@@ -85,6 +90,46 @@ def test_an_empty_store_adds_up(store: Engine) -> None:
             "INSERT INTO agenda (stream, lane, wake_at, fence) VALUES ('m1', '', 0, 0)",
             [f"m1: it is settled and still in the agenda; {REBUILD}"],
         ),
+        (
+            "UPDATE recipients SET state = 'delivered' WHERE message = 2 AND number = 1",
+            [
+                f"m2: its recipients are deferred, delivered in the read tables, deferred, deferred in the log; {REBUILD}"
+            ],
+        ),
+        (
+            "DELETE FROM recipients WHERE message = 1",
+            [f"m1: its recipients are nobody in the read tables, delivered in the log; {REBUILD}"],
+        ),
+        (
+            "DELETE FROM events WHERE stream = 'm1'",
+            [f"m1: it is in the read tables and not in the log; {REBUILD}"],
+        ),
+        (
+            "UPDATE messages SET id = 'm5' WHERE id = 'm1'",
+            [
+                f"m1: it is not in the read tables; {REBUILD}",
+                f"m5: it is in the read tables and not in the log; {REBUILD}",
+            ],
+        ),
+        (
+            "UPDATE messages SET id = 'a' WHERE id = 'm1'",
+            [
+                f"m1: it is not in the read tables; {REBUILD}",
+                f"a: it is in the read tables and not in the log; {REBUILD}",
+            ],
+        ),
+        (
+            "INSERT INTO agenda (stream, lane, wake_at, fence) VALUES ('m9', '', 0, 0)",
+            [f"m9: it is in the read tables and not in the log; {REBUILD}"],
+        ),
+        (
+            "UPDATE events SET name = 'relayed' WHERE stream = 'm3'",
+            ["m3: event 'relayed' version 1 can't be read: Object missing required field `numbers`"],
+        ),
+        (
+            "UPDATE events SET revision = revision + 5 WHERE stream = 'm3'",
+            ["m3: its revisions have a hole"],
+        ),
     ],
 )
 def test_each_kind_of_damage_is_named(damage: str, found: list[str], lives: Engine) -> None:
@@ -121,9 +166,18 @@ def test_problems_are_counted(lives: Engine) -> None:
     assert (count.problems, count.messages) == (3, 4)
 
 
-def test_an_event_that_cannot_be_read_is_damage(lives: Engine) -> None:
-    unguarded(lives, "UPDATE events SET data = hash WHERE position = 1")
-    with pytest.raises(Damaged, match="'downloaded' version 1"):
+def test_an_event_that_cannot_be_read_is_named_and_hides_no_other(lives: Engine) -> None:
+    unguarded(
+        lives, "UPDATE events SET data = hash WHERE position = 1", "DELETE FROM messages WHERE id = 'm3'"
+    )
+    one, other = problems(lives)
+    assert one.startswith("m1: event 'downloaded' version 1 can't be read")
+    assert other == f"m3: it is not in the read tables; {REBUILD}"
+
+
+def test_an_event_newer_than_this_program_ends_it(lives: Engine) -> None:
+    unguarded(lives, "UPDATE events SET version = 99 WHERE position = 1")
+    with pytest.raises(UnknownEvent, match="version 99"):
         problems(lives)
 
 
@@ -135,3 +189,48 @@ def test_octets_are_gone_where_the_log_says_so_and_nowhere_else(store: Engine) -
     with writing(store) as connection:
         contents.drop(connection, ["m1"])
     assert problems(store) == []
+
+
+def test_lives_are_added_up_anew_where_too_many_are_known(
+    lives: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(conserve, "LIVES_KEPT", 1)
+    monkeypatch.setattr(conserve, "TOGETHER", 1)
+    monkeypatch.setattr(pages, "PAGE_ROWS", 2)
+    assert problems(lives) == []
+    unguarded(lives, "UPDATE messages SET state = 'held' WHERE id <> 'm2'")
+    assert [line.partition(":")[0] for line in problems(lives)] == ["m1", "m3", "m4"]
+
+
+# The decisive facts are told apart from the silent ones by name: this is what holds that list to the truth.
+@pytest.mark.parametrize("seed", range(20, 26))
+def test_events_with_the_same_decisive_facts_do_the_same_to_a_message(
+    seed: int, sqlite_store: Engine
+) -> None:
+    write(sqlite_store, History(Random(seed)), 150)
+    ends: dict[tuple[object, ...], set[object]] = {}
+    with reading(sqlite_store) as connection:
+        for stream, recorded in log.streams(connection):
+            if not stream.startswith(MAILBOX_PREFIX):
+                life = tuple(read(r.event.NAME, r.event.VERSION, r.data) for r in recorded)
+                for length in range(1, len(life) + 1):
+                    message = fold(stream, ((r.event, r.at) for r in recorded[:length]))
+                    assert message is not None
+                    states = tuple(one.state for one in message.recipients)
+                    unknown = sum(one.unknown_attempts for one in message.recipients)
+                    due = message.due_at is not None
+                    end = (message.state, states, due, message.kept, message.purged_at is None, unknown)
+                    ends.setdefault(life[:length], set()).add(end)
+    assert len(ends) > 50
+    assert [life for life, found in ends.items() if len(found) > 1] == []
+
+
+def test_no_silent_fact_is_one_that_only_its_presence_counts_of() -> None:
+    known = {f.name for kind in CLASSES.values() for f in structs.fields(kind)}
+    assert known >= SILENT
+    assert known >= PRESENT
+    assert not SILENT & PRESENT
+    # Whether there are octets at all counts, and follows from the name of the event as long as none may leave it out.
+    contents = [f for kind in CLASSES.values() for f in structs.fields(kind) if f.name == "content"]
+    assert contents
+    assert all(f.required and f.type is str for f in contents)

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, Table
 from sqlalchemy.exc import DatabaseError
 
 from store.database import writing
 from store.log import Append
 from store.mailbox_events import PollRecovered
 from store.mailbox_life import Mailbox
-from store.schema import events
+from store.schema import events, seals
+from tests.store.attack import sealed
 from tests.store.build import NOW, append, attempted, opening, rows, then
 from tests.store.conftest import KINDS, Fresh
 
@@ -34,11 +35,12 @@ def fill(engine: Engine) -> None:
     append(engine, first, then(first, attempted(recipients=("info@example.com",))), recovered)
 
 
-def refused(engine: Engine, statement: str) -> None:
-    before = rows(engine, events)
-    with pytest.raises(DatabaseError, match="events are never"), writing(engine) as connection:
+def refused(engine: Engine, statement: str, table: Table = events) -> None:
+    before = rows(engine, table)
+    assert before
+    with pytest.raises(DatabaseError, match=f"{table.name} are never"), writing(engine) as connection:
         connection.exec_driver_sql(statement)
-    assert rows(engine, events) == before
+    assert rows(engine, table) == before
 
 
 @pytest.mark.parametrize(
@@ -114,3 +116,34 @@ def test_no_event_is_replaced_by_an_insert_that_updates(postgres_store: Engine) 
     append(postgres_store, opening())
     insert = f"INSERT INTO events ({COLUMNS}) SELECT {COLUMNS} FROM events"
     refused(postgres_store, f"{insert} ON CONFLICT (position) DO UPDATE SET at = 0")
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE seals SET root = blocks",
+        "UPDATE seals SET position = 1 WHERE number = 1",
+        "UPDATE seals SET signature = root",
+        "DELETE FROM seals",
+    ],
+)
+def test_no_seal_is_changed_or_deleted(statement: str, store: Engine) -> None:
+    fill(store)
+    sealed(store)
+    refused(store, statement, seals)
+
+
+def test_no_seal_is_replaced_by_an_insert(sqlite_store: Engine) -> None:
+    fill(sqlite_store)
+    sealed(sqlite_store)
+    refused(
+        sqlite_store,
+        "INSERT OR REPLACE INTO seals SELECT number, 1, root, blocks, at, NULL, NULL FROM seals",
+        seals,
+    )
+
+
+def test_the_seals_are_not_truncated(postgres_store: Engine) -> None:
+    fill(postgres_store)
+    sealed(postgres_store)
+    refused(postgres_store, "TRUNCATE seals", seals)

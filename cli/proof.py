@@ -1,0 +1,141 @@
+"""Verifying and sealing, for a person: what is looked at, and how the answer reads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Engine
+
+from cli import render, times
+from cli.context import EXIT_BAD_NEWS, EXIT_DONE, Failure
+from cli.progress import progress
+from cli.store_status import count as counted
+from store import log, seals, signing, verify
+from store.database import reading, writing
+from store.seal import NoSeal, Seal
+from store.seal import read as read_seal
+from store.sealed import signatures
+from store.verified import Count, Finding, Sealed
+
+SHOWN = 20  # findings on the screen; --json prints all
+TRIES = 3  # to seal while others do
+
+
+def verified(
+    engine: Engine, files: Iterable[Path], public_key: Path | None, *, contents: bool, as_json: bool
+) -> int:
+    """Verify the store and say what is wrong; returns the exit code."""
+    key = None if public_key is None else signing.public_key(public_key)
+    others = [Sealed(str(file), of_file(file), kept_elsewhere=True) for file in files]
+    count = Count()
+    found = _findings(engine, count, others, key, contents=contents, bars=not as_json)
+    bad = tell(found, as_json=as_json)
+    if as_json:
+        render.json_line(asdict(count))
+    elif not bad:
+        _praise(count, contents=contents)
+    return EXIT_BAD_NEWS if bad else EXIT_DONE
+
+
+def sealed(engine: Engine, out: Path | None, key: Path | None, *, as_json: bool) -> int:
+    """Seal the log as it is now, put it on record, print it and write it to a file; returns the exit code."""
+    if out is not None and out.exists():
+        raise Failure(f"{out} exists already: name another file")
+    made = _made(engine, key)
+    if out is not None:
+        _write(out, made.file())
+    if as_json:
+        render.json_line(made.as_json())
+        return EXIT_DONE
+    render.line((f"{made.root.hex()}", "bold"))
+    signed = f", signed with {signing.fingerprint(made.public_key)}" if made.public_key else ""
+    render.line(f"stands for {counted(made.position, 'event')}, sealed {times.stamp(made.at)}{signed}")
+    where = f"{out}: keep it" if out is not None else "keep that line, or with --out FILE a file,"
+    render.line(f"{where} where nobody can change it who can change the store")
+    return EXIT_DONE
+
+
+def of_file(file: Path) -> Seal:
+    """Return the seal in a file. Raises Failure."""
+    try:
+        return read_seal(file.read_bytes())
+    except NoSeal as error:
+        raise Failure(f"{file}: {error}") from error
+    except OSError as error:
+        raise Failure(f"{file}: {error.strerror}") from error
+
+
+def tell(findings: Iterable[Any], *, as_json: bool) -> int:
+    """Print what was found, on the screen not more than a person reads; returns how much it is.
+
+    For a person at the end, when no bar is in the way; for programs as it comes, in constant memory.
+    """
+    found, first = 0, []
+    for found, finding in enumerate(findings, start=1):
+        if as_json:
+            render.json_line(asdict(finding))
+        elif found <= SHOWN:
+            first.append(str(finding))
+    for line in first:
+        render.line(line)
+    if not as_json and found > SHOWN:
+        render.line(f"… and {found - SHOWN:,} more: --json prints all")
+    return found
+
+
+def _findings(
+    engine: Engine, count: Count, others: list[Sealed], key: bytes | None, *, contents: bool, bars: bool
+) -> Iterator[Finding]:
+    with progress(wanted=bars) as show, reading(engine) as connection:
+        entries = seals.every(connection)
+        on_record = [Sealed(f"seal {entry.number}", entry.seal) for entry in entries]
+        last = log.last_position(connection)
+        yield from verify.guards(connection, count)
+        yield from verify.log(connection, last, count, entries=entries, others=others, progress=show)
+        signed = others or on_record[-1:]
+        yield from signatures([*others, *on_record], count, key, signed)
+        if contents:
+            yield from verify.contents(connection, count, show)
+
+
+def _praise(count: Count, *, contents: bool) -> None:
+    erased = f", {count.erased:,} of them without their personal facts" if count.erased else ""
+    render.line(
+        f"{counted(count.events, 'event')} in {counted(count.streams, 'stream')}{erased}:"
+        " every chain holds, no position is missing"
+    )
+    if contents:
+        render.line(f"the octets of {counted(count.contents, 'message')} are those that arrived")
+    if not count.seals:
+        render.line(
+            "no seal covers them: a tail that was cut off would not show; 'mailgate audit seal' makes one"
+        )
+        return
+    behind = count.events - count.sealed_until
+    rest = f"; {counted(behind, 'event')} came since" if behind else ""
+    render.line(f"{counted(count.seals, 'seal')} hold, the last up to position {count.sealed_until}{rest}")
+
+
+def _made(engine: Engine, key: Path | None) -> Seal:
+    for _ in range(TRIES):
+        with progress() as show, reading(engine) as connection:
+            made = seals.make(
+                connection, times.now(), lambda seal: seal if key is None else signing.sign(seal, key), show
+            )
+        if made is None:
+            raise Failure("there is nothing to seal yet: the log is empty")
+        with writing(engine) as connection:
+            if seals.put(connection, made):
+                return made.seal
+    raise Failure("others are sealing at the same time: try again")
+
+
+def _write(file: Path, octets: bytes) -> None:
+    try:
+        with file.open("xb") as stream:
+            stream.write(octets)
+    except OSError as error:
+        raise Failure(f"{file}: {error.strerror}; the seal is on record all the same") from error

@@ -1,0 +1,95 @@
+"""Do seals hold? The tree grows along with a walk over the log, and at the position of each seal its root must be the seal's."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+
+from store import signing
+from store.merkle import BLOCK_LEAVES, Tree
+from store.pages import Row
+from store.seals import Entry
+from store.verified import Count, Finding, Sealed
+
+
+def signatures(
+    every: Sequence[Sealed], count: Count, key: bytes | None, by_key: Sequence[Sealed]
+) -> Iterator[Finding]:
+    """Yield which seals have a wrong signature; those in `by_key` must have one by that key, where it is named.
+
+    Raises KeyTrouble where nothing here can check one.
+    """
+    for sealed in every:
+        what = signing.trouble(sealed.seal, key if sealed in by_key else None)
+        if what is None and not sealed.seal.continues():
+            what = "does not go on from the seal before, as it says"
+        if what is not None:
+            count.findings += 1
+            yield Finding(f"{sealed.name} {what}")
+
+
+class Under:
+    """The seals: the root of the tree at the position of each."""
+
+    def __init__(self, entries: Sequence[Entry], others: Sequence[Sealed], last: int, count: Count) -> None:
+        on_record = [Sealed(f"seal {entry.number}", entry.seal) for entry in entries]
+        self._entries = entries
+        self._due = sorted([*on_record, *others], key=lambda one: one.seal.position)
+        self._blocks = [block for entry in entries for block in entry.blocks]
+        self._known = len(self._blocks)
+        self._tree, self._last, self._count = Tree(), last, count
+        self._broken = False  # one on record does not hold: so don't those behind it
+        self._holds_until = {True: 0, False: 0}  # kept elsewhere, or on record
+
+    def page(self, rows: Sequence[Row]) -> Iterator[Finding]:
+        """Yield which seals do not hold, of those that end among these events."""
+        positions = [row[0] for row in rows]
+        marks = [row[-1] if isinstance(row[-1], bytes) else b"" for row in rows]
+        done = 0
+        while self._due and self._due[0].seal.position <= positions[-1]:
+            sealed = self._due.pop(0)
+            until = bisect_right(positions, sealed.seal.position)
+            yield from self._grow(marks[done:until])
+            done = max(done, until)
+            yield from self._compare(sealed)
+        yield from self._grow(marks[done:])
+
+    def rest(self) -> Iterator[Finding]:
+        """Yield what is wrong with seals that reach beyond the log, and with their numbers."""
+        for sealed in self._due:
+            cut = f"the log ends at position {self._last}: its tail was cut off"
+            yield Finding(f"{self._named(sealed)} covers {sealed.seal.position} events, and {cut}")
+        for wanted, entry in enumerate(self._entries, start=1):
+            if entry.number != wanted:
+                yield Finding(f"seal {wanted} is not on record, and seal {entry.number} is")
+                return
+
+    def _grow(self, marks: list[bytes]) -> Iterator[Finding]:
+        for block in self._tree.extend(marks):
+            wanted = self._blocks[:1]
+            if wanted and wanted[0] != block and not self._broken:
+                number = self._known - len(self._blocks)
+                self._broken = True
+                yield Finding(
+                    f"the events {number * BLOCK_LEAVES + 1} to {(number + 1) * BLOCK_LEAVES} are not those sealed"
+                )
+            del self._blocks[:1]
+
+    def _compare(self, sealed: Sealed) -> Iterator[Finding]:
+        self._count.seals += 1
+        elsewhere, position = sealed.kept_elsewhere, sealed.seal.position
+        if sealed.seal.root == self._tree.root():
+            self._holds_until[elsewhere] = position
+            self._count.sealed_until = max(self._holds_until.values())
+        elif elsewhere or not self._broken:
+            self._broken = self._broken or not elsewhere
+            until = self._holds_until[elsewhere]
+            since = (
+                f"up to position {until} it is" if until else "its past was rewritten, or it is another store"
+            )
+            yield Finding(
+                f"{self._named(sealed)} does not hold: the log up to position {position} is not what it covers; {since}"
+            )
+
+    def _named(self, sealed: Sealed) -> str:
+        return f"{sealed.name}, of {sealed.seal.at:%Y-%m-%d %H:%M:%S} UTC,"
