@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from cli import context
+from cli import context, erase
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -131,3 +131,7 @@ def check(
     from cli import bundles
 
     return bundles.checked(file, seals or [], public_key, as_page=page, as_json=as_json)
+
+
+app.command()(erase.erase)
+app.command()(erase.scrub)

@@ -82,7 +82,7 @@ def rebuild() -> None:
     with context.opened(context.settings(), checkpoints=True) as engine:
         began = time.monotonic()
         with (
-            _alone(engine, "it would lose its leases"),
+            alone(engine, "it would lose its leases"),
             progress() as show,
             writing(engine) as connection,
         ):
@@ -119,7 +119,7 @@ def restore(file: Annotated[Path, typer.Argument(metavar="FILE", show_default=Fa
     with context.opened(settings, checkpoints=True) as engine:
         began = time.monotonic()
         with (
-            _alone(engine, "it would fetch what the backup knows already"),
+            alone(engine, "it would fetch what the backup knows already"),
             _refusals(),
             progress() as show,
         ):
@@ -173,7 +173,7 @@ def _refusals() -> Iterator[None]:
 
 
 @contextmanager
-def _alone(engine: Engine, reason: str) -> Iterator[None]:
+def alone(engine: Engine, reason: str) -> Iterator[None]:
     """Refuse while a gateway runs; while this goes on, none starts on an SQLite store."""
     from engine import presence
 

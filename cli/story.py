@@ -18,6 +18,7 @@ from store.events import (
     Delivered,
     Discarded,
     Downloaded,
+    Erased,
     Event,
     Failed,
     Generated,
@@ -69,7 +70,8 @@ def sentence(event: Event, at: datetime, recipients: int | None = None) -> str:
             return f"{by}{who}{_because(event.reason or event.rule or '')}"
         case Attempted():
             who = _who(event.numbers, event.recipients, recipients)
-            how = f"attempt {event.attempt}, by {event.rule}{scan_story.told(event)}"
+            rule = f", by {event.rule}" if event.rule else ""  # erased
+            how = f"attempt {event.attempt}{rule}{scan_story.told(event)}"
             return f" to hand over to {event.next_hop}{who}: {how}"
         case Delivered() | Relayed():
             return _accepted(event, recipients)
@@ -82,6 +84,8 @@ def sentence(event: Event, at: datetime, recipients: int | None = None) -> str:
             return f"{who} by a notice ({event.kind}), message {event.report}"
         case ContentsPurged():
             return f": the octets are no longer kept, by {event.reason}"
+        case Erased():
+            return _erased(event)
         case RemovedFromSource():
             how = "+OK to QUIT after DELE" if event.confirmed_by == "quit" else "it is no longer listed"
             return f": mailbox {event.mailbox} no longer holds UIDL {event.uidl} ({how})"
@@ -170,6 +174,13 @@ def _released(event: Released, recipients: int | None) -> str:
     else:
         who = _who(event.numbers, event.recipients, recipients) if event.numbers else ""
     return f"{_by(event.operator)}{who}{_because(event.reason)}"
+
+
+def _erased(event: Erased) -> str:
+    count = len(event.revisions)
+    facts = f"the personal facts of {count} {'event' if count == 1 else 'events'}"
+    octets = " and the octets" if event.octets else ""
+    return f"{_by(event.operator)}: {facts}{octets} are gone{_because(event.reason)}"
 
 
 def _by(operator: str | None) -> str:

@@ -38,6 +38,7 @@ SILENT = frozenset(
         "next_hop",
         "policy",
         "replay",
+        "revisions",
         "rule",
         "score",
         "signature",

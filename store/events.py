@@ -17,6 +17,7 @@ from typing import ClassVar, Literal
 
 from msgspec import Struct
 
+from store.erasure_events import Erased as Erased
 from store.mailbox_events import Adopted, PollFailed, PollFinished, PollRecovered, UidlResetSuspected
 from store.opening_events import Direction as Direction
 from store.opening_events import Downloaded as Downloaded
@@ -85,12 +86,12 @@ class Attempted(Struct, frozen=True, kw_only=True):
     numbers: tuple[int, ...]
     next_hop: str
     attempt: int  # of the message, 1 for the first
-    rule: str  # which route chose this next hop
     tags: tuple[str, ...] = ()  # names of the header fields put in front that tell what was found
     renamed: tuple[str, ...] = ()  # names of fields in the header that would have passed for ours
     policy: str
 
     recipients: Personal[tuple[str, ...]] = ()
+    rule: Personal[str] = ""  # which route chose this next hop: its pattern may be an address
 
 
 class Delivered(Struct, frozen=True, kw_only=True):
@@ -261,6 +262,7 @@ MessageEvent = (
     | RedeliveryRequested
     | RemovedFromSource
     | ContentsPurged
+    | Erased
 )
 MailboxEvent = PollFailed | PollRecovered | PollFinished | Adopted | UidlResetSuspected | RemovedFromSource
 Event = MessageEvent | MailboxEvent

@@ -22,6 +22,7 @@ from store.events import (
     Delivered,
     Discarded,
     Downloaded,
+    Erased,
     Event,
     Failed,
     Generated,
@@ -205,12 +206,20 @@ def _changed(message: Message, event: MessageEvent, at: datetime) -> Message:
             return _each(told, event.numbers, _listed) if event.kind == "digest" else told
         case ContentsPurged():
             return replace(message, purged_at=at, purged_by=event.reason)
+        case Erased():
+            return _erased(message, at)
         case RemovedFromSource():
             return replace(message, removed=True)
         case Downloaded() | Submitted() | Generated():
             raise TypeError(f"{event.NAME} in the middle of stream {message.id}")
         case _:
             assert_never(event)
+
+
+def _erased(message: Message, at: datetime) -> Message:
+    if message.kept:
+        message = replace(message, purged_at=at, purged_by="erasure")
+    return replace(message, erased_at=at)
 
 
 def _listed(recipient: Recipient) -> Recipient:

@@ -64,6 +64,7 @@ class Message(Struct, frozen=True, kw_only=True):
     removed: bool = False  # the mailbox no longer holds it
     purged_at: datetime | None = None  # when its octets were dropped
     purged_by: str = ""  # the rule that says so
+    erased_at: datetime | None = None  # when what was personal of it was, last
 
     @property
     def state(self) -> State:

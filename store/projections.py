@@ -121,7 +121,9 @@ class Changes:
             case RedeliveryRequested() if not event.numbers and not event.added:
                 self.fetched_again.append({"the_stream": stream, "before": position})
             case Deferred() if event.scope == "next-hop" and event.tried:
-                self.hops.setdefault(event.next_hop, []).append(lambda row: hop_down(row, event, at))
+                self.hops.setdefault(event.next_hop, []).append(
+                    lambda row: hop_down(row, event, at, position)
+                )
             case _:
                 pass
 

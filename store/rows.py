@@ -163,11 +163,11 @@ def hop_up(row: Row, at: datetime) -> Row:
     if row["failures"] == 0:
         return row
     since = None if row["name"].startswith(DOMAIN_HOP) else microseconds(at)
-    return row | {"failures": 0, "since": since, "probe_at": None, "reply": None}
+    return row | {"failures": 0, "since": since, "probe_at": None, "reply": None, "reply_position": None}
 
 
-def hop_down(row: Row, event: Deferred, at: datetime) -> Row:
-    """Return a next hop's row after it as a whole was to blame."""
+def hop_down(row: Row, event: Deferred, at: datetime, position: int) -> Row:
+    """Return a next hop's row after it as a whole was to blame, as the event at this position tells."""
     probe_at = microseconds(event.retry_at)
     if row["failures"] and row["probe_at"] == probe_at:
         return row  # another message of the same failure
@@ -177,6 +177,7 @@ def hop_down(row: Row, event: Deferred, at: datetime) -> Row:
         "since": since,
         "probe_at": probe_at,
         "reply": _optional(event.reply),
+        "reply_position": position,
     }
 
 
@@ -194,6 +195,7 @@ def new_hop(name: str) -> Row:
         "since": None,
         "probe_at": None,
         "reply": None,
+        "reply_position": None,
         "size_limit_octets": None,
     }
 

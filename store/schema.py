@@ -211,6 +211,7 @@ next_hops = Table(
     Column("since", Utc),  # of being up or down; None: never was down
     Column("probe_at", Utc),  # when a message may try again
     Column("reply", Text),
+    Column("reply_position", BigInteger),  # of the event that tells it
     Column("size_limit_octets", BigInteger),  # learnt from a refusal
 )
 

@@ -233,7 +233,10 @@ def _known(routed: Routed, policy: Policy) -> bool:
 def _homeless(routed: Routed) -> str:
     if routed.next_hop is None:
         return routed.by
-    return f"{routed.by} names next hop {routed.next_hop}, which is not configured"
+    by = routed.by.partition(":")[
+        0
+    ]  # of a route no pattern: it may be an address, and this stays when those are erased
+    return f"{by} names next hop {routed.next_hop}, which is not configured"
 
 
 def _numbers(recipients: list[Recipient]) -> tuple[int, ...]:

@@ -177,6 +177,7 @@ def _sources() -> None:
         sa.Column("since", sa.BigInteger),
         sa.Column("probe_at", sa.BigInteger),
         sa.Column("reply", sa.Text),
+        sa.Column("reply_position", sa.BigInteger),
         sa.Column("size_limit_octets", sa.BigInteger),
     )
     op.create_table(

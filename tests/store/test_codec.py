@@ -23,6 +23,7 @@ from store.events import (
     Delivered,
     Discarded,
     Downloaded,
+    Erased,
     Event,
     Failed,
     Generated,
@@ -280,6 +281,7 @@ EVENTS: tuple[Event, ...] = (
     ),
     Reported(kind="digest", report="m2", numbers=(0, 2)),
     ContentsPurged(reason="retention.contents: 30d", policy="5e1f"),
+    Erased(revisions=(0, 2, 3), octets=True, operator="anna", reason="a request of 4 May"),
 )
 
 

@@ -129,7 +129,7 @@ def test_a_route_to_a_next_hop_that_is_not_configured_holds_and_names_it() -> No
     assert isinstance(step, Record)
     (event,) = step.events
     assert isinstance(event, Held)
-    assert event.rule == "route 1: recipients *@example.com names next hop home, which is not configured"
+    assert event.rule == "route 1 names next hop home, which is not configured"
 
 
 def test_what_is_held_waits_for_a_person() -> None:

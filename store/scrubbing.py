@@ -1,0 +1,40 @@
+"""Take what was deleted off the database's own files, where it stands until its room is used again.
+
+SQLite keeps it in free pages, in the gaps of pages, and in the write-ahead log; Postgres in dead rows. Both are made to write
+everything anew that is still there, so nobody else may work on the store meanwhile. What the database's server or the
+file system keep besides (archived logs, snapshots, blocks of the disk) is out of reach.
+"""
+
+from __future__ import annotations
+
+from contextlib import closing
+
+from sqlalchemy import Connection, Engine
+
+TABLES = ("events", "contents", "messages", "recipients", "next_hops")  # that erasing changes
+
+
+def scrub(engine: Engine) -> bool:
+    """Write the store's files anew without what was deleted. False where somebody else still read what was there.
+
+    On SQLite for an engine that checkpoints. No gateway may be running.
+    """
+    with engine.connect() as connection:
+        return _sqlite(connection) if engine.dialect.name == "sqlite" else _postgres(connection)
+
+
+def _sqlite(connection: Connection) -> bool:
+    with closing(
+        connection.connection.cursor()
+    ) as cursor:  # beside SQLAlchemy, which would begin a transaction
+        cursor.execute("VACUUM")
+        cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        row = cursor.fetchone()
+    return row is not None and row[0] == 0  # else it was busy
+
+
+def _postgres(connection: Connection) -> bool:
+    alone = connection.execution_options(isolation_level="AUTOCOMMIT")
+    for table in TABLES:
+        alone.exec_driver_sql(f"VACUUM (FULL) {table}")
+    return True
