@@ -100,19 +100,21 @@ class Erasure:
 
     def foreseen(self, connection: Connection, those: Iterable[Target]) -> Iterator[Erasing]:
         """Yield what would come of it now for each message; nothing is changed."""
+        left: set[str] = set()
         for target in those:
-            yield self._asked(connection, target)
+            yield self._asked(connection, target, left)
 
     def carry_out(self, those: Sequence[Target]) -> Iterator[Erasing]:
         """Yield what came of it for each message, once it is on record."""
+        left: set[str] = set()
         for start in range(0, len(those), BATCH):
             with writing(self._engine) as connection:
                 erasing.overwrite(connection)
-                done = [self._erased(connection, target) for target in those[start : start + BATCH]]
+                done = [self._erased(connection, target, left) for target in those[start : start + BATCH]]
             yield from done
 
-    def _erased(self, connection: Connection, target: Target) -> Erasing:
-        one = self._asked(connection, target)
+    def _erased(self, connection: Connection, target: Target, left: set[str]) -> Erasing:
+        one = self._asked(connection, target, left)
         if not isinstance(one.answer, Going):
             return one
         after = erasing.erase(
@@ -125,7 +127,18 @@ class Erasure:
         )
         return Erasing(target=target, message=after, answer=one.answer)
 
-    def _asked(self, connection: Connection, target: Target) -> Erasing:
+    def _asked(self, connection: Connection, target: Target, left: set[str]) -> Erasing:
+        """Decide on one; `left` gathers those that are left as they are, and what is about them with them."""
+        one = self._judged(connection, target)
+        if target.about in left:
+            one = Erasing(
+                target=target, message=one.message, answer=Staying(text=f"{target.about} is left, too")
+            )
+        if isinstance(one.answer, Staying) and not one.answer.done:
+            left.add(target.stream)
+        return one
+
+    def _judged(self, connection: Connection, target: Target) -> Erasing:
         try:
             message = log.message(connection, target.stream)
         except (Damaged, UnknownEvent) as error:  # of this message; the others go on

@@ -1,0 +1,227 @@
+"""`mailgate audit erase` and `scrub`: who asks is told what goes, and afterwards it is nowhere."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from engine import presence
+from store.database import open_store
+from tests.cli.command import Answer
+from tests.cli.stock import Stock, stocked
+
+WHY = ("--reason", "request 7 of 4 May", "--yes")
+
+
+@pytest.fixture
+def own(tmp_path: Path, database_url: str) -> Stock:
+    """A store of the test's own, on either database."""
+    return stocked(tmp_path, database_url)
+
+
+@pytest.fixture
+def light(tmp_path: Path, sqlite_url: str) -> Stock:
+    return stocked(tmp_path, sqlite_url)
+
+
+def erase(stock: Stock, *words: str) -> Answer:
+    return stock.mailgate("audit", "erase", *words)
+
+
+def everything(stock: Stock) -> str:
+    """All that may be asked of the store, in one text."""
+    asked = [("list", "--json", "--limit", "0"), ("list", "--limit", "0"), ("events",), ("events", "--json")]
+    asked += [("queue",), *(("show", id_) for id_ in stock.ids.values())]
+    return "\n".join(stock.mailgate(*words).out for words in asked)
+
+
+def states(stock: Stock) -> dict[str, tuple[str, str, str]]:
+    rows = stock.mailgate("list", "--json", "--limit", "0").json
+    return {row["id"]: (row["state"], row["opened_at"], row["closed_at"]) for row in rows}
+
+
+def test_the_plan_tells_what_names_the_person_and_what_is_left(own: Stock) -> None:
+    answer = erase(own, "--address", "alice@customer.example", "--dry-run")
+    assert (answer.code, answer.err) == (0, "")
+    assert answer.lines == [
+        "1 message to be erased:",
+        "  named there: 1 as sender, 1 in From",
+        "  addresses, subjects and replies in 3 events go, of all 1 recipient; the octets of 1 message go",
+        f"  left as it is: {own.ids['mixed']}: it is still open (deferred): --even-open discards it first",
+        f"  left as it is: {own.ids['notice']}: {own.ids['mixed']} is left, too",
+    ]
+    assert "alice@customer.example" in everything(own)
+
+
+def test_a_person_is_nowhere_afterwards_and_the_rest_is_as_it_was(own: Stock) -> None:
+    before, told = states(own), everything(own)
+    assert "alice@customer.example" in told
+    answer = own.mailgate.process(
+        "audit", "erase", "--address", "Alice@customer.example", "--even-open", *WHY
+    )
+    assert (answer.code, answer.err) == (0, "")
+    assert "  among them 1 notice or reports about others of them" in answer.lines
+    assert "  1 message still open: discarded first, nobody gets it" in answer.lines
+    assert answer.lines[-1].startswith("3 messages erased; the store's files were written anew")
+    found = everything(own)
+    assert "alice@customer.example" not in found.lower()
+    assert "anna@example.com" not in found  # another recipient of one of the messages
+    assert "carol@partner.example" in found
+    after = states(own)
+    assert {name: after[id_] for name, id_ in own.ids.items() if name != "mixed"} == {
+        name: before[id_] for name, id_ in own.ids.items() if name != "mixed"
+    }
+    assert after[own.ids["mixed"]][0] == "failed"  # one recipient's; the open one was discarded
+    for words in (("conserve",), ("verify",), ("verify", "--contents")):
+        assert own.mailgate("audit", *words).code == 0
+
+
+def test_a_seal_of_before_holds_afterwards(own: Stock) -> None:
+    assert own.mailgate("audit", "seal", "--out", "before.seal").code == 0
+    assert erase(own, own.ids["delivered"], *WHY).code == 0
+    assert own.mailgate("audit", "verify", "--seal", "before.seal").code == 0
+
+
+def test_the_life_of_an_erased_message_is_told_without_its_people(own: Stock) -> None:
+    erase(own, own.ids["delivered"], "--reason", "request 7", "--yes")
+    shown = own.mailgate("show", own.ids["delivered"])
+    assert shown.code == 0
+    text = " ".join(shown.out.split())
+    assert "for 1 recipients whose addresses were erased" in text
+    assert "the personal facts of 3 events and the octets are gone: request 7" in text
+    assert own.mailgate("raw", own.ids["delivered"]).code == 1
+    explained = own.mailgate("explain", own.ids["delivered"])
+    assert explained.code == 0
+    replayed = own.mailgate("replay", own.ids["delivered"], "--force", "--yes")
+    assert replayed.code == 1
+    assert "by erasure" in replayed.out
+
+
+def test_a_rebuild_makes_the_same_rows(own: Stock) -> None:
+    erase(own, "--address", "alice@customer.example", "--even-open", *WHY)
+    before = own.mailgate("list", "--json", "--limit", "0").out
+    assert own.mailgate("db", "rebuild").code == 0
+    assert own.mailgate("list", "--json", "--limit", "0").out == before
+
+
+def test_json_tells_each_message_and_sums_up(own: Stock) -> None:
+    *each, total = erase(own, "--address", "info@example.com", "--json", *WHY).json
+    going = {one["id"] for one in each if one["erased"]}
+    assert going == {own.ids[name] for name in ("delivered", "failed", "oversize")}
+    left = {one["id"]: one["error"] for one in each if not one["erased"]}
+    assert set(left) == {own.ids[name] for name in ("unknown", "deferred", "received")}
+    assert each[0] == {
+        "id": own.ids["delivered"],
+        "named_in": ["recipients"],
+        "about": None,
+        "erased": True,
+        "events": 3,
+        "octets": True,
+        "discarded": False,
+        "recipients": 1,
+        "error": None,
+    }
+    assert total == {
+        "messages": 3,
+        "events": 7,
+        "left": 3,
+        "erased_before": 0,
+        "events_that_stay": 0,
+        "done": True,
+        "scrubbed": True,
+    }
+
+
+def test_what_was_erased_before_is_nothing_new(own: Stock) -> None:
+    assert erase(own, own.ids["failed"], *WHY).code == 0
+    again = erase(own, own.ids["failed"], *WHY)
+    assert again.code == 0
+    assert f"left as it is: {own.ids['failed']}: nothing personal of it is left" in again.out
+    assert sum("erased" in line for line in own.mailgate("events", "--event", "erased").lines) == 1
+
+
+def test_an_open_message_is_left_where_that_is_not_asked_for(own: Stock) -> None:
+    answer = erase(own, own.ids["received"], *WHY)
+    assert answer.code == 1
+    assert "it is still open (received): --even-open discards it first" in answer.out
+    assert states(own)[own.ids["received"]][0] == "received"
+
+
+def test_nobody_is_delivered_an_erased_message(own: Stock) -> None:
+    assert erase(own, own.ids["received"], "--even-open", *WHY).code == 0
+    assert states(own)[own.ids["received"]][0] == "discarded"
+    assert own.ids["received"] not in own.mailgate("queue", "--json").out
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        ((), "name the messages to erase, or a person by --address"),
+        (("0", "--address", "x@y.example"), "name the messages to erase, or a person by --address, not both"),
+        (("--address", "nobody", "--dry-run"), "--address: 'nobody' is no address"),
+        (("0", "--yes"), "--reason is missing: it stays on record, with your name"),
+        (("0", "--reason", "so"), "there is nobody to ask: add --yes, or --dry-run to see what would go"),
+        (
+            ("--address", "x@y.example", "--reason", "X@y.example asked", "--yes"),
+            "--reason: it stays on record, so it must not name the person who is erased",
+        ),
+    ],
+)
+def test_what_is_not_asked_in_earnest_is_refused(
+    light: Stock, words: tuple[str, ...], complaint: str
+) -> None:
+    answer = erase(light, *words)
+    assert (answer.code, answer.complaint) == (2, complaint)
+
+
+def test_an_address_that_is_nowhere_is_said_to_be(light: Stock) -> None:
+    answer = erase(light, "--address", "zoe@nowhere.example", *WHY)
+    assert (answer.code, answer.complaint) == (1, "no message names zoe@nowhere.example")
+
+
+def test_facts_that_stay_are_counted(light: Stock) -> None:
+    operator = "jane@corp.example"
+    assert light.mailgate("hold", light.ids["received"], SUDO_USER=operator).code == 0
+    answer = erase(light, "--address", operator, "--dry-run")
+    assert answer.code == 1
+    assert answer.complaint.startswith(
+        f"no message names {operator}; 1 event with the address in facts that stay"
+    )
+
+
+def test_while_a_gateway_runs_the_files_wait(light: Stock) -> None:
+    engine = open_store(light.url)
+    present = presence.arrive(engine)
+    try:
+        answer = erase(light, light.ids["failed"], *WHY)
+        refused = light.mailgate("audit", "scrub")
+    finally:
+        present.leave()
+        engine.dispose()
+    assert answer.code == 1
+    assert answer.lines[-1].startswith("1 message erased; a gateway runs on this store, and")
+    assert "'mailgate audit scrub' writes them anew" in answer.lines[-1]
+    assert refused.code == 4
+    scrubbed = light.mailgate("audit", "scrub", "--json")
+    assert (scrubbed.code, scrubbed.json) == (0, [{"scrubbed": True}])
+
+
+def test_nothing_is_left_in_the_files(light: Stock) -> None:
+    file = light.mailgate.folder / "mailgate.db" if not light.url.endswith(".db") else Path(light.url[10:])
+    files = [one for one in file.parent.iterdir() if one.name.startswith(file.name)]
+    assert any(b"message 0001" in one.read_bytes() for one in files)
+    light.mailgate.process("audit", "erase", "--address", "alice@customer.example", "--even-open", *WHY)
+    for one in file.parent.iterdir():
+        if one.is_file() and one.name.startswith(file.name):
+            octets = one.read_bytes()
+            assert b"alice@customer.example" not in octets
+            assert b"message 0001" not in octets
+    assert sqlite3.connect(file).execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
+def test_no_scrub_leaves_that_for_later(light: Stock) -> None:
+    answer = erase(light, light.ids["failed"], "--no-scrub", *WHY)
+    assert answer.code == 0
+    assert "'mailgate audit scrub' writes them anew" in answer.out
