@@ -233,9 +233,8 @@ def _known(routed: Routed, policy: Policy) -> bool:
 def _homeless(routed: Routed) -> str:
     if routed.next_hop is None:
         return routed.by
-    by = routed.by.partition(":")[
-        0
-    ]  # of a route no pattern: it may be an address, and this stays when those are erased
+    # Of a route no pattern: it may be an address, and this stays when addresses are erased.
+    by = routed.by.partition(":")[0]
     return f"{by} names next hop {routed.next_hop}, which is not configured"
 
 
