@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from engine import intake, notices
-from engine.core import direct, envelope
+from engine.core import direct
 from engine.core.policy import Policy
-from engine.core.routing import HOME, MailboxRule, next_hop
+from engine.core.reach import possible_hops
+from engine.core.routing import MailboxRule
 from engine.hops import Hops
 from engine.intake import Arrival
 from store.events import LimitFrom
@@ -28,7 +29,7 @@ class Limit:
 async def largest(rule: MailboxRule, own_octets: int | None, hops: Hops, policy: Policy) -> Limit | None:
     """Return the largest message worth retrieving: what any next hop it may go to takes, at most."""
     limits: list[tuple[int | None, LimitFrom, str]] = []
-    for name in sorted(_possible_hops(rule, policy)):
+    for name in sorted(possible_hops(rule, policy)):
         if direct.is_direct(name) or name == direct.MX:
             # What a foreign server takes is found out by trying, unless the configuration says it for all of them.
             limits.append((policy.hops[direct.MX].max_size_octets, "config", direct.MX))
@@ -60,20 +61,3 @@ def rejection(
         for address in (people if notify else ())
     ]
     return notices.together(append, told)
-
-
-def _possible_hops(rule: MailboxRule, policy: Policy) -> set[str]:
-    """Return the next hops this mailbox's mail can go to; one that is not configured may be among them."""
-    known = rule.recipients or tuple(a for a in (rule.fallback,) if a and not rule.headers)
-    if known and not any(route.senders for route in policy.routes):
-        routed = (next_hop("", address, None, policy.routes, policy.domains).next_hop for address in known)
-        return {name for name in routed if policy.hop(name) is not None and name is not None}
-    names = {HOME, *(route.next_hop for route in policy.routes)}
-    # Nothing for our own domains is delivered directly.
-    addresses = known or (
-        *(f"@{domain}" for domain in rule.domains),
-        *((rule.fallback,) if rule.fallback else ()),
-    )
-    if all(any(envelope.matches(own, address) for own in policy.domains) for address in addresses):
-        names.discard(direct.MX)
-    return {name for name in names if policy.hop(name) is not None}

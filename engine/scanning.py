@@ -15,7 +15,7 @@ from typing import Final
 from engine.core import headers
 from engine.core.client_ip import helo
 from engine.core.policy import Policy
-from engine.core.verdict import KILLS, ScannerPolicy
+from engine.core.verdict import KILLS, TOO_LARGE_TO_ASK, ScannerPolicy
 from engine.ports import Answered, Mail, Octets, ScannerTrouble
 from engine.scanner_post import Gate, Resting, ScannerPost
 from store.events import Scanned
@@ -131,9 +131,8 @@ def too_large(policy: ScannerPolicy, size_octets: int) -> Answered | None:
     limit = policy.max_size_octets
     if limit is None or size_octets <= limit:
         return None
-    return Answered(
-        verdict="unscannable", detail=f"larger than the {limit} octets up to which this scanner is asked"
-    )
+    detail = f"{TOO_LARGE_TO_ASK}{limit} octets up to which this scanner is asked"
+    return Answered(verdict="unscannable", detail=detail)
 
 
 def verdict(

@@ -59,7 +59,7 @@ def untried(
     message: Message, step: HandOver, policy: Policy, retry_at: datetime, reply: str, now: datetime
 ) -> MessageEvent:
     """Return what records that a message was not even tried, because its next hop is known to be down."""
-    if _expired(message, policy, now):
+    if expired(message, policy, now):
         return _failed(message, step.next_hop, step.numbers, policy, "expired", None, reply)
     return Deferred(
         numbers=step.numbers,
@@ -87,7 +87,7 @@ def _meaning(
     hop_retry_at: datetime,
 ) -> Iterator[MessageEvent]:
     match answer:
-        case NoAnswer() if _retries(policy, step.next_hop) and _expired(message, policy, now):
+        case NoAnswer() if _retries(policy, step.next_hop) and expired(message, policy, now):
             # Each further try may be one more copy.
             yield _failed(
                 message, step.next_hop, numbers, policy, "expired", None, answer.text, outcome.address
@@ -108,7 +108,7 @@ def _meaning(
             yield _failed(
                 message, step.next_hop, numbers, policy, "rejected", answer.code, answer.said, outcome.address
             )
-        case Reply() if _expired(message, policy, now):
+        case Reply() if expired(message, policy, now):
             yield _failed(
                 message, step.next_hop, numbers, policy, "expired", answer.code, answer.said, outcome.address
             )
@@ -117,8 +117,8 @@ def _meaning(
             yield _deferred(message, step, numbers, policy, retry_at, answer, outcome.address)
 
 
-def _expired(message: Message, policy: Policy, now: datetime) -> bool:
-    """Whether it was tried for long enough; what was held has its time from when it went on."""
+def expired(message: Message, policy: Policy, now: datetime) -> bool:
+    """Return whether it was tried for long enough; what was held has its time from when it went on."""
     return now - message.going_since >= policy.give_up_after
 
 

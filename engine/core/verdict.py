@@ -21,6 +21,9 @@ WHATEVER_IS_SPAM: Final = float(
 
 REJECT: Final = "reject"  # the signature of what rspamd would have refused
 
+# How it is put on record that a scanner was not asked because of a message's size.
+TOO_LARGE_TO_ASK: Final = "larger than the "
+
 ScannerKind = Literal["clamd", "spamd", "rspamd", "attachments"]
 Action = Literal["pass", "tag", "quarantine", "discard", "redirect"]
 
