@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from cli import context, erase
+from cli import backtest, context, erase
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -135,3 +135,4 @@ def check(
 
 app.command()(erase.erase)
 app.command()(erase.scrub)
+app.command("backtest")(backtest.backtest)

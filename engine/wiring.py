@@ -13,8 +13,10 @@ from engine.adapters.pop3_source import MailboxAccess, open_session
 from engine.adapters.smtp_access import NextHopAccess
 from engine.adapters.smtp_next_hop import SmtpNextHop
 from engine.core import direct
+from engine.core.arrival import Candidate, ListenerTerms, MailboxTerms
 from engine.core.listing import Removal
 from engine.core.policy import HopPolicy, Policy, Retention
+from engine.core.relaying import Rules
 from engine.core.routing import MailboxRule, RouteRule
 from engine.core.verdict import ScannerPolicy
 from engine.fetch import Pollable
@@ -90,6 +92,23 @@ def mailbox_rule(mailbox: Mailbox) -> MailboxRule:
         strip_prefix=drop.strip_prefix if drop else "",
         occurrence=drop.occurrence if drop else None,
         fallback=mailbox.fallback,
+    )
+
+
+def candidate_of(settings: Settings) -> Candidate:
+    """Return all that a configuration decides, of what comes in, too."""
+    listen = settings.listen
+    return Candidate(
+        policy=policy_of(settings),
+        mailboxes={
+            one.name: MailboxTerms(rule=mailbox_rule(one), max_size_octets=one.max_size)
+            for one in settings.mailboxes
+        },
+        listener=None
+        if listen is None
+        else ListenerTerms(
+            rules=_rules(listen, settings), users=frozenset(listen.users), max_size_octets=listen.max_size
+        ),
     )
 
 
@@ -178,22 +197,13 @@ def listener_access(listen: Listen, settings: Settings) -> ListenerAccess:
     """Return where to listen, and for whom."""
     from engine.adapters.smtp_listener_access import ListenerAccess
     from engine.adapters.smtp_reception import Terms
-    from engine.core.relaying import Rules
 
-    rules = Rules(
-        allow=listen.allow,
-        inbound=listen.inbound,
-        domains=settings.gateway.domains,
-        postmaster=settings.gateway.postmaster,
-        senders=dict(listen.senders),
-        has_users=bool(listen.users),
-    )
     secured = listen.tls_cert is not None and listen.tls_key is not None
     return ListenerAccess(
         addresses=[(str(address.host), address.port) for address in listen.addresses],
         terms=Terms(
             hostname=settings.gateway.hostname,
-            rules=rules,
+            rules=_rules(listen, settings),
             max_size_octets=listen.max_size,
             max_recipients=listen.max_recipients,
             offers_tls=secured,
@@ -202,6 +212,17 @@ def listener_access(listen: Listen, settings: Settings) -> ListenerAccess:
         certificate=(str(listen.tls_cert), str(listen.tls_key)) if secured else None,
         connections=listen.connections,
         per_address=listen.connections_per_address,
+    )
+
+
+def _rules(listen: Listen, settings: Settings) -> Rules:
+    return Rules(
+        allow=listen.allow,
+        inbound=listen.inbound,
+        domains=settings.gateway.domains,
+        postmaster=settings.gateway.postmaster,
+        senders=dict(listen.senders),
+        has_users=bool(listen.users),
     )
 
 

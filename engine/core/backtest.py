@@ -145,9 +145,9 @@ class _Life:
         had, tags = frozenset(event.tags) - {SUBJECT}, _tags(before, self._policy)
         if tags != had:
             yield Other(
-                was=f"goes with {_fields(had)}",
-                would=f"goes with {_fields(tags)}",
-                why="what was found is told in other fields",
+                was=f"goes to {event.next_hop}",
+                would=f"goes to {event.next_hop} tagged otherwise",
+                why=f"in front stands {_fields(tags)}, and not {_fields(had)}",
                 numbers=event.numbers,
             )
 
@@ -230,4 +230,4 @@ def _tags(message: Message, policy: Policy) -> frozenset[str]:
 
 
 def _fields(names: frozenset[str]) -> str:
-    return ", ".join(sorted(names)) or "no fields of ours"
+    return ", ".join(sorted(names)) or "nothing of what was found"

@@ -81,7 +81,7 @@ def _meant(step: HandOver | Record | Rest | Scan) -> tuple[Disposition, str] | N
         case HandOver():
             return Disposition("goes", step.next_hop), step.rule
         case Scan():
-            return Disposition("scanned", ", ".join(step.scanners)), "no verdict is on record"
+            return Disposition("scanned", ", ".join(sorted(step.scanners))), "no verdict is on record"
         case Record():
             first, following = (*step.events, None)[:2]
             found = recorded(first, following) if first is not None else None
