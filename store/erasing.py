@@ -9,16 +9,18 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, Connection, Text, bindparam, null, select, update
+from sqlalchemy import ColumnElement, Connection, delete, null, select, update
 
 from store import contents, log
 from store.events import Erased, MessageEvent
 from store.life import Message
 from store.log import Append, Unit
-from store.rows import message_row, recipient_row
+from store.projections import Changes
 from store.schema import contents as octets_of
 from store.schema import events, messages, next_hops, recipients
-from store.statement import Statement
+
+# Where the position of a message stands in each read table that is made of what it adds up to.
+ITS_ROWS = (recipients.c.message, messages.c.position)
 
 
 def left(connection: Connection, stream: str) -> tuple[int, ...]:
@@ -69,7 +71,7 @@ def erase(
     contents.drop(connection, [stream])
     erased = append.after
     assert isinstance(erased, Message)
-    _rewrite(connection, erased)
+    _made_anew(connection, erased)
     return erased
 
 
@@ -77,32 +79,14 @@ def _personal(stream: str) -> tuple[ColumnElement[bool], ...]:
     return events.c.stream == stream, events.c.personal.is_not(None), events.c.name != Erased.NAME
 
 
-def _rewrite(connection: Connection, message: Message) -> None:
-    """Make the rows of the read tables what they would be if they were made anew."""
+def _made_anew(connection: Connection, message: Message) -> None:
+    """Make the rows that come of what it adds up to as a rebuild would; others hold nothing personal, but for one reply."""
     opened = connection.scalar(select(messages.c.position).where(messages.c.id == message.id))
     assert opened is not None
-    row = message_row(opened, message)
-    connection.execute(
-        update(messages).where(messages.c.position == opened).values({name: row[name] for name in _MESSAGE})
-    )
-    its = [recipient_row(opened, message, one) for one in message.recipients]
-    named = [{"the_message": opened, "the_number": one["number"]} for one in its]
-    _NAME.many(
-        connection,
-        [key | {f"new_{n}": one[n] for n in _RECIPIENT} for key, one in zip(named, its, strict=True)],
-    )
+    for place in ITS_ROWS:
+        connection.execute(delete(place.table).where(place == opened))
+    changes = Changes()
+    changes.add(message.id, None, message, opened)
+    changes.write(connection)
     told = select(events.c.position).where(events.c.stream == message.id)
     connection.execute(update(next_hops).where(next_hops.c.reply_position.in_(told)).values(reply=null()))
-
-
-# The columns that come of personal facts.
-_MESSAGE = ("reverse_path", "reverse_path_key", "message_id", "subject", "sender")
-_RECIPIENT = ("address", "address_key", "routed_by", "reply")
-_NAME = Statement(
-    update(recipients)
-    .where(
-        recipients.c.message == bindparam("the_message", type_=recipients.c.message.type),
-        recipients.c.number == bindparam("the_number", type_=recipients.c.number.type),
-    )
-    .values({name: bindparam(f"new_{name}", type_=Text) for name in _RECIPIENT})
-)

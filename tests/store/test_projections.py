@@ -174,6 +174,7 @@ def test_failures_of_a_next_hop_count_once_a_rest_and_end_with_a_success(
         "since": NOW,
         "probe_at": after(minutes=20),
         "reply": "still \N{REPLACEMENT CHARACTER}",
+        "reply_position": 9,
         "size_limit_octets": None,
     }
     append(store, opening("m9"), then(opening("m9"), delivered(), at=after(hours=1)))
