@@ -11,7 +11,10 @@ from contextlib import closing
 
 from sqlalchemy import Connection, Engine
 
-TABLES = ("events", "contents", "messages", "recipients", "next_hops")  # that erasing changes
+from store.erasing import ITS_ROWS
+
+# Those that erasing changes.
+TABLES = ("events", "contents", "next_hops", *(place.table.name for place in ITS_ROWS))
 
 
 def scrub(engine: Engine) -> bool:
@@ -24,13 +27,19 @@ def scrub(engine: Engine) -> bool:
 
 
 def _sqlite(connection: Connection) -> bool:
-    with closing(
-        connection.connection.cursor()
-    ) as cursor:  # beside SQLAlchemy, which would begin a transaction
+    # Beside SQLAlchemy, which would begin a transaction.
+    with closing(connection.connection.cursor()) as cursor:
+        cursor.execute(_WORDS)
+        for (name,) in cursor.fetchall():
+            cursor.execute(f"INSERT INTO {name} ({name}) VALUES ('optimize')")  # noqa: S608  # names from this program
         cursor.execute("VACUUM")
         cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         row = cursor.fetchone()
     return row is not None and row[0] == 0  # else it was busy
+
+
+# An index of words keeps those of what was deleted, until its parts are made one.
+_WORDS = "SELECT name FROM sqlite_master WHERE sql LIKE 'CREATE VIRTUAL TABLE % USING fts5%'"
 
 
 def _postgres(connection: Connection) -> bool:

@@ -309,6 +309,24 @@ def test_octets_that_retention_dropped_before_leave_the_files_too(sqlite_store: 
     assert stands_in(list(file.parent.iterdir())) == set()
 
 
+def test_words_in_an_index_leave_the_files_too(sqlite_store: Engine) -> None:
+    careless(sqlite_store)
+    with writing(sqlite_store) as connection:
+        connection.exec_driver_sql("CREATE VIRTUAL TABLE found USING fts5(words, detail='none')")
+        for number in range(200):
+            words = f"filler{number} {BODY.decode()}" if number == 100 else f"filler{number}"
+            connection.exec_driver_sql("INSERT INTO found (rowid, words) VALUES (?, ?)", (number, words))
+    with writing(sqlite_store) as connection:
+        connection.exec_driver_sql("DELETE FROM found WHERE rowid = 100")
+    file = sqlite_file(sqlite_store)
+    assert file is not None
+    assert b"wrote" in file.read_bytes()
+    gateway = open_store(str(sqlite_store.url), checkpoints=True)
+    assert scrub(gateway)
+    gateway.dispose()
+    assert b"wrote" not in file.read_bytes()
+
+
 def test_who_still_reads_what_was_there_is_told_of(sqlite_store: Engine) -> None:
     closed(sqlite_store)
     gateway = open_store(str(sqlite_store.url), checkpoints=True)
