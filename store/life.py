@@ -64,7 +64,8 @@ def evolve(message: Message | None, stream: str, event: MessageEvent, at: dateti
         return _opened(stream, event, at)
     after = _changed(message, event, at)
     closed_at = None if after.open else (message.closed_at or at)
-    return replace(after, revision=message.revision + 1, changed_at=at, closed_at=closed_at)
+    revision, hops = message.revision + 1, _hops(message, event)
+    return replace(after, revision=revision, changed_at=at, closed_at=closed_at, hops=hops)
 
 
 def fold(stream: str, events: Iterable[tuple[Event, datetime]]) -> Message | None:
@@ -145,6 +146,7 @@ def _new(
     stream: str, event: Downloaded | Submitted | RejectedOversize | Generated, at: datetime, **facts: Any
 ) -> Message:
     """Return a message with what every opening event tells, and with the facts of this one."""
+    hop: str | None = getattr(event, "next_hop", None)
     return Message(
         id=stream,
         revision=0,
@@ -155,8 +157,14 @@ def _new(
         subject=event.subject,
         sender=event.from_,
         size_octets=event.size_octets,
+        hops=() if hop is None else (hop,),
         **facts,
     )
+
+
+def _hops(message: Message, event: MessageEvent) -> tuple[str, ...]:
+    hop: str | None = getattr(event, "next_hop", None)
+    return message.hops if hop is None or hop in message.hops else (*message.hops, hop)
 
 
 def _changed(message: Message, event: MessageEvent, at: datetime) -> Message:

@@ -59,6 +59,7 @@ class Message(Struct, frozen=True, kw_only=True):
     automatic: bool = False  # nobody is to be answered
     status_report: bool = False  # a machine reports what became of a message
     first_hop: str | None = None  # where it was to go when it came in
+    hops: tuple[str, ...] = ()  # every next hop where it was to go or was tried
     about: str | None = None  # a generated message: which one it speaks of
     reported: tuple[str, ...] = ()  # the kinds of report sent about this one
     removed: bool = False  # the mailbox no longer holds it

@@ -44,8 +44,10 @@ from store.mailbox_life import Mailbox
 from store.rows import (
     Row,
     changed_row,
+    found_anew,
     hop_down,
     hop_limit,
+    hop_rows,
     hop_up,
     joined_rows,
     mailbox_row,
@@ -53,11 +55,24 @@ from store.rows import (
     moved_rows,
     new_hop,
     recipient_row,
+    subject_row,
+    text_row,
     uidl_digest,
     uidl_octets,
     uidl_row,
 )
-from store.schema import Utc, from_microseconds, hour, mailboxes, messages, next_hops, recipients, uidls
+from store.schema import (
+    Utc,
+    from_microseconds,
+    hour,
+    mailboxes,
+    messages,
+    next_hops,
+    recipients,
+    subjects,
+    texts,
+    uidls,
+)
 from store.statement import Lookup, Statement
 from store.tallies import Tallies
 
@@ -147,6 +162,14 @@ class Changes:
         _OPEN.many(connection, [message_row(position, message) for position, message in opened])
         _ARRIVE.many(connection, [recipient_row(p, m, r) for p, m in opened for r in m.recipients])
         _JOIN.many(connection, [row for pair in self.changed.values() for row in joined_rows(*pair)])
+        _WORD.many(connection, [text_row(position, message) for position, message in opened])
+        _HEAD.many(connection, [subject_row(p, m) for p, m in opened if m.subject is not None])
+        _FIND_ANEW.many(
+            connection,
+            [found_anew(m) for b, m in self.changed.values() if len(m.recipients) > len(b.recipients)],
+        )
+        _HOPS.many(connection, [row for _, message in opened for row in hop_rows(None, message)])
+        _HOPS.many(connection, [row for pair in self.changed.values() for row in hop_rows(*pair)])
         _HAPPEN.many(
             connection, [{"name": name, "stream": stream} for name, stream in sorted(self.happenings)]
         )
@@ -193,6 +216,13 @@ _JOIN = Statement(
         ),
     )
 )
+_WORD = Statement(insert(texts))
+_HEAD = Statement(insert(subjects))
+_FIND_ANEW = Statement(
+    update(texts)
+    .where(texts.c.rowid == _its_position)
+    .values(words=bindparam("new_words", type_=texts.c.words.type))
+)
 _TAKE = Statement(insert(uidls))
 _CHANGE = Statement(
     update(messages)
@@ -214,11 +244,16 @@ _MOVE = Statement(
         _assigned("state", "next_hop", "reply", "attempts", "unknown_attempts", "retry_at", table=recipients)
     )
 )
-# Both databases read these two as they stand; SQLAlchemy has the conflict clause for each apart.
+# Both databases read these three as they stand; SQLAlchemy has the conflict clause for each apart.
 _HAPPEN = Statement(
     text(
         "INSERT INTO happenings (name, message) SELECT CAST(:name AS TEXT), position FROM messages WHERE id = :stream"
         " ON CONFLICT DO NOTHING"
+    )
+)
+_HOPS = Statement(
+    text(
+        "INSERT INTO hops (name, message) SELECT CAST(:name AS TEXT), position FROM messages WHERE id = :stream"
     )
 )
 _STRETCH = Statement(

@@ -8,19 +8,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime
+from types import SimpleNamespace
 from typing import Any
 
 from msgspec import structs
-from sqlalchemy import Connection, Row, Select, Text, bindparam, func, select
+from sqlalchemy import Connection, Row, Select, Table, Text, bindparam, func, select
 
 from store import selection
+from store.life import Message
 from store.mailbox_life import Known, Mailbox
 from store.recipient import ATTENTION
-from store.rows import indexed, mailbox_of, uidl_digest
+from store.rows import indexed, mailbox_of, message_row, recipient_row, uidl_digest
 from store.schema import (
     COMMON_EVENTS,
+    Utc,
     agenda,
     events,
+    from_microseconds,
     mailboxes,
     messages,
     microseconds,
@@ -32,6 +36,7 @@ from store.selection import Filter as Filter  # what is asked belongs to the que
 
 PAGE = 50
 PARAMETERS = 500  # of one statement; SQLite's limit is larger
+RECIPIENT = ("address", "state", "next_hop", "reply", "attempts", "retry_at", "routed_by")
 
 Json = dict[str, Any]
 
@@ -40,7 +45,7 @@ def page(
     connection: Connection, wanted: Filter, *, before: int | None = None, limit: int = PAGE
 ) -> list[Json]:
     """Return messages, newest first, from below position `before`; each with its recipients and its `position`."""
-    return _with_recipients(connection, selection.find(connection, wanted, before, limit))
+    return with_recipients(connection, selection.find(connection, wanted, before, limit))
 
 
 def every(connection: Connection, wanted: Filter, limit: int | None = None) -> Iterator[Json]:
@@ -59,7 +64,7 @@ def every(connection: Connection, wanted: Filter, limit: int | None = None) -> I
 def one(connection: Connection, message_id: str) -> Json | None:
     """Return one message's row by its whole id."""
     rows = connection.execute(select(messages).where(messages.c.id == message_id)).all()
-    return next(iter(_with_recipients(connection, rows)), None)
+    return next(iter(with_recipients(connection, rows)), None)
 
 
 def outbound_ids(connection: Connection, message_id: str, limit: int = 2) -> list[str]:
@@ -89,7 +94,7 @@ def queue(connection: Connection, limit: int = 1000) -> Iterator[Json]:
     while True:
         found = select(messages).where(messages.c.state.in_(ATTENTION), messages.c.position > after)
         rows = connection.execute(found.order_by(messages.c.position).limit(limit)).all()
-        yield from _with_recipients(connection, rows)
+        yield from with_recipients(connection, rows)
         if len(rows) < limit:
             return
         after = rows[-1].position
@@ -220,23 +225,32 @@ def _known(row: Sequence[Any]) -> Known:
     )
 
 
-def _with_recipients(connection: Connection, rows: Sequence[Row[Any]]) -> list[Json]:
+def with_recipients(connection: Connection, rows: Sequence[Row[Any]]) -> list[Json]:
+    """Return these rows of messages with those of their recipients."""
     if not rows:
         return []
     positions = [row.position for row in rows]
     found = select(recipients).where(recipients.c.message.in_(positions))
     gathered: dict[int, list[Json]] = {}
     for one in connection.execute(found.order_by(recipients.c.message, recipients.c.number)).mappings():
-        gathered.setdefault(one["message"], []).append(
-            {
-                name: one[name]
-                for name in ("address", "state", "next_hop", "reply", "attempts", "retry_at", "routed_by")
-            }
-        )
+        gathered.setdefault(one["message"], []).append({name: one[name] for name in RECIPIENT})
     return [_listed(row, gathered.get(row.position, [])) for row in rows]
 
 
-def _listed(row: Row[Any], its_recipients: list[Json]) -> Json:
+def told(position: int, message: Message) -> Json:
+    """Return a message that the log adds up to as its row would tell it."""
+    row = SimpleNamespace(**_with_times(message_row(position, message), messages))
+    its = (_with_times(recipient_row(position, message, one), recipients) for one in message.recipients)
+    return _listed(row, [{name: one[name] for name in RECIPIENT} for one in its])
+
+
+def _with_times(row: Json, table: Table) -> Json:
+    """A row as it goes to the driver, with times in place of microseconds."""
+    timed = {column.name for column in table.c if isinstance(column.type, Utc)}
+    return {k: from_microseconds(v) if k in timed and v is not None else v for k, v in row.items()}
+
+
+def _listed(row: Any, its_recipients: list[Json]) -> Json:
     return {
         "id": row.id,
         "direction": row.direction,

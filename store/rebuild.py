@@ -15,7 +15,7 @@ from store.life import fold
 from store.mailbox_events import MAILBOX_PREFIX
 from store.mailbox_life import fold_mailbox
 from store.projections import Changes
-from store.schema import READ_TABLES, agenda, events
+from store.schema import READ_TABLES, TEXTS_ON_SQLITE, agenda, events, texts
 
 BATCH_STREAMS = 500
 
@@ -26,7 +26,12 @@ def rebuild(connection: Connection, progress: Progress = lambda done, total: Non
     """Rebuild everything derived; returns how many events were read. The caller holds the append lock."""
     total = 2 * (connection.scalar(select(func.count()).select_from(events)) or 0)
     for table in (*READ_TABLES, agenda):
-        connection.execute(delete(table))
+        if table is texts and connection.dialect.name == "sqlite":
+            # Word by word it would take longer than all else.
+            connection.exec_driver_sql("DROP TABLE texts")
+            connection.exec_driver_sql(TEXTS_ON_SQLITE)
+        else:
+            connection.execute(delete(table))
     done = _streams(connection, lambda n: progress(n, total))
     _in_order(connection, lambda n: progress(done + n, total))
     return done

@@ -11,6 +11,7 @@ import msgspec
 from sqlalchemy import RowMapping
 
 from store.events import Deferred
+from store.folding import folded, words
 from store.life import DOMAIN_HOP, Message
 from store.mailbox_events import Withheld
 from store.mailbox_life import Mailbox
@@ -20,6 +21,8 @@ from store.schema import microseconds
 # Postgres refuses a row whose index entry is over 2,704 octets: such a message could never be taken in.
 INDEXED_OCTETS = 2_000
 UIDL_DIGEST_OCTETS = 16  # enough to tell UIDLs of one mailbox apart; the whole one is compared after
+
+DIRECTLY = DOMAIN_HOP.removesuffix(":")  # as the name of a next hop: every domain's, as a route says it
 
 Row = dict[str, Any]
 
@@ -98,6 +101,37 @@ def _next_hop(message: Message) -> str | None:
         if recipient.next_hop:
             return recipient.next_hop
     return message.first_hop
+
+
+def text_row(position: int, message: Message) -> Row:
+    """Return the words that the message opened at this position is found by."""
+    return {"rowid": position, "words": _words(message)}
+
+
+def subject_row(position: int, message: Message) -> Row:
+    """Return the row of a message that has a subject."""
+    return {"position": position, "folded": folded(message.subject or "")}
+
+
+def found_anew(message: Message) -> Row:
+    """Return the words that a message is found by from now on, and whose they are."""
+    return {"the_id": message.id, "new_words": _words(message)}
+
+
+def _words(message: Message) -> str:
+    addresses = (one.address for one in message.recipients)
+    return words((message.subject, message.sender, message.reverse_path, *addresses))
+
+
+def hop_rows(before: Message | None, after: Message) -> Iterable[Row]:
+    """Yield the names of the next hops that a message is found by now and was not before."""
+    known = before.hops if before else ()
+    direct = any(hop.startswith(DOMAIN_HOP) for hop in known)
+    for hop in after.hops[len(known) :]:
+        yield {"name": hop, "stream": after.id}
+        if hop.startswith(DOMAIN_HOP) and not direct:
+            direct = True
+            yield {"name": DIRECTLY, "stream": after.id}
 
 
 def recipient_row(position: int, message: Message, recipient: Recipient) -> Row:

@@ -1,8 +1,9 @@
 """The tables.
 
 `events` is the log and the only truth. `contents` holds octets, `seals` what stood for the whole log at some times. The
-read tables (`messages`, `recipients`, `happenings`, `hours`, `tallies`, `uidls`, `next_hops`, `mailboxes`) and the due times
-in `agenda` are derived from the log alone, written in the same transaction, and can be made anew by `mailgate db rebuild`.
+read tables (`messages`, `recipients`, `texts`, `subjects`, `happenings`, `hops`, `hours`, `tallies`, `uidls`, `next_hops`,
+`mailboxes`) and the due times in `agenda` are derived from the log alone, written in the same transaction, and can be made
+anew by `mailgate db rebuild`.
 
 Times are microseconds since 1970 UTC in a BIGINT on both databases: SQLite forgets zones. Positions are given out
 by the appender under the append lock, without gaps; so a reader that follows `position > checkpoint` misses nothing,
@@ -18,7 +19,6 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
-    ColumnElement,
     Dialect,
     Index,
     Integer,
@@ -27,10 +27,8 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
-    func,
-    literal_column,
 )
-from sqlalchemy.types import TypeDecorator
+from sqlalchemy.types import TypeDecorator, UserDefinedType
 
 # Partial indexes are named here for SQLite only: SQLAlchemy would import its whole Postgres dialect (55 ms at each start) to
 # check the other keyword. The migrations make them on both.
@@ -162,12 +160,7 @@ Index("messages_reverse_path", messages.c.reverse_path_key, messages.c.position)
 Index("messages_message_id", messages.c.message_id, messages.c.position)
 Index("messages_mailbox", messages.c.mailbox, messages.c.position)
 Index("messages_state", messages.c.state, messages.c.position)
-Index("messages_next_hop", messages.c.next_hop, messages.c.position)
 Index("messages_direction", messages.c.direction, messages.c.position)
-# All of direct delivery, in the order of the messages. No parameters: such an index serves the very same words alone.
-hop_kind = func.substr(messages.c.next_hop, literal_column("1"), literal_column("3"))
-DIRECT: ColumnElement[str] = literal_column("'mx:'")
-Index("messages_direct", messages.c.position, sqlite_where=hop_kind == DIRECT)
 
 recipients = Table(
     "recipients",
@@ -239,6 +232,46 @@ happenings = Table(
     sqlite_with_rowid=False,
 )
 
+# At which next hops a message was tried or was to be; all of direct delivery also goes by one name (`projections.DIRECTLY`).
+hops = Table(
+    "hops",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("message", Position, primary_key=True, autoincrement=False),  # position of the message
+    sqlite_with_rowid=False,
+)
+
+
+class Words(UserDefinedType[str]):
+    """Words with a space between, as Postgres indexes them."""
+
+    cache_ok = True
+
+    def get_col_spec(self, **_: Any) -> str:
+        return "TSVECTOR"
+
+
+# The words of subject and addresses (`folding.words`). On SQLite it is a table of FTS5, which is its own index and never
+# looks at what is beside it; how it is made stands here too, for FTS5 is emptied by being made anew. Apart from the other
+# tables: it is none that SQLAlchemy can make or compare.
+texts = Table(
+    "texts",
+    MetaData(),
+    Column("rowid", Position, primary_key=True, autoincrement=False),  # position of the message
+    Column("words", Text().with_variant(Words(), "postgresql"), nullable=False),
+)
+TEXTS_ON_SQLITE = (
+    "CREATE VIRTUAL TABLE texts USING fts5(words, tokenize='ascii', detail='none', columnsize=0)"
+)
+
+# A narrow row for each message that has a subject: what is inside a word is found by going through them.
+subjects = Table(
+    "subjects",
+    metadata,
+    Column("position", Position, primary_key=True, autoincrement=False),  # of the message
+    Column("folded", Text, nullable=False),
+)
+
 # Between which positions the events of an hour are. Clocks may disagree and go back, so that times are not in the
 # order of positions; what happened in a span of time is all between two positions nevertheless, and few others with it.
 # It does what indexes on times would do, for a row in an hour.
@@ -264,4 +297,7 @@ tallies = Table(
     sqlite_with_rowid=False,
 )
 
-READ_TABLES = (recipients, messages, happenings, hours, tallies, uidls, next_hops, mailboxes)
+READ_TABLES = (
+    *(recipients, messages, texts, subjects, happenings, hops, hours),
+    *(tallies, uidls, next_hops, mailboxes),
+)

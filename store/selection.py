@@ -3,7 +3,8 @@
 Messages come newest first, in the order of their positions. Every index ends with the position, so that whichever leads
 gives this order without sorting. One filter leads, by its index; of several, the one that fewest messages fit, which is
 counted, for a database without statistics can't know it and one with them may be wrong. The others are checked row by row, and
-are written so that no index serves them. A span of time becomes a span of positions.
+are written so that no index serves them. A span of time becomes a span of positions. What is inside a word no index finds: a
+fragment of the subject leads only where nothing else does, and then goes through the narrow rows made for it.
 """
 
 from __future__ import annotations
@@ -11,19 +12,20 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from sqlalchemy import ColumnElement, Connection, Row, Select, exists, func, literal, select
 
 from store.events import Attempted, Direction, Downloaded
+from store.folding import asked_words, folded
 from store.projections import TOLD_BY_ROW
 from store.recipient import State
 from store.rows import indexed, key
-from store.schema import DIRECT, happenings, hop_kind, hour, hours, messages, recipients
+from store.schema import happenings, hops, hour, hours, messages, recipients, subjects, texts
+from store.searching import has_fragment, has_words, wanted_words
 
 # Index entries counted to find who leads: half a millisecond of work. Where every filter fits more, each finds a page soon.
 COUNTED = 10_000
-DIRECTLY = "mx"  # as the name of a next hop: every domain's, as a route says it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,11 +35,12 @@ class Filter:
     sender: str | None = None
     recipient: str | None = None
     subject: str | None = None  # a fragment
+    text: str | None = None  # words of subject and addresses, in any order; one that ends with `*` may go on
     message_id: str | None = None
     mailbox: str | None = None
     state: State | None = None
     direction: Direction | None = None
-    next_hop: str | None = None  # "mx" is every one of direct delivery
+    next_hop: str | None = None  # where it was to go or was tried; "mx" is every one of direct delivery
     since: datetime | None = None
     until: datetime | None = None
     event: str | None = None
@@ -51,10 +54,11 @@ class Span(NamedTuple):
 
 
 class Bounds(NamedTuple):
-    """Where a page may be: of any time or in a span, from below a position or from the newest."""
+    """Where a page may be: of any time or in a span, from below a position or from the newest, or from above one."""
 
     span: Span | None = None
     before: int | None = None
+    after: int | None = None
 
     def on(self, place: ColumnElement[int]) -> Iterator[ColumnElement[bool]]:
         """Yield the conditions on a column that is the message's position.
@@ -63,34 +67,85 @@ class Bounds(NamedTuple):
         from the newest message down. One bound above: SQLite begins at the first of two, however far from the other.
         """
         last = None if self.before is None else self.before - 1
+        first = None if self.after is None else self.after + 1
         if self.span is not None:
             last = self.span.last if last is None else min(last, self.span.last)
-            yield place >= self.span.first
+            first = self.span.first if first is None else max(first, self.span.first)
+        if first is not None:
+            yield place >= first
         if last is not None:
             yield place <= last
 
 
-class Lead(NamedTuple):
-    """A filter that has an index: what it asks of which column, and which column beside it is the message's position."""
-
-    column: ColumnElement[str]
-    values: tuple[str | ColumnElement[str], ...]
-    place: ColumnElement[int] = messages.c.position
+class Lead(Protocol):
+    """A filter that may lead: with an index, or with rows made to be gone through."""
 
     @property
-    def apart(self) -> bool:
-        """Whether it is asked of another table than that of messages."""
-        return self.place is not messages.c.position
+    def place(self) -> ColumnElement[int]:
+        """The column that is the message's position, in the table that is asked."""
 
-    def served(self) -> ColumnElement[bool]:
+    @property
+    def countable(self) -> bool:
+        """Whether it has an index."""
+
+    def served(self) -> ColumnElement[Any]:
+        """Return the condition so that its index serves it."""
+
+    def checked(self, bounds: Bounds) -> ColumnElement[bool]:
+        """Return the condition on a message in hand, so that its index does not serve it."""
+
+
+class Indexed(NamedTuple):
+    """What is asked of a column with an index, and which column beside it is the message's position."""
+
+    column: ColumnElement[str]
+    values: tuple[str, ...]
+    place: ColumnElement[int] = messages.c.position
+    countable: bool = True
+
+    def served(self) -> ColumnElement[Any]:
         """Return the condition so that its index serves it."""
         return self.column == self.values[0] if len(self.values) == 1 else self.column.in_(self.values)
 
     def checked(self, bounds: Bounds) -> ColumnElement[bool]:
         """Return the condition on a message in hand, so that its index does not serve it."""
-        if self.apart:
+        if self.place is not messages.c.position:
             return exists().where(self.place == messages.c.position, self.served(), *bounds.on(self.place))
         return func.coalesce(self.column, "").in_(self.values)
+
+
+class Worded(NamedTuple):
+    """All of these words are in the subject or in an address."""
+
+    words: tuple[str, ...]
+    column: ColumnElement[str] = texts.c.words
+    place: ColumnElement[int] = texts.c.rowid
+    countable: bool = True
+
+    def served(self) -> ColumnElement[Any]:
+        """Return the condition so that its index serves it."""
+        return has_words(self.column, wanted_words(self.words))
+
+    def checked(self, bounds: Bounds) -> ColumnElement[bool]:
+        """Return the condition on a message in hand: asked of its one row."""
+        return exists().where(self.place == messages.c.position, self.served(), *bounds.on(self.place))
+
+
+class Fragment(NamedTuple):
+    """This is somewhere in the subject, also inside a word."""
+
+    fragment: str
+    column: ColumnElement[str] = subjects.c.folded
+    place: ColumnElement[int] = subjects.c.position
+    countable: bool = False
+
+    def served(self) -> ColumnElement[Any]:
+        """Return the condition on a row of the subjects."""
+        return has_fragment(self.column, literal(self.fragment))
+
+    def checked(self, bounds: Bounds) -> ColumnElement[bool]:
+        """Return the condition on a message in hand."""
+        return exists().where(self.place == messages.c.position, self.served(), *bounds.on(self.place))
 
 
 def find(connection: Connection, wanted: Filter, before: int | None, limit: int) -> Sequence[Row[Any]]:
@@ -115,46 +170,56 @@ def between(connection: Connection, since: datetime | None, until: datetime | No
     return Span(1, 0) if first is None else Span(first, last)
 
 
-def chosen(wanted: Filter, leads: Sequence[Lead], bounds: Bounds = Bounds()) -> Select[Any]:  # noqa: B008 - immutable
-    """Select the messages that fit, newest first; the first of `leads` leads."""
+def chosen(
+    wanted: Filter,
+    leads: Sequence[Lead],
+    bounds: Bounds = Bounds(),  # noqa: B008 - immutable
+    *,
+    newest_first: bool = True,
+) -> Select[Any]:
+    """Select the messages that fit, newest first or oldest first; the first of `leads` leads."""
     place = leads[0].place if leads else messages.c.position
     query = select(messages).where(*bounds.on(place))
-    if leads and leads[0].apart:
+    if place is not messages.c.position:
         query = query.join(place.table, place == messages.c.position).where(*bounds.on(messages.c.position))
     query = query.where(*(lead.checked(bounds) if n else lead.served() for n, lead in enumerate(leads)))
-    return query.where(*_unserved(wanted, bounds)).order_by(place.desc())
+    return query.where(*_unserved(wanted, bounds)).order_by(place.desc() if newest_first else place)
 
 
 def leads_of(wanted: Filter) -> Iterator[Lead]:
     """Yield what an index can lead; no message names an address twice."""
     if wanted.recipient is not None and "*" not in wanted.recipient:
-        yield Lead(recipients.c.address_key, (_bare(wanted.recipient),), recipients.c.message)
+        yield Indexed(recipients.c.address_key, (_bare(wanted.recipient),), recipients.c.message)
     if wanted.sender is not None and "*" not in wanted.sender:
-        yield Lead(messages.c.reverse_path_key, (_bare(wanted.sender),))
+        yield Indexed(messages.c.reverse_path_key, (_bare(wanted.sender),))
     if wanted.message_id is not None:
         bare = wanted.message_id.strip("<>")
-        yield Lead(messages.c.message_id, (indexed(bare), indexed(f"<{bare}>")))
+        yield Indexed(messages.c.message_id, (indexed(bare), indexed(f"<{bare}>")))
     if wanted.event is not None and wanted.event not in TOLD_BY_ROW:
-        yield Lead(happenings.c.name, (wanted.event,), happenings.c.message)
+        yield Indexed(happenings.c.name, (wanted.event,), happenings.c.message)
     if wanted.event == Downloaded.NAME:
-        yield Lead(messages.c.direction, ("inbound",))
-    directly = wanted.next_hop == DIRECTLY
-    if directly:
-        yield Lead(hop_kind, (DIRECT,))
+        yield Indexed(messages.c.direction, ("inbound",))
+    if wanted.next_hop is not None:
+        yield Indexed(hops.c.name, (wanted.next_hop,), hops.c.message)
     for column, value in (
         (messages.c.mailbox, wanted.mailbox),
         (messages.c.state, wanted.state),
         (messages.c.direction, wanted.direction),
-        (messages.c.next_hop, None if directly else wanted.next_hop),
     ):
         if value is not None:
-            yield Lead(column, (value,))
+            yield Indexed(column, (value,))
+    if wanted.text is not None:
+        yield Worded(asked_words(wanted.text))
+    if wanted.subject is not None:
+        yield Fragment(folded(wanted.subject))
 
 
 def fewest_first(connection: Connection, leads: list[Lead], span: Span | None) -> list[Lead]:
     """Put first what fewest messages fit. Counting is bounded."""
+    uncounted = [lead for lead in leads if not lead.countable]
+    leads = [lead for lead in leads if lead.countable]
     if len(leads) < 2:
-        return leads
+        return leads + uncounted
     counts = [
         select(func.count())
         .select_from(
@@ -168,7 +233,7 @@ def fewest_first(connection: Connection, leads: list[Lead], span: Span | None) -
         for lead in leads
     ]
     found = connection.execute(select(*counts)).one()
-    return [leads[n] for n in sorted(range(len(leads)), key=found.__getitem__)]
+    return [leads[n] for n in sorted(range(len(leads)), key=found.__getitem__)] + uncounted
 
 
 def _unserved(wanted: Filter, bounds: Bounds) -> Iterator[ColumnElement[bool]]:
@@ -178,8 +243,6 @@ def _unserved(wanted: Filter, bounds: Bounds) -> Iterator[ColumnElement[bool]]:
     if wanted.recipient is not None and "*" in wanted.recipient:
         its, like = recipients.c.message, _like(recipients.c.address_key, wanted.recipient)
         yield exists().where(its == messages.c.position, like, *bounds.on(its))
-    if wanted.subject is not None:
-        yield messages.c.subject.icontains(wanted.subject, autoescape=True)
     if wanted.since is not None:
         yield messages.c.opened_at >= wanted.since
     if wanted.until is not None:

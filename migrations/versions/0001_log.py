@@ -20,6 +20,7 @@ def upgrade() -> None:
     _events()
     _agenda()
     _messages()
+    _texts()
     _sources()
     if op.get_bind().dialect.name == "sqlite":
         _guard_sqlite()
@@ -108,10 +109,7 @@ def _messages() -> None:
     op.create_index("messages_message_id", "messages", ["message_id", "position"])
     op.create_index("messages_mailbox", "messages", ["mailbox", "position"])
     op.create_index("messages_state", "messages", ["state", "position"])
-    op.create_index("messages_next_hop", "messages", ["next_hop", "position"])
     op.create_index("messages_direction", "messages", ["direction", "position"])
-    direct = sa.text("substr(next_hop, 1, 3) = 'mx:'")
-    op.create_index("messages_direct", "messages", ["position"], sqlite_where=direct, postgresql_where=direct)
     op.create_table(
         "recipients",
         sa.Column("message", POSITION, primary_key=True, autoincrement=False),
@@ -134,6 +132,12 @@ def _messages() -> None:
         sqlite_with_rowid=False,
     )
     op.create_table(
+        "hops",
+        sa.Column("name", sa.Text, primary_key=True),
+        sa.Column("message", POSITION, primary_key=True, autoincrement=False),
+        sqlite_with_rowid=False,
+    )
+    op.create_table(
         "hours",
         sa.Column("hour", sa.BigInteger, primary_key=True, autoincrement=False),
         sa.Column("first", POSITION, nullable=False),
@@ -149,6 +153,21 @@ def _messages() -> None:
         sa.Column("count", sa.BigInteger, nullable=False),
         sa.Column("octets", sa.BigInteger, nullable=False),
         sqlite_with_rowid=False,
+    )
+
+
+def _texts() -> None:
+    if op.get_bind().dialect.name == "sqlite":
+        op.execute(
+            "CREATE VIRTUAL TABLE texts USING fts5(words, tokenize='ascii', detail='none', columnsize=0)"
+        )
+    else:
+        op.execute("CREATE TABLE texts (rowid BIGINT PRIMARY KEY, words TSVECTOR NOT NULL)")
+        op.execute("CREATE INDEX texts_words ON texts USING gin (words)")
+    op.create_table(
+        "subjects",
+        sa.Column("position", POSITION, primary_key=True, autoincrement=False),
+        sa.Column("folded", sa.Text, nullable=False),
     )
 
 

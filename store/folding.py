@@ -1,0 +1,48 @@
+"""How text is compared when a person searches: case, accents and width of letters make no difference. Pure.
+
+Both databases get words and fragments as they come out of here, and split or fold nothing by themselves: what one finds, the
+other finds. Chinese and Japanese put no space between words, so each of their characters is a word.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable
+
+WORD_CHARACTERS = 64  # a longer word is cut, here and where it is looked up
+# Postgres takes a megabyte of words for a row. A message with more must be taken in all the same.
+WORDS_OCTETS = 500_000
+
+_ALONE = "\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+_BESIDE = re.compile(f"(?<=[{_ALONE}])(?=\\S)|(?<=\\S)(?=[{_ALONE}])")
+_WORD = re.compile(r"[^\W_]+")
+
+
+def folded(text: str) -> str:
+    """Return a text as it is compared; what is folded of a part of it is a part of what this returns."""
+    if text.isascii():
+        return text.replace("\0", " ").lower()
+    plain = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", text).casefold())
+    kept = (c if c.isascii() or c.isalnum() else " " for c in plain if not unicodedata.combining(c))
+    return _BESIDE.sub(" ", "".join(kept).replace("\0", " "))
+
+
+def words(texts: Iterable[str | None]) -> str:
+    """Return the words of some texts, each once, with a space between."""
+    found = _WORD.findall(folded("\n".join(text for text in texts if text)))
+    joined = " ".join(dict.fromkeys(word[:WORD_CHARACTERS] for word in found))
+    if len(joined) * 4 <= WORDS_OCTETS:
+        return joined
+    return joined.encode(errors="ignore")[:WORDS_OCTETS].decode(errors="ignore").rpartition(" ")[0]
+
+
+def asked_words(text: str) -> tuple[str, ...]:
+    """Return the words that a person asks for, each once; one that may go on ends with `*`."""
+    found: dict[str, None] = {}
+    for part in text.split():
+        *whole, last = _WORD.findall(folded(part)) or [""]
+        found |= dict.fromkeys(word[:WORD_CHARACTERS] for word in whole)
+        if last:
+            found[last[:WORD_CHARACTERS] + ("*" if part.endswith("*") else "")] = None
+    return tuple(found)

@@ -1,0 +1,152 @@
+"""The messages as they stood at a time: each one's events up to then, added up.
+
+A message to which nothing happened since stands as its row says; of the others the log is read. So it costs what has
+changed since then, not what the store holds. The log's order is the truth, for clocks may go back: what stands before an
+event of that time had happened by then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from fnmatch import fnmatchcase
+from typing import Any, Protocol, TypeVar
+
+from sqlalchemy import ColumnElement, Connection, Row, or_
+
+from store import log, queries, selection
+from store.folding import asked_words, words
+from store.life import DOMAIN_HOP, Message, fold
+from store.recipient import ATTENTION
+from store.recorded import Recorded
+from store.rows import DIRECTLY, key
+from store.schema import messages
+from store.selection import Bounds, Filter
+
+PAGE = 200  # messages whose events are in memory at once
+
+Json = dict[str, Any]
+
+
+class Dated(Protocol):
+    """What has a time."""
+
+    @property
+    def at(self) -> datetime:
+        """When it happened."""
+
+
+D = TypeVar("D", bound=Dated)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stood:
+    """A message as it stood: its row, and its events up to then where they had to be read."""
+
+    row: Json
+    recorded: Sequence[Recorded] | None = None
+
+
+def upto(happened: Sequence[D], at: datetime) -> Sequence[D]:
+    """Return what had happened by then, of a stream's events in their order; nothing if it was not opened yet."""
+    if not happened or happened[0].at > at:
+        return ()
+    last = next(n for n in reversed(range(len(happened))) if happened[n].at <= at)
+    return happened[: last + 1]
+
+
+def every(connection: Connection, wanted: Filter, at: datetime) -> Iterator[Json]:
+    """Yield the messages that fitted then, as they stood, newest first, in constant memory."""
+    return (one.row for one in _stood(connection, wanted, at, newest_first=True))
+
+
+def waiting(connection: Connection, wanted: Filter, at: datetime) -> Iterator[Stood]:
+    """Yield the messages that fitted and were open then, as they stood, oldest first, in constant memory."""
+    return (
+        one
+        for one in _stood(connection, wanted, at, newest_first=False, states=ATTENTION)
+        if one.row["state"] in ATTENTION
+    )
+
+
+def _stood(
+    connection: Connection,
+    wanted: Filter,
+    at: datetime,
+    *,
+    newest_first: bool,
+    states: Sequence[str] = (),
+) -> Iterator[Stood]:
+    asked = replace(wanted, state=None)
+    until = at if wanted.until is None else min(wanted.until, at)
+    span = selection.between(connection, wanted.since, until)
+    if span is None or span.first > span.last:
+        return
+    leads = selection.fewest_first(connection, list(selection.leads_of(asked)), span)
+    then = list(_then(wanted, at, states))
+    edge: int | None = None
+    while True:
+        bounds = Bounds(span, edge) if newest_first else Bounds(span, after=edge)
+        query = selection.chosen(asked, leads, bounds, newest_first=newest_first).where(*then).limit(PAGE)
+        rows = connection.execute(query).all()
+        yield from _as_of(connection, rows, wanted, at)
+        if len(rows) < PAGE:
+            return
+        edge = rows[-1].position
+
+
+def _then(wanted: Filter, at: datetime, states: Sequence[str]) -> Iterator[ColumnElement[bool]]:
+    """Yield what a row tells of whether its message may have fitted: all of it where nothing happened since."""
+    yield messages.c.opened_at <= at
+    if wanted.state is not None:
+        yield or_(messages.c.changed_at > at, messages.c.state == wanted.state)
+    if states:
+        yield or_(messages.c.changed_at > at, messages.c.state.in_(states))
+
+
+def _as_of(connection: Connection, rows: Sequence[Row[Any]], wanted: Filter, at: datetime) -> Iterator[Stood]:
+    changed = [row.id for row in rows if row.changed_at > at]
+    recorded = log.read_many(connection, changed) if changed else {}
+    for row in queries.with_recipients(connection, rows):
+        if row["id"] not in recorded:
+            yield Stood(row=row)
+            continue
+        its = upto(recorded[row["id"]], at)
+        message = fold(row["id"], ((one.event, one.at) for one in its))
+        if message is not None and _fits(message, its, wanted):
+            yield Stood(row=queries.told(row["position"], message), recorded=its)
+
+
+def _fits(message: Message, recorded: Sequence[Recorded], wanted: Filter) -> bool:
+    """Whether it fitted by what may have changed since; the rest was asked of the database."""
+    if wanted.state is not None and message.state != wanted.state:
+        return False
+    if wanted.next_hop is not None and not _was_at(message, wanted.next_hop):
+        return False
+    if wanted.event is not None and all(wanted.event != one.event.NAME for one in recorded):
+        return False
+    if wanted.recipient is not None and not any(
+        _alike(one.address, wanted.recipient) for one in message.recipients
+    ):
+        return False
+    return wanted.text is None or _says(message, asked_words(wanted.text))
+
+
+def _was_at(message: Message, hop: str) -> bool:
+    return hop in message.hops or (
+        hop == DIRECTLY and any(one.startswith(DOMAIN_HOP) for one in message.hops)
+    )
+
+
+def _alike(address: str, pattern: str) -> bool:
+    escaped = key(pattern.strip("<>")).replace("[", "[[]").replace("?", "[?]")
+    return fnmatchcase(key(address), escaped)
+
+
+def _says(message: Message, asked: Sequence[str]) -> bool:
+    addresses = (one.address for one in message.recipients)
+    said = words((message.subject, message.sender, message.reverse_path, *addresses)).split(" ")
+    return all(
+        any(word.startswith(one[:-1]) if one.endswith("*") else word == one for word in said) for one in asked
+    )
