@@ -16,7 +16,17 @@ _NAMES = "exact, or a pattern with *"
 
 From = Annotated[str | None, typer.Option("--from", metavar="ADDRESS", help=f"The reverse-path: {_NAMES}.")]
 To = Annotated[str | None, typer.Option("--to", metavar="ADDRESS", help=f"A recipient: {_NAMES}.")]
-Subject = Annotated[str | None, typer.Option("--subject", metavar="TEXT", help="Part of the subject.")]
+Subject = Annotated[
+    str | None, typer.Option("--subject", metavar="TEXT", help="Part of the subject, also inside a word.")
+]
+Text = Annotated[
+    str | None,
+    typer.Option(
+        "--text",
+        metavar="WORDS",
+        help="Whole words of subject and addresses, in any order; inv* for those that begin so.",
+    ),
+]
 MessageId = Annotated[
     str | None, typer.Option("--message-id", metavar="ID", help="The Message-ID, with or without <>.")
 ]
@@ -32,7 +42,7 @@ Direction = Annotated[
 ]
 NextHop = Annotated[
     str | None,
-    typer.Option("--next-hop", metavar="NAME", help="Last tried at this next hop; mx for any mx:DOMAIN."),
+    typer.Option("--next-hop", metavar="NAME", help="Was to go or was tried there; mx for any mx:DOMAIN."),
 ]
 Since = Annotated[
     str | None,
@@ -54,15 +64,16 @@ def taken(command: Callable[..., Any]) -> Callable[..., Any]:
     """
     its_own = inspect.signature(command, eval_str=True).parameters
     asked = dict(inspect.signature(_meant, eval_str=True).parameters)
+    del asked["latest"]
+    latest = "--before" if "until" in its_own else "--until"
     if "until" in its_own:
         asked["until"] = asked["until"].replace(name="before", annotation=Before)
-
     if "to" in its_own:
         asked["recipient"] = asked["recipient"].replace(name="for_", annotation=For)
 
     def taking(**given: Any) -> Any:
         filters = {name: given.pop(option.name) for name, option in asked.items()}
-        return command(**given, wanted=_meant(**filters))
+        return command(**given, wanted=_meant(**filters, latest=latest))
 
     every = chain.from_iterable(asked.values() if name == "wanted" else (p,) for name, p in its_own.items())
     by_name = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in every]
@@ -76,6 +87,7 @@ def _meant(
     sender: From = None,
     recipient: To = None,
     subject: Subject = None,
+    text: Text = None,
     message_id: MessageId = None,
     mailbox: Mailbox = None,
     state: State = None,
@@ -84,19 +96,21 @@ def _meant(
     since: Since = None,
     until: Until = None,
     event: Event = None,
+    latest: str = "--until",
 ) -> Filter:
-    """Return the filter that these options mean together. Raises Misuse."""
+    """Return the filter that these options mean together; `latest` is what `until` is called. Raises Misuse."""
     current = times.now()
     return Filter(
         sender=sender,
         recipient=recipient,
         subject=subject,
+        text=words.text(text),
         message_id=message_id,
         mailbox=mailbox,
         state=words.state(state),
         direction=words.direction(direction),
         next_hop=next_hop,
         since=times.read_optional(since, "--since", current),
-        until=times.read_optional(until, "--until", current),
+        until=times.read_optional(until, latest, current),
         event=words.message_event(event),
     )

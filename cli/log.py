@@ -9,8 +9,9 @@ from __future__ import annotations
 import sys
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
+from itertools import chain
 from typing import Annotated, Any
 
 import typer
@@ -18,7 +19,7 @@ from sqlalchemy import Connection, Engine, Row
 
 from cli import context, render, story, times, words
 from cli.context import Failure, Misuse
-from cli.message import AsJson
+from cli.message import AsCsv, AsJson, one_format
 from cli.show import as_stored, entry_of
 from store import log, queries
 from store.database import reading, unreachable
@@ -30,6 +31,9 @@ FOLLOW_EVERY_SECONDS = 0.5
 PAGE = 500
 FIRST_LOOK_BACK = 1_000  # positions; each further look goes eight times as far
 FURTHER = 8
+CSV = ("position", "stream", "revision", "name", "version", "at", "told", "data", "personal", "hash")
+
+Show = Callable[[Iterable[Row[Any]]], None]
 
 
 def events(
@@ -37,6 +41,7 @@ def events(
     since: Annotated[
         str | None, typer.Option(metavar="TIME", help="From then on: 2h, 3d, or a time (RFC 3339).")
     ] = None,
+    until: Annotated[str | None, typer.Option(metavar="TIME", help="Before then.")] = None,
     event: Annotated[str | None, typer.Option(metavar="NAME", help="Only events of this name.")] = None,
     after: Annotated[
         int | None,
@@ -53,24 +58,34 @@ def events(
         ),
     ] = None,
     as_json: AsJson = False,
+    as_csv: AsCsv = False,
 ) -> int:
     """Print the log, the oldest event first. Exit code 1 where nothing fits."""
-    name = words.event(event)
-    moment = times.read_optional(since, "--since", times.now())
+    one_format(as_json=as_json, as_csv=as_csv)
+    if follow and until is not None:
+        raise Misuse("--follow and --until don't go together: what is to come is later")
     if after is not None and after < 0:
         raise Misuse("--after: positions count from 1; 0 is the beginning")
+    name, current = words.event(event), times.now()
+    moment = times.read_optional(since, "--since", current)
+    end = times.read_optional(until, "--until", current)
+    show = _csv if as_csv else _json if as_json else _lines
     if limit is None:
         limit = 0 if moment or stream or after is not None else FOLLOW_LIMIT if follow else DEFAULT_LIMIT
     limit = words.limit(limit)
     with context.opened(context.settings()) as engine:
         with reading(engine) as connection:
-            wanted = Wanted(connection, moment, name, stream)
+            wanted = Wanted(connection, moment, end, name, stream)
             checkpoint = log.last_position(connection)
-            rows = wanted.newest(connection, limit, checkpoint, first=after or 0)
-            found = _print(rows, as_json=as_json)
+            rows = iter(wanted.newest(connection, limit, checkpoint, first=after or 0))
+            first = next(rows, None)
+            if as_csv:
+                render.comma_separated(CSV, ())
+            if first is not None:
+                show(chain([first], rows))
         if follow:
-            return _follow(engine, wanted, checkpoint, as_json=as_json)
-    if not found:
+            return _follow(engine, wanted, checkpoint, show)
+    if first is None:
         raise Failure("no event fits")
     return context.EXIT_DONE
 
@@ -79,9 +94,15 @@ class Wanted:
     """What was asked for of the log."""
 
     def __init__(
-        self, connection: Connection, since: datetime | None, name: str | None, stream: str | None
+        self,
+        connection: Connection,
+        since: datetime | None,
+        until: datetime | None,
+        name: str | None,
+        stream: str | None,
     ) -> None:
         self._since = since
+        self._until = until
         self._name = name
         is_mailbox = stream is None or stream.startswith(MAILBOX_PREFIX)
         self._stream = stream if is_mailbox else words.message_id(connection, stream or "")
@@ -92,6 +113,7 @@ class Wanted:
             connection,
             after=after,
             since=self._since,
+            until=self._until,
             name=self._name,
             stream=self._stream,
             limit=PAGE,
@@ -121,12 +143,12 @@ class Wanted:
             back *= FURTHER
 
 
-def _follow(engine: Engine, wanted: Wanted, checkpoint: int, *, as_json: bool) -> int:
+def _follow(engine: Engine, wanted: Wanted, checkpoint: int, show: Show) -> int:
     """Print what comes, until interrupted."""
     try:
         while True:
             rows, checkpoint = behind(engine, wanted, checkpoint)
-            _print(rows, as_json=as_json)
+            show(rows)
             sys.stdout.flush()
             if len(rows) < PAGE:
                 time.sleep(FOLLOW_EVERY_SECONDS)
@@ -147,15 +169,27 @@ def behind(engine: Engine, wanted: Wanted, checkpoint: int) -> tuple[list[Row[An
     return rows, rows[-1].position if len(rows) == PAGE else last
 
 
-def _print(rows: Iterable[Row[Any]], *, as_json: bool) -> bool:
-    """Print events; says whether there were any."""
-    any_printed = False
+def _json(rows: Iterable[Row[Any]]) -> None:
     for row in rows:
-        any_printed = True
-        if as_json:
-            render.json_line({"stream": row.stream} | as_stored(row))
-        else:
-            entry = entry_of(row)
-            told = story.sentence(entry.event, entry.at)
-            render.line(f"{times.stamp(entry.at)}  {row.stream:<16}  ", (entry.event.NAME, "bold"), told)
-    return any_printed
+        render.json_line({"stream": row.stream} | as_stored(row))
+
+
+def _csv(rows: Iterable[Row[Any]]) -> None:
+    render.comma_separated(None, map(_flat, rows))
+
+
+def _flat(row: Row[Any]) -> list[Any]:
+    entry = entry_of(row)
+    told = story.sentence(entry.event, entry.at).removeprefix(":").strip()
+    personal = None if row.personal is None else bytes(row.personal).decode()
+    return [
+        *(row.position, row.stream, row.revision, row.name, row.version, entry.at, render.clean(told)),
+        *(bytes(row.data).decode(), personal, bytes(row.hash).hex()),
+    ]
+
+
+def _lines(rows: Iterable[Row[Any]]) -> None:
+    for row in rows:
+        entry = entry_of(row)
+        told = story.sentence(entry.event, entry.at)
+        render.line(f"{times.stamp(entry.at)}  {row.stream:<16}  ", (entry.event.NAME, "bold"), told)

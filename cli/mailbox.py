@@ -30,6 +30,10 @@ app = typer.Typer(
 )
 
 HEALTH_STYLES = {"ok": "green", "failing": "bold red", "suspended": "bold magenta", "new": "cyan"}
+FACTS = (
+    *("name", "configured", "host", "username", "health", "since", "kind", "permanent", "text", "present"),
+    *("downloaded", "last_new_at", "next_poll_at", "polling", "withheld"),
+)
 COLUMNS = (
     render.Column(title="MAILBOX", least=12),
     render.Column(title="HEALTH", styles=HEALTH_STYLES),
@@ -44,15 +48,21 @@ COLUMNS = (
 @app.command("list")
 def list_mailboxes(
     json: Annotated[bool, typer.Option("--json", help="Print JSON, one mailbox a line.")] = False,
+    csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
 ) -> int:
     """Show how each mailbox does, and which messages it lists and does not give.
 
     Exit code 1 if one needs attention.
     """
+    if json and csv:
+        raise Misuse("--json and --csv don't go together")
     settings = context.settings()
     with context.opened(settings) as engine:
         rows = _rows(settings, engine)
-    if json:
+    if csv:
+        flat = ({**row, "withheld": len(row["withheld"])} for row in rows)
+        render.comma_separated(FACTS, ([row[name] for name in FACTS] for row in flat))
+    elif json:
         for row in rows:
             render.json_line(row)
     else:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime
 from itertools import chain, islice
 from typing import Annotated, Any
 
@@ -16,7 +17,7 @@ import typer
 from cli import context, filters, render, times, words
 from cli.context import Failure, Misuse
 from cli.render import Column
-from store import contents, log, queries
+from store import contents, log, past, queries
 from store.database import reading
 from store.life import Message
 
@@ -24,6 +25,10 @@ DEFAULT_LIMIT = 50
 
 Json = dict[str, Any]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.")]
+AsCsv = Annotated[bool, typer.Option("--csv", help="Print CSV.")]
+At = Annotated[
+    str | None, typer.Option("--at", metavar="TIME", help="As it stood then: 2h, 3d, or a time (RFC 3339).")
+]
 MessageId = Annotated[str, typer.Argument(metavar="ID", help="The message's id, or any unique beginning.")]
 
 LISTED = (
@@ -60,22 +65,36 @@ COLUMNS = (
 def list_messages(
     wanted: queries.Filter,
     limit: Annotated[int, typer.Option(metavar="N", help="How many at most; 0 for all.")] = DEFAULT_LIMIT,
+    at: At = None,
     as_json: AsJson = False,
-    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
+    as_csv: AsCsv = False,
 ) -> None:
-    """Find messages, the newest first. Filters add up. Exit code 1 where nothing fits."""
-    if as_json and as_csv:
-        raise Misuse("--json and --csv don't go together")
-    limit = words.limit(limit)
+    """Find messages, the newest first. Filters add up; with --at they mean what was so then. Exit code 1 where nothing fits."""
+    one_format(as_json=as_json, as_csv=as_csv)
+    limit, moment = words.limit(limit), times.read_optional(at, "--at", times.now())
     with context.opened(context.settings()) as engine, reading(engine) as connection:
-        found = queries.every(connection, wanted, limit + 1 if limit else None)
+        if moment is not None:
+            found = past.every(connection, wanted, moment)
+        else:
+            found = queries.every(connection, wanted, limit + 1 if limit else None)
         first = next(found, None)
         if first is None:
-            raise Failure("no message fits" if wanted != queries.Filter() else "there are no messages yet")
+            raise Failure(_none(wanted, moment))
         rows = chain([first], found)
         _print(islice(rows, limit) if limit else rows, as_json=as_json, as_csv=as_csv)
         if sys.stdout.isatty() and next(rows, None) is not None:
             render.line((f"There are more, older ones; --limit {limit * 4} or 0 shows them.", "dim"))
+
+
+def one_format(*, as_json: bool, as_csv: bool) -> None:
+    """Raises Misuse where two formats are asked for."""
+    if as_json and as_csv:
+        raise Misuse("--json and --csv don't go together")
+
+
+def _none(wanted: queries.Filter, moment: datetime | None) -> str:
+    then = f" as of {times.stamp(moment)}" if moment else ""
+    return f"no message fits{then}" if wanted != queries.Filter() or moment else "there are no messages yet"
 
 
 def raw(message: MessageId) -> None:
@@ -121,12 +140,13 @@ def _print(rows: Iterable[Json], *, as_json: bool, as_csv: bool) -> None:
         for row in rows:
             render.json_line(as_listed(row))
     elif as_csv:
-        render.comma_separated(LISTED, map(_flat, rows))
+        render.comma_separated(LISTED, map(flat, rows))
     else:
         render.table(COLUMNS, _cells(rows))
 
 
-def _flat(row: Json) -> list[Any]:
+def flat(row: Mapping[str, Any]) -> list[Any]:
+    """Return a message's row as CSV has it: recipients in one field."""
     recipients = ", ".join(one["address"] for one in row["recipients"])
     return [recipients if name == "recipients" else row[name] for name in LISTED]
 

@@ -10,14 +10,15 @@ from typing import Annotated, Any
 
 import typer
 
-from cli import context, render, times, words
-from cli.message import AsJson, Json, addressees, as_listed
+from cli import context, filters, render, times, words
+from cli.message import LISTED, AsCsv, AsJson, At, Json, addressees, as_listed, flat, one_format
 from cli.render import Column
 from engine.core import direct
 from store import queries
 from store.database import reading
 from store.events import Quarantined
 from store.message import SCAN_LANE
+from store.queries import Filter
 from store.waiting import Hold, Waiting, waiting
 
 DEFAULT_LIMIT = 20
@@ -82,11 +83,14 @@ class Overview:
     held_count: int = 0
     quarantined: int = 0  # and for nothing else
     quarantined_since: datetime | None = None  # when the oldest of them came in
+    oldest_at: datetime | None = None
     going: int = 0  # messages that wait for a next hop, held for some recipients or not
 
     def add(self, one: Waiting, current: datetime) -> None:
         """Add a message; the oldest come first."""
         self.ages[_age(current - one.row["opened_at"])] += 1
+        opened_at: datetime = one.row["opened_at"]
+        self.oldest_at = min(self.oldest_at or opened_at, opened_at)
         for hop, due_at in one.due.items():
             lane = self.lanes.setdefault(hop, Lane(oldest_at=one.row["opened_at"], due_at=due_at))
             lane.open += 1
@@ -104,35 +108,54 @@ class Overview:
             self.oldest.append(one.row)
 
 
+@filters.taken
 def queue(
+    wanted: Filter,
     limit: Annotated[
         int, typer.Option(metavar="N", help="How many of the oldest to name; 0 for all.")
     ] = DEFAULT_LIMIT,
+    at: At = None,
     as_json: AsJson = False,
+    as_csv: AsCsv = False,
 ) -> None:
     """Show what is open, by next hop and by age; what is held, and why; and the oldest.
 
-    With --json all of it, an object for each message.
+    With --json or --csv all of it, an object or a line for each message. With --at what was open then; how the next hops
+    were doing is not told of a time that is past.
     """
+    one_format(as_json=as_json, as_csv=as_csv)
     current = times.now()
-    overview, oldest_at = Overview(words.limit(limit)), current
+    moment = times.read_optional(at, "--at", current)
+    overview = Overview(words.limit(limit))
     with context.opened(context.settings()) as engine, reading(engine) as connection:
-        for one in waiting(connection):
-            if as_json:
+        found = waiting(connection, wanted, moment)
+        if as_json:
+            for one in found:
                 render.json_line(as_queued(one))
-                continue
-            overview.add(one, current)
-            oldest_at = min(oldest_at, one.row["opened_at"])
-        hops = queries.hops(connection)
-    if as_json:
+            return
+        if as_csv:
+            render.comma_separated((*LISTED, "next_hop", "due_at", "held"), map(_flat, found))
+            return
+        for one in found:
+            overview.add(one, moment or current)
+        hops = queries.hops(connection) if moment is None else []
+    _overview(overview, hops, moment or current, past=moment is not None)
+
+
+def _overview(overview: Overview, hops: Iterable[Json], current: datetime, *, past: bool) -> None:
+    total, then = overview.ages.total(), f" at {times.stamp(current)}" if past else ""
+    if not total or overview.oldest_at is None:
+        render.line(f"nothing was open{then}" if past else "nothing is open")
         return
-    total = overview.ages.total()
-    if not total:
-        render.line("nothing is open")
-        return
-    count = "1 message is open" if total == 1 else f"{total} messages are open"
-    render.line((f"{count}, the oldest for {times.span(current - oldest_at)}.", "bold"))
-    _page(overview, hops, current)
+    are = ("was", "were") if past else ("is", "are")
+    count = f"1 message {are[0]} open" if total == 1 else f"{total} messages {are[1]} open"
+    render.line((f"{count}{then}, the oldest for {times.span(current - overview.oldest_at)}.", "bold"))
+    _page(overview, hops, current, past=past)
+
+
+def _flat(one: Waiting) -> list[Any]:
+    held = "; ".join(hold.event.why for hold in one.holds)
+    return [*flat(one.row), one.row["next_hop"], one.row["due_at"], held]
 
 
 def as_queued(one: Waiting) -> Json:
@@ -187,13 +210,13 @@ def standing(hop: Mapping[str, Any], current: datetime) -> str:
     return down + (f": {hop['reply']}" if hop["reply"] else "")
 
 
-def _page(overview: Overview, hops: Iterable[Json], current: datetime) -> None:
+def _page(overview: Overview, hops: Iterable[Json], current: datetime, *, past: bool) -> None:
     known = {hop["next_hop"]: hop for hop in hops}
     if overview.lanes or any(
         hop["failures"] for hop in known.values() if not direct.is_direct(hop["next_hop"])
     ):
         render.line()
-        _by_next_hop(overview.lanes, known, current)
+        _by_next_hop(overview.lanes, known, current, past=past)
     render.line()
     _by_age(overview.ages)
     if overview.quarantined_since is not None:
@@ -211,7 +234,9 @@ def _page(overview: Overview, hops: Iterable[Json], current: datetime) -> None:
         _more(overview.going - len(overview.oldest))
 
 
-def _by_next_hop(lanes: Mapping[str, Lane], known: Mapping[str, Json], current: datetime) -> None:
+def _by_next_hop(
+    lanes: Mapping[str, Lane], known: Mapping[str, Json], current: datetime, *, past: bool
+) -> None:
     down = {name for name, hop in known.items() if hop["failures"] and not direct.is_direct(name)}
     domains = sorted(filter(direct.is_direct, lanes), key=lambda name: (-lanes[name].open, name))
     rows = []
@@ -226,7 +251,8 @@ def _by_next_hop(lanes: Mapping[str, Lane], known: Mapping[str, Json], current: 
                 lane.said if lane and lane.said else standing(known.get(name, {"next_hop": name}), current),
             )
         )
-    render.table(HOPS, rows)
+    columns = HOPS[:-1] if past else HOPS
+    render.table(columns, (row[: len(columns)] for row in rows))
     if rest := domains[DOMAINS_SHOWN:]:
         count = sum(lanes[name].open for name in rest)
         render.line((f"{len(rest)} more domains by MX have {count} open; --json has every message.", "dim"))

@@ -115,10 +115,14 @@ def json_line(value: Mapping[str, Any]) -> None:
     sys.stdout.buffer.write(orjson.dumps(value, option=options))
 
 
-def comma_separated(titles: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Print CSV (RFC 4180) with a header line. A text that a spreadsheet would take for a formula gets a `'`."""
+def comma_separated(titles: Sequence[str] | None, rows: Iterable[Sequence[Any]]) -> None:
+    """Print CSV (RFC 4180) with a header line; None: it was printed before.
+
+    A text that a spreadsheet would take for a formula gets a `'`.
+    """
     writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerow(titles)
+    if titles is not None:
+        writer.writerow(titles)
     writer.writerows([_plain(value) for value in row] for row in rows)
 
 

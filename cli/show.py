@@ -18,7 +18,7 @@ from cli import context, render, story, times, words
 from cli.context import Failure
 from cli.message import AsJson, Json, MessageId, as_folded
 from cli.outlook import outlook
-from store import queries
+from store import past, queries
 from store.codec import decode
 from store.database import reading
 from store.events import Event, MessageEvent
@@ -52,7 +52,7 @@ def show(
     until = times.read_optional(at, "--at", current)
     with context.opened(context.settings()) as engine, reading(engine) as connection:
         entries = life(connection, words.message_id(connection, message))
-    seen = [entry for entry in entries if until is None or entry.at <= until]
+    seen = entries if until is None else past.upto(entries, until)
     if not seen:
         opened = times.stamp(entries[0].at)
         raise Failure(

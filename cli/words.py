@@ -13,6 +13,7 @@ from cli.context import Failure, Misuse, nearest
 from store import queries
 from store.codec import CLASSES
 from store.events import Direction, MessageEvent
+from store.folding import asked_words
 from store.recipient import State
 
 if TYPE_CHECKING:
@@ -44,6 +45,13 @@ def message_event(word: str | None) -> str | None:
 def event(word: str | None) -> str | None:
     """Return the name of an event. Raises Misuse."""
     return _one_of(word, EVENTS, "--event")
+
+
+def text(searched: str | None) -> str | None:
+    """Return the words to look for. Raises Misuse where there is no letter and no digit to look for."""
+    if searched is None or asked_words(searched):
+        return searched
+    raise Misuse(f"--text: there is no word in {searched!r}; --subject finds any part of a subject")
 
 
 def message_id(connection: Connection, beginning: str) -> str:

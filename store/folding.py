@@ -17,6 +17,7 @@ WORDS_OCTETS = 500_000
 _ALONE = "\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 _BESIDE = re.compile(f"(?<=[{_ALONE}])(?=\\S)|(?<=\\S)(?=[{_ALONE}])")
 _WORD = re.compile(r"[^\W_]+")
+_PARTS = re.compile(r"(\*?)([^\W_]+)(?=(\*?))")
 
 
 def folded(text: str) -> str:
@@ -39,10 +40,11 @@ def words(texts: Iterable[str | None]) -> str:
 
 def asked_words(text: str) -> tuple[str, ...]:
     """Return the words that a person asks for, each once; one that may go on ends with `*`."""
-    found: dict[str, None] = {}
-    for part in text.split():
-        *whole, last = _WORD.findall(folded(part)) or [""]
-        found |= dict.fromkeys(word[:WORD_CHARACTERS] for word in whole)
-        if last:
-            found[last[:WORD_CHARACTERS] + ("*" if part.endswith("*") else "")] = None
-    return tuple(found)
+    found = _PARTS.findall(folded(text))
+    return tuple(dict.fromkeys(word[:WORD_CHARACTERS] + more for _, word, more in found))
+
+
+def certain_words(pattern: str) -> tuple[str, ...]:
+    """Return the words that whatever fits a pattern with `*` has for certain, as `asked_words` has them."""
+    found = _PARTS.findall(folded(pattern))
+    return tuple(dict.fromkeys(word[:WORD_CHARACTERS] + more for less, word, more in found if not less))

@@ -16,11 +16,11 @@ from typing import Any, Protocol, TypeVar
 from sqlalchemy import ColumnElement, Connection, Row, or_
 
 from store import log, queries, selection
-from store.folding import asked_words, words
+from store.folding import asked_words
 from store.life import DOMAIN_HOP, Message, fold
 from store.recipient import ATTENTION
 from store.recorded import Recorded
-from store.rows import DIRECTLY, key
+from store.rows import DIRECTLY, key, words_of
 from store.schema import messages
 from store.selection import Bounds, Filter
 
@@ -46,6 +46,7 @@ class Stood:
 
     row: Json
     recorded: Sequence[Recorded] | None = None
+    lane: str | None = None  # where it waited; None: where it waits now
 
 
 def upto(happened: Sequence[D], at: datetime) -> Sequence[D]:
@@ -70,39 +71,59 @@ def waiting(connection: Connection, wanted: Filter, at: datetime) -> Iterator[St
     )
 
 
+def touched(
+    connection: Connection, wanted: Filter, since: datetime, at: datetime
+) -> Iterator[tuple[int, Sequence[Recorded]]]:
+    """Yield the position, and the events up to `at`, of each message that fitted then and may have changed after `since`."""
+    rows = _candidates(connection, wanted, at, [messages.c.changed_at > since], newest_first=True)
+    for some in rows:
+        recorded = log.read_many(connection, [row.id for row in some])
+        for row in some:
+            its = upto(recorded[row.id], at)
+            message = fold(row.id, ((one.event, one.at) for one in its))
+            if message is not None and _fits(message, its, wanted):
+                yield row.position, its
+
+
 def _stood(
+    connection: Connection, wanted: Filter, at: datetime, *, newest_first: bool, states: Sequence[str] = ()
+) -> Iterator[Stood]:
+    then = [messages.c.opened_at <= at]
+    # Where nothing happened since, the row tells all.
+    since = messages.c.changed_at > at
+    if wanted.state is not None:
+        then.append(or_(since, messages.c.state == wanted.state))
+    if states:
+        then.append(or_(since, messages.c.state.in_(states)))
+    for rows in _candidates(connection, wanted, at, then, newest_first=newest_first):
+        yield from _as_of(connection, rows, wanted, at)
+
+
+def _candidates(
     connection: Connection,
     wanted: Filter,
     at: datetime,
+    then: Sequence[ColumnElement[bool]],
     *,
     newest_first: bool,
-    states: Sequence[str] = (),
-) -> Iterator[Stood]:
+) -> Iterator[Sequence[Row[Any]]]:
+    """Yield pages of what may have fitted: the state of then is not asked for, all else only grows."""
     asked = replace(wanted, state=None)
     until = at if wanted.until is None else min(wanted.until, at)
     span = selection.between(connection, wanted.since, until)
     if span is None or span.first > span.last:
         return
     leads = selection.fewest_first(connection, list(selection.leads_of(asked)), span)
-    then = list(_then(wanted, at, states))
-    edge: int | None = None
+    bounds = Bounds(span)
     while True:
-        bounds = Bounds(span, edge) if newest_first else Bounds(span, after=edge)
         query = selection.chosen(asked, leads, bounds, newest_first=newest_first).where(*then).limit(PAGE)
         rows = connection.execute(query).all()
-        yield from _as_of(connection, rows, wanted, at)
+        if rows:
+            yield rows
         if len(rows) < PAGE:
             return
         edge = rows[-1].position
-
-
-def _then(wanted: Filter, at: datetime, states: Sequence[str]) -> Iterator[ColumnElement[bool]]:
-    """Yield what a row tells of whether its message may have fitted: all of it where nothing happened since."""
-    yield messages.c.opened_at <= at
-    if wanted.state is not None:
-        yield or_(messages.c.changed_at > at, messages.c.state == wanted.state)
-    if states:
-        yield or_(messages.c.changed_at > at, messages.c.state.in_(states))
+        bounds = Bounds(span, before=edge) if newest_first else Bounds(span, after=edge)
 
 
 def _as_of(connection: Connection, rows: Sequence[Row[Any]], wanted: Filter, at: datetime) -> Iterator[Stood]:
@@ -115,7 +136,7 @@ def _as_of(connection: Connection, rows: Sequence[Row[Any]], wanted: Filter, at:
         its = upto(recorded[row["id"]], at)
         message = fold(row["id"], ((one.event, one.at) for one in its))
         if message is not None and _fits(message, its, wanted):
-            yield Stood(row=queries.told(row["position"], message), recorded=its)
+            yield Stood(row=queries.told(row["position"], message), recorded=its, lane=message.lane)
 
 
 def _fits(message: Message, recorded: Sequence[Recorded], wanted: Filter) -> bool:
@@ -145,8 +166,7 @@ def _alike(address: str, pattern: str) -> bool:
 
 
 def _says(message: Message, asked: Sequence[str]) -> bool:
-    addresses = (one.address for one in message.recipients)
-    said = words((message.subject, message.sender, message.reverse_path, *addresses)).split(" ")
+    said = words_of(message).split(" ")
     return all(
         any(word.startswith(one[:-1]) if one.endswith("*") else word == one for word in said) for one in asked
     )

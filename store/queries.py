@@ -88,12 +88,20 @@ def open_count(connection: Connection) -> int:
     return connection.scalar(counted) or 0
 
 
-def queue(connection: Connection, limit: int = 1000) -> Iterator[Json]:
-    """Yield what is open, oldest first."""
+def queue(connection: Connection, wanted: Filter = Filter(), limit: int = 1000) -> Iterator[Json]:  # noqa: B008 - immutable
+    """Yield what is open and fits, oldest first."""
+    if wanted.state is not None and wanted.state not in ATTENTION:
+        return
+    span = selection.between(connection, wanted.since, wanted.until)
+    if span is not None and span.first > span.last:
+        return
+    states = () if wanted.state is not None else (selection.Indexed(messages.c.state, ATTENTION),)
+    leads = selection.fewest_first(connection, [*states, *selection.leads_of(wanted)], span)
     after = 0
     while True:
-        found = select(messages).where(messages.c.state.in_(ATTENTION), messages.c.position > after)
-        rows = connection.execute(found.order_by(messages.c.position).limit(limit)).all()
+        bounds = selection.Bounds(span, after=after)
+        found = selection.chosen(wanted, leads, bounds, newest_first=False).limit(limit)
+        rows = connection.execute(found).all()
         yield from with_recipients(connection, rows)
         if len(rows) < limit:
             return
@@ -287,18 +295,21 @@ def log_rows(
     *,
     after: int = 0,
     since: datetime | None = None,
+    until: datetime | None = None,
     name: str | None = None,
     stream: str | None = None,
     limit: int = 500,
 ) -> list[Row[Any]]:
-    """Return stored events from behind a position, oldest first."""
-    span = selection.between(connection, since, None) or selection.Span(1, 0)
-    if since is not None and span.first > span.last:
+    """Return stored events from behind a position, oldest first; `until` is the first time that is too late."""
+    span = selection.between(connection, since, until)
+    if span is not None and span.first > span.last:
         return []
-    query = select(events).where(events.c.position > max(after, span.first - 1))
+    query = select(events).where(events.c.position > max(after, span.first - 1 if span else 0))
     query = query.order_by(events.c.position).limit(limit)
     if since is not None:
         query = query.where(events.c.at >= microseconds(since))
+    if until is not None and span is not None:
+        query = query.where(events.c.at < microseconds(until), events.c.position <= span.last)
     if stream is not None:
         query = query.where(events.c.stream == stream)
     if name is not None:

@@ -105,7 +105,7 @@ def _next_hop(message: Message) -> str | None:
 
 def text_row(position: int, message: Message) -> Row:
     """Return the words that the message opened at this position is found by."""
-    return {"rowid": position, "words": _words(message)}
+    return {"rowid": position, "words": words_of(message)}
 
 
 def subject_row(position: int, message: Message) -> Row:
@@ -115,12 +115,14 @@ def subject_row(position: int, message: Message) -> Row:
 
 def found_anew(message: Message) -> Row:
     """Return the words that a message is found by from now on, and whose they are."""
-    return {"the_id": message.id, "new_words": _words(message)}
+    return {"the_id": message.id, "new_words": words_of(message)}
 
 
-def _words(message: Message) -> str:
+def words_of(message: Message) -> str:
+    """Return the words that a message is found by."""
+    # The addresses first: should there be too many words, it is the subject that goes short.
     addresses = (one.address for one in message.recipients)
-    return words((message.subject, message.sender, message.reverse_path, *addresses))
+    return words((message.reverse_path, *addresses, message.sender, message.subject))
 
 
 def hop_rows(before: Message | None, after: Message) -> Iterable[Row]:

@@ -53,6 +53,13 @@ class has_fragment(FunctionElement[Any]):
     inherit_cache = True
 
 
+class also(FunctionElement[Any]):
+    """A condition that another one implies, said for Postgres alone: it plans by it, and SQLite by it in place of the other."""
+
+    type = NullType()
+    inherit_cache = True
+
+
 def _both(element: FunctionElement[Any], compiler: SQLCompiler, given: Any) -> tuple[str, str]:
     left, right = element.clauses
     return compiler.process(left, **given), compiler.process(right, **given)
@@ -78,3 +85,13 @@ def _instr(element: has_fragment, compiler: SQLCompiler, **given: Any) -> str:
 @compiles(has_fragment, "postgresql")
 def _strpos(element: has_fragment, compiler: SQLCompiler, **given: Any) -> str:
     return "strpos({}, {}) > 0".format(*_both(element, compiler, given))
+
+
+@compiles(also)
+def _unsaid(element: also, compiler: SQLCompiler, **given: Any) -> str:
+    return "1 = 1"
+
+
+@compiles(also, "postgresql")
+def _said(element: also, compiler: SQLCompiler, **given: Any) -> str:
+    return compiler.process(*element.clauses, **given)

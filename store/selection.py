@@ -17,12 +17,12 @@ from typing import Any, NamedTuple, Protocol
 from sqlalchemy import ColumnElement, Connection, Row, Select, exists, func, literal, select
 
 from store.events import Attempted, Direction, Downloaded
-from store.folding import asked_words, folded
+from store.folding import asked_words, certain_words, folded
 from store.projections import TOLD_BY_ROW
 from store.recipient import State
 from store.rows import indexed, key
 from store.schema import happenings, hops, hour, hours, messages, recipients, subjects, texts
-from store.searching import has_fragment, has_words, wanted_words
+from store.searching import also, has_fragment, has_words, wanted_words
 
 # Index entries counted to find who leads: half a millisecond of work. Where every filter fits more, each finds a page soon.
 COUNTED = 10_000
@@ -59,6 +59,10 @@ class Bounds(NamedTuple):
     span: Span | None = None
     before: int | None = None
     after: int | None = None
+
+    def beside(self, place: ColumnElement[int]) -> Iterator[ColumnElement[Any]]:
+        """Yield the conditions on a column that is the position of a message in hand, which are implied then."""
+        return (also(condition) for condition in self.on(place))
 
     def on(self, place: ColumnElement[int]) -> Iterator[ColumnElement[bool]]:
         """Yield the conditions on a column that is the message's position.
@@ -110,7 +114,9 @@ class Indexed(NamedTuple):
     def checked(self, bounds: Bounds) -> ColumnElement[bool]:
         """Return the condition on a message in hand, so that its index does not serve it."""
         if self.place is not messages.c.position:
-            return exists().where(self.place == messages.c.position, self.served(), *bounds.on(self.place))
+            return exists().where(
+                self.place == messages.c.position, self.served(), *bounds.beside(self.place)
+            )
         return func.coalesce(self.column, "").in_(self.values)
 
 
@@ -128,7 +134,7 @@ class Worded(NamedTuple):
 
     def checked(self, bounds: Bounds) -> ColumnElement[bool]:
         """Return the condition on a message in hand: asked of its one row."""
-        return exists().where(self.place == messages.c.position, self.served(), *bounds.on(self.place))
+        return exists().where(self.place == messages.c.position, self.served(), *bounds.beside(self.place))
 
 
 class Fragment(NamedTuple):
@@ -145,7 +151,7 @@ class Fragment(NamedTuple):
 
     def checked(self, bounds: Bounds) -> ColumnElement[bool]:
         """Return the condition on a message in hand."""
-        return exists().where(self.place == messages.c.position, self.served(), *bounds.on(self.place))
+        return exists().where(self.place == messages.c.position, self.served(), *bounds.beside(self.place))
 
 
 def find(connection: Connection, wanted: Filter, before: int | None, limit: int) -> Sequence[Row[Any]]:
@@ -208,8 +214,8 @@ def leads_of(wanted: Filter) -> Iterator[Lead]:
     ):
         if value is not None:
             yield Indexed(column, (value,))
-    if wanted.text is not None:
-        yield Worded(asked_words(wanted.text))
+    if looked_for := tuple(dict.fromkeys(_words(wanted))):
+        yield Worded(looked_for)
     if wanted.subject is not None:
         yield Fragment(folded(wanted.subject))
 
@@ -242,7 +248,7 @@ def _unserved(wanted: Filter, bounds: Bounds) -> Iterator[ColumnElement[bool]]:
         yield _like(messages.c.reverse_path_key, wanted.sender)
     if wanted.recipient is not None and "*" in wanted.recipient:
         its, like = recipients.c.message, _like(recipients.c.address_key, wanted.recipient)
-        yield exists().where(its == messages.c.position, like, *bounds.on(its))
+        yield exists().where(its == messages.c.position, like, *bounds.beside(its))
     if wanted.since is not None:
         yield messages.c.opened_at >= wanted.since
     if wanted.until is not None:
@@ -251,6 +257,14 @@ def _unserved(wanted: Filter, bounds: Bounds) -> Iterator[ColumnElement[bool]]:
         yield messages.c.attempts > 0
     if wanted.event == Downloaded.NAME:
         yield messages.c.content.is_not(None)
+
+
+def _words(wanted: Filter) -> Iterator[str]:
+    """Yield the words that a message must have: what fits a pattern has some for certain."""
+    yield from asked_words(wanted.text or "")
+    for pattern in (wanted.sender, wanted.recipient):
+        if pattern is not None and "*" in pattern:
+            yield from certain_words(_bare(pattern))
 
 
 def _bare(address: str) -> str:

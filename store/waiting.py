@@ -13,12 +13,14 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from store import agenda, log, queries
+from store import agenda, log, past, queries
 from store.events import Held, MessageEvent, Quarantined
 from store.life import Message, due_at, fold
 from store.message import SCAN_LANE
+from store.past import Stood
 from store.recipient import FATES, Recipient
 from store.recorded import Recorded
+from store.selection import Filter
 
 BATCH = 500
 PLAIN = frozenset({"received", "deferred"})  # states that the read tables tell all of
@@ -48,23 +50,41 @@ class Waiting:
     quarantined: bool = False
 
 
-def waiting(connection: Connection) -> Iterator[Waiting]:
-    """Yield every open message, oldest first, in constant memory."""
-    rows = queries.queue(connection)
+def waiting(
+    connection: Connection,
+    wanted: Filter = Filter(),  # noqa: B008 - immutable
+    at: datetime | None = None,
+) -> Iterator[Waiting]:
+    """Yield every message that fits and is open, or was at that time, oldest first, in constant memory."""
+    rows = past.waiting(connection, wanted, at) if at else map(_now, queries.queue(connection, wanted))
     while some := list(islice(rows, BATCH)):
-        asked = [row["id"] for row in some if not (_plain(row) or _quarantined(row))]
+        asked = [one.row["id"] for one in some if one.recorded is None and not _told(one.row)]
         known = log.read_many(connection, asked) if asked else {}
-        lanes = agenda.lanes_of(connection, [row["id"] for row in some if row["state"] == "deferred"])
-        for row in some:
-            recorded = known.get(row["id"])
+        deferred = [one.row["id"] for one in some if one.lane is None and one.row["state"] == "deferred"]
+        lanes = agenda.lanes_of(connection, deferred)
+        for one in some:
+            recorded = None if _told(one.row) else known.get(one.row["id"], one.recorded)
             if recorded is not None:
-                yield _by_the_log(row, recorded)
-            elif _quarantined(row):
-                yield Waiting(row=row, due={}, holds=(), quarantined=True)
-            elif (lane := lanes.get(row["id"], "")).startswith(SCAN_LANE):
-                yield Waiting(row=row, due={lane: row["due_at"]}, holds=())
+                yield _by_the_log(one.row, recorded)
             else:
-                yield _plainly(row)
+                yield _by_its_row(one.row, lanes.get(one.row["id"], "") if one.lane is None else one.lane)
+
+
+def _now(row: Json) -> Stood:
+    return Stood(row=row)
+
+
+def _told(row: Json) -> bool:
+    """Whether its row tells all."""
+    return _plain(row) or _quarantined(row)
+
+
+def _by_its_row(row: Json, lane: str) -> Waiting:
+    if _quarantined(row):
+        return Waiting(row=row, due={}, holds=(), quarantined=True)
+    if lane.startswith(SCAN_LANE):
+        return Waiting(row=row, due={lane: row["due_at"]}, holds=())
+    return _plainly(row)
 
 
 def _plain(row: Json) -> bool:

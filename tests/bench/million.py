@@ -7,8 +7,8 @@
 The first page (50 messages) of `list` by each filter, a page in the middle where there are enough, and some filters
 together: median and 95th percentile of so many runs, each query prepared anew as a command would. Then everything is
 walked: events a second, and how far the peak of this process' memory rose. The aim is 10 ms for each single filter,
-whatever it finds, 20 ms for a word, 100 ms for a fragment of a subject within thirty days, and memory that does not depend on the size of the store. A store in a file is kept for the next
-run; remove it by hand.
+whatever it finds, 20 ms for words, 100 ms for a fragment of a subject within thirty days, and memory that does not depend
+on the size of the store. A store in a file is kept for the next run; remove it by hand.
 """
 
 from __future__ import annotations

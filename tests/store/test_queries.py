@@ -282,7 +282,7 @@ def test_the_queue_is_what_is_open_oldest_first(archive: Archive) -> None:
     waiting = [message.id for message in reversed(archive.messages) if message.open]
     with reading(archive.engine) as connection:
         for limit in (3, 1000):
-            assert [one["id"] for one in queries.queue(connection, limit)] == waiting
+            assert [one["id"] for one in queries.queue(connection, limit=limit)] == waiting
         assert queries.open_count(connection) == len(waiting) > 3
 
 
