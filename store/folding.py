@@ -30,12 +30,13 @@ def folded(text: str) -> str:
 
 
 def words(texts: Iterable[str | None]) -> str:
-    """Return the words of some texts, each once, with a space between."""
+    """Return the words of some texts, each once and sorted, with a space between; should there be too many, the first."""
     found = _WORD.findall(folded("\n".join(text for text in texts if text)))
-    joined = " ".join(dict.fromkeys(word[:WORD_CHARACTERS] for word in found))
-    if len(joined) * 4 <= WORDS_OCTETS:
-        return joined
-    return joined.encode(errors="ignore")[:WORDS_OCTETS].decode(errors="ignore").rpartition(" ")[0]
+    each = dict.fromkeys(word[:WORD_CHARACTERS] for word in found)
+    if len(found) * WORD_CHARACTERS * 4 > WORDS_OCTETS:
+        kept = " ".join(each).encode(errors="ignore")[:WORDS_OCTETS].decode(errors="ignore")
+        each = dict.fromkeys(kept.split(" ")[:-1])
+    return " ".join(sorted(each))
 
 
 def asked_words(text: str) -> tuple[str, ...]:

@@ -113,7 +113,7 @@ def _candidates(
     span = selection.between(connection, wanted.since, until)
     if span is None or span.first > span.last:
         return
-    leads = selection.fewest_first(connection, list(selection.leads_of(asked)), span)
+    leads = selection.weighed(connection, asked, span)
     bounds = Bounds(span)
     while True:
         query = selection.chosen(asked, leads, bounds, newest_first=newest_first).where(*then).limit(PAGE)

@@ -243,12 +243,15 @@ hops = Table(
 
 
 class Words(UserDefinedType[str]):
-    """Words with a space between, as Postgres indexes them."""
+    """Sorted words with a space between, as Postgres indexes them; it gives them back in quotes."""
 
     cache_ok = True
 
     def get_col_spec(self, **_: Any) -> str:
         return "TSVECTOR"
+
+    def result_processor(self, dialect: Dialect, coltype: object) -> Any:
+        return lambda value: None if value is None else value.replace("'", "")
 
 
 # The words of subject and addresses (`folding.words`). On SQLite it is a table of FTS5, which is its own index and never

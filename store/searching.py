@@ -30,8 +30,7 @@ class _Query(TypeDecorator[Sequence[str]]):
         return " ".join(f'"{word.rstrip("*")}"{"*" if word.endswith("*") else ""}' for word in value)
 
     def process_literal_param(self, value: Sequence[str] | None, dialect: Dialect) -> str:
-        asked = str(self.process_bind_param(value, dialect)).replace("'", "''")
-        return f"'{asked}'"
+        return str(self.process_bind_param(value, dialect))
 
 
 def wanted_words(words: Sequence[str]) -> BindParameter[Any]:

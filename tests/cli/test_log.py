@@ -108,7 +108,7 @@ def test_following_waits_for_a_store_that_cannot_be_asked(sqlite_url: str) -> No
     builder = Builder(sqlite_url)
     engine = open_store(sqlite_url)
     with reading(engine) as connection:
-        wanted = Wanted(connection, None, None, None)
+        wanted = Wanted(connection, None, None, None, None)
     file = Path(sqlite_url.removeprefix("sqlite:///"))
     builder.downloaded()
     builder.close()
@@ -130,7 +130,7 @@ def test_following_takes_a_full_page_at_a_time(sqlite_url: str, monkeypatch: pyt
     for _ in range(5):
         builder.downloaded()
     with reading(builder.engine) as connection:
-        wanted = Wanted(connection, None, None, None)
+        wanted = Wanted(connection, None, None, None, None)
     seen, checkpoint = [], 0
     for _ in range(4):
         rows, checkpoint = behind(builder.engine, wanted, checkpoint)
