@@ -34,3 +34,5 @@ def _useful(message: Message) -> Iterator[tuple[str, str]]:
         )
     if not message.open and message.kept:
         yield "replay", "deliver it again"
+    if message.state == "rejected-oversize" and message.content is None and not message.removed:
+        yield "replay", "fetch and deliver it after all, once the limit is raised"

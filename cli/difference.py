@@ -122,9 +122,8 @@ def _counted(found: Iterable[Change], since: datetime, at: datetime) -> bool:
     total = counts.ways.total()
     if total:
         others = total - counts.came_in
-        told = (
-            f"{counts.came_in} came in, {others} that were here before changed; {counts.closed} were closed."
-        )
+        closed = "1 was" if counts.closed == 1 else f"{counts.closed} were"
+        told = f"{counts.came_in} came in, {others} others changed; {closed} closed."
         render.line((f"From {times.stamp(since)} to {times.stamp(at)}: {told}", "bold"))
         render.line()
         render.table(COUNTS, ((*way, str(n)) for way, n in counts.ways.most_common()))

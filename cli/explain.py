@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, assert_never, cast
 
 from cli import context, render, story, times, words
 from cli.advice import commands
+from cli.levers import levers
 from cli.message import Json, MessageId
 from cli.outlook import outlook
 from cli.queue import standing
@@ -131,6 +132,8 @@ def _page(case: Case) -> None:
     labelled("Next", _next(case))
     if message.awaited is not None:
         labelled("Scanner", _awaited(case, message.awaited))
+    for number, (key, what) in enumerate(levers(message, case.step, case.policy)):
+        labelled("" if number else "Setting", f"{key}: {what}")
     if message.open:
         labelled("Lease", _lease(case))
         if case.hop is not None:
@@ -217,7 +220,7 @@ def _next(case: Case) -> str:
         case Rest() if message.state == "quarantined":
             return _in_quarantine(case)
         case Rest():
-            return f"Nothing, until a person decides: it is {message.state}."
+            return outlook(message, case.now)
         case Record():
             return "It will be " + "; ".join(
                 event.NAME + story.sentence(event, case.now, len(message.recipients)) for event in step.events

@@ -18,12 +18,13 @@ def outlook(message: Message, current: datetime) -> str:
         return _closed(message)
     due = message.due_at
     if due is None and message.state == "quarantined":
+        why = f" ({message.quarantined_why})" if message.quarantined_why else ""
         return (
-            "It stays in quarantine until a person releases or discards it, or it has been there for as long as"
+            f"It stays in quarantine{why} until a person releases or discards it, or it has been there for as long as"
             " [retention] says."
         )
     if due is None:
-        return f"Nothing, until a person decides: it is {message.state}."
+        return f"Nothing, until a person decides: it is {message.state}{_doubt(message)}."
     if any(one.in_flight for one in message.recipients):
         return "An attempt is under way, or was cut off; then a gateway tries again or holds it, as its policy says."
     if message.state == "received" and message.attempts == 0:
@@ -41,6 +42,18 @@ def _then(due: datetime, current: datetime) -> str:
     if due <= current:
         return f"as soon as a gateway runs: it has been due since {times.stamp(due)}"
     return f"{times.away(due, current)}, at {times.stamp(due)}"
+
+
+def _doubt(message: Message) -> str:
+    """Say what whoever decides must know."""
+    if message.state == "outcome-unknown":
+        hops = sorted(
+            {one.next_hop for one in message.recipients if one.state == message.state and one.next_hop}
+        )
+        return (
+            f"; {' or '.join(hops) or 'the next hop'} may have it already, and get it twice if it is released"
+        )
+    return ""
 
 
 def _closed(message: Message) -> str:

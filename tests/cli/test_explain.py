@@ -148,6 +148,29 @@ def test_every_state_has_its_reason(kind: str, why: str, what_next: str, stock: 
     assert told["Next"].startswith(what_next)
 
 
+@pytest.mark.parametrize(
+    ("kind", "setting"),
+    [
+        ("held", "fallback of [[mailbox]] info: who gets what names nobody, from now on"),
+        ("unknown", 'next_hop.home.on_unknown: is "retry"; "hold" keeps it for a person'),
+        ("oversize", "next_hop.NAME.max_size: what is taken at most, if the server itself takes as much"),
+        ("deferred", "retry.first and retry.cap: how often: 5m, doubled up to 1h"),
+    ],
+)
+def test_what_to_change_is_named(kind: str, setting: str, stock: Stock) -> None:
+    assert explained(stock.mailgate, stock.ids[kind])["Setting"].startswith(setting)
+
+
+def test_where_no_setting_decides_none_is_named(stock: Stock) -> None:
+    for kind in ("delivered", "failed"):
+        assert "Setting" not in explained(stock.mailgate, stock.ids[kind])
+
+
+def test_what_was_too_large_can_be_fetched_after_all(stock: Stock) -> None:
+    told = explained(stock.mailgate, stock.ids["oversize"])
+    assert "fetch and deliver it after all, once the limit is raised" in " ".join(told["You can"].split())
+
+
 def test_each_recipient_has_its_own_reason(stock: Stock) -> None:
     told = explained(stock.mailgate, stock.ids["mixed"])
     why = told["Why"].split("\n")

@@ -51,6 +51,15 @@ def found(stock: Stock, *arguments: str) -> set[str]:
         ("--to gone@example.com", {"mixed"}),
         ("--to *@example.com --state failed", {"failed"}),
         ("--subject just", {"received"}),
+        ("--subject voic", {"delivered", "held", "failed", "deferred", "notice"}),
+        ("--subject grusse", {"mixed"}),
+        ("--text invoice", {"delivered", "held", "failed", "deferred", "notice"}),
+        ("--text voic", set()),
+        ("--text inv*", {"delivered", "held", "failed", "deferred", "notice"}),
+        ("--text 4711-alice", {"delivered", "held", "deferred"}),
+        ("--text GRÜSSE", {"mixed"}),
+        ("--text gone@example.com", {"mixed"}),
+        ("--text partner --state outcome-unknown", {"unknown"}),
         ("--message-id photos@friend.example", {"oversize"}),
         ("--message-id <photos@friend.example>", {"oversize"}),
         ("--mailbox sales", {"oversize"}),
@@ -267,3 +276,64 @@ def test_asking_changes_nothing(stock: Stock) -> None:
     engine.dispose()
     files = {file.name for file in stock.mailgate.folder.iterdir()}
     assert files <= {"mailgate.toml", "mailgate.db", "mailgate.db-wal", "mailgate.db-shm"}
+
+
+def test_words_without_a_letter_are_no_question(stock: Stock) -> None:
+    answer = stock.mailgate("list", "--text", "?!")
+    assert answer.code == 2
+    assert answer.complaint.startswith("--text: there is no word in '?!'")
+
+
+@pytest.mark.parametrize("url", ["sqlite_url", pytest.param("postgres_url", marks=pytest.mark.real)])
+def test_a_list_as_of_a_time_is_what_was_printed_then(
+    url: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    store = request.getfixturevalue(url)
+    builder = Builder(store)
+    configure(tmp_path, store)
+    mailgate, seen = Mailgate(tmp_path), {}
+
+    def look() -> None:
+        asked = (
+            ("list", "--limit", "0", "--json"),
+            ("queue", "--json"),
+            ("list", "--csv", "--state", "deferred"),
+        )
+        seen[builder.at] = [(command, mailgate(*command)) for command in asked]
+        builder.later(minutes=10)
+
+    stream = builder.downloaded()
+    look()
+    builder.attempted(stream)
+    builder.deferred(stream, builder.at)
+    builder.downloaded(subject="Second")
+    look()
+    builder.attempted(stream, hop="mx:example.com")
+    builder.delivered(stream, hop="mx:example.com")
+    look()
+    builder.removed(stream)
+    look()
+    builder.close()
+    for at, answers in seen.items():
+        for command, then in answers:
+            now = mailgate(*command, "--at", at.isoformat())
+            assert (now.code, now.out) == (then.code, then.out)
+    assert len({answer.out for answers in seen.values() for _, answer in answers}) > 6
+
+
+def test_of_a_time_before_all_there_is_nothing(stock: Stock) -> None:
+    answer = stock.mailgate("list", "--at", "2026-01-01T00:00:00Z")
+    assert (answer.code, answer.complaint) == (1, "no message fits as of 2026-01-01 00:00:00")
+
+
+def test_a_message_is_found_by_each_next_hop_of_its_recipients(mailgate: Mailgate, database_url: str) -> None:
+    builder = Builder(database_url)
+    configure(mailgate.folder, database_url)
+    stream = builder.downloaded(recipients=("anna@example.com", "bob@other.example"))
+    builder.attempted(stream, (0,), "home")
+    builder.delivered(stream, (0,), "home")
+    builder.attempted(stream, (1,), "mx:other.example")
+    builder.close()
+    for hop in ("home", "mx:other.example", "mx"):
+        assert [row["id"] for row in mailgate("list", "--json", "--next-hop", hop).json] == [stream]
+    assert mailgate("list", "--next-hop", "provider").code == 1

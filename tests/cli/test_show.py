@@ -102,7 +102,11 @@ def test_the_time_since_the_previous_event_is_told(stock: Stock) -> None:
     ("kind", "outlook"),
     [
         ("held", "Nothing, until a person decides: it is held."),
-        ("unknown", "Nothing, until a person decides: it is outcome-unknown."),
+        (
+            "unknown",
+            "Nothing, until a person decides: it is outcome-unknown; home may have it already, and get it twice if it is"
+            " released.",
+        ),
         ("oversize", "Nothing more: it is too large. Mailbox sales still holds it, as far as is known."),
         ("received", "It is handed over as soon as a gateway runs."),
     ],
