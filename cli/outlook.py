@@ -18,9 +18,8 @@ def outlook(message: Message, current: datetime) -> str:
         return _closed(message)
     due = message.due_at
     if due is None and message.state == "quarantined":
-        why = f" ({message.quarantined_why})" if message.quarantined_why else ""
         return (
-            f"It stays in quarantine{why} until a person releases or discards it, or it has been there for as long as"
+            "It stays in quarantine until a person releases or discards it, or it has been there for as long as"
             " [retention] says."
         )
     if due is None:

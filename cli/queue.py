@@ -154,7 +154,7 @@ def _overview(overview: Overview, hops: Iterable[Json], current: datetime, *, pa
 
 
 def _flat(one: Waiting) -> list[Any]:
-    held = "; ".join(hold.event.why for hold in one.holds)
+    held = "quarantined" if one.quarantined else "; ".join(_as_hold(hold)["why"] for hold in one.holds)
     return [*flat(one.row), one.row["next_hop"], one.row["due_at"], held]
 
 

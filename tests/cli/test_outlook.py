@@ -6,9 +6,8 @@ from datetime import timedelta
 import pytest
 
 from cli.outlook import outlook
-from store.events import Quarantined
 from store.life import Message
-from tests.build import NOON, POLICY, Builder
+from tests.build import NOON, Builder
 
 
 @pytest.fixture
@@ -87,9 +86,3 @@ def test_a_notice_came_from_no_mailbox(builder: Builder) -> None:
     builder.attempted(stream)
     builder.delivered(stream)
     assert at_noon(builder, stream) == "Nothing more: it is delivered."
-
-
-def test_who_decides_on_what_is_in_quarantine_is_told_why(builder: Builder) -> None:
-    stream = builder.downloaded()
-    builder.append(stream, Quarantined(reason="infected", rule="clamd found it", policy=POLICY))
-    assert at_noon(builder, stream).startswith("It stays in quarantine (infected) until a person ")

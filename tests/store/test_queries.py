@@ -190,6 +190,20 @@ def test_a_filter_finds_what_a_look_at_each_message_finds(name: str, value: Any,
     assert archive.found(wanted) == archive.naive(wanted)
 
 
+@pytest.mark.parametrize("few", [0, 3])
+def test_words_are_found_whether_few_or_many_have_them(
+    few: int, archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(selection, "FEW", few)
+    for said in ("invoice", "in* 47*", "example", "sales"):
+        for wanted in (
+            Filter(text=said),
+            Filter(text=said, mailbox="info"),
+            Filter(text=said, sender="*@odd.*"),
+        ):
+            assert archive.found(wanted) == archive.naive(wanted)
+
+
 def test_filters_combine(archive: Archive) -> None:
     random, hits = Random(42), 0
     for _ in range(150):
