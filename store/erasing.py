@@ -17,10 +17,11 @@ from store.life import Message
 from store.log import Append, Unit
 from store.projections import Changes
 from store.schema import contents as octets_of
-from store.schema import events, messages, next_hops, recipients
+from store.schema import events, messages, next_hops, recipients, subjects, texts
 
-# Where the position of a message stands in each read table that is made of what it adds up to.
-ITS_ROWS = (recipients.c.message, messages.c.position)
+# Where the position of a message stands in each read table that is made of what it adds up to. Its next hops stay: an
+# event's next hop is no personal fact.
+ITS_ROWS = (recipients.c.message, texts.c.rowid, subjects.c.position, messages.c.position)
 
 
 def left(connection: Connection, stream: str) -> tuple[int, ...]:

@@ -254,6 +254,7 @@ _HAPPEN = Statement(
 _HOPS = Statement(
     text(
         "INSERT INTO hops (name, message) SELECT CAST(:name AS TEXT), position FROM messages WHERE id = :stream"
+        " ON CONFLICT DO NOTHING"
     )
 )
 _STRETCH = Statement(

@@ -304,8 +304,8 @@ def test_next_hops_are_told_with_their_standing(archive: Archive) -> None:
     with reading(archive.engine) as connection:
         found = {one.pop("next_hop"): one for one in queries.hops(connection)}
     assert list(found) == sorted(found)
-    stored = rows(archive.engine, next_hops)
-    assert found == {row.pop("name"): row for row in stored}
+    told = (column.name for column in next_hops.c if column.name != "reply_position")
+    assert found == {row.pop("name"): row for row in rows(archive.engine, next_hops, *told)}
 
 
 def test_mailboxes_are_told_with_how_much_they_hold(archive: Archive) -> None:
