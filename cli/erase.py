@@ -34,6 +34,8 @@ IN_WORDS = {
     "reason": "in somebody's reason",
     "comment": "in somebody's reason",
 }
+ELSEWHERE = "elsewhere"
+WAYS = (*dict.fromkeys(IN_WORDS.values()), ELSEWHERE)
 SCRUBBED = "the store's files were written anew: what was deleted is in none of them"
 LATER = (
     "what was deleted is still in the store's files, out of sight: 'mailgate audit scrub' writes them anew"
@@ -186,13 +188,14 @@ class Plan:
         self.discarded += bool(one.answer.first)
         self.reports += one.target.about is not None
         self.recipients += len(one.message.recipients) if one.message is not None else 0
-        self.named.update({IN_WORDS.get(name, "elsewhere") for name in one.target.facts})
+        self.named.update({IN_WORDS.get(name, ELSEWHERE) for name in one.target.facts})
 
     def show(self) -> None:
         """Print it."""
         render.line((f"{_count(self.going, 'message')} to be erased:", "bold"))
         if self.named:
-            ways = ", ".join(f"{number:,} {way}" for way, number in self.named.most_common())
+            often = sorted(self.named, key=lambda way: (-self.named[way], WAYS.index(way)))
+            ways = ", ".join(f"{self.named[way]:,} {way}" for way in often)
             render.line(f"  named there: {ways}")
         if self.reports:
             render.line(f"  among them {_count(self.reports, 'notice')} or reports about others of them")
