@@ -20,7 +20,7 @@ from cli.context import EXIT_BAD_NEWS, EXIT_DONE, Failure, Misuse
 from cli.message import AsJson, Json
 from cli.operator import Ids, Reason, Yes
 from cli.person import operator
-from engine.core.replaying import Again, Nothing, Request, hops
+from engine.core.replaying import Again, Nothing, Request
 from store import queries
 from store.database import reading
 from store.queries import Filter
@@ -217,7 +217,7 @@ class _Summary:
                 self.going += 1
                 self._fetched += again.fetched
                 self._doubtful += len(again.doubtful)
-                self._hops.update(hops(iter([again])) if not again.fetched else {})
+                self._hops.update({hop for _, hop in again.to} if not again.fetched else ())
             case Nothing() as nothing:
                 self._nothing[nothing.text] += 1
                 if len(self._named) < NAMED:

@@ -15,7 +15,8 @@ from sqlalchemy import Connection, Engine
 
 from engine.core.erasing import Answer, Going, Request, Staying, ask
 from engine.core.policy import Policy
-from store import erasing, log, queries
+from engine.under_way import worked_on
+from store import erasing, log
 from store.database import writing
 from store.errors import Damaged, UnknownEvent
 from store.events import Delivered, Failed, Reported
@@ -149,20 +150,11 @@ class Erasure:
             message,
             self._request,
             self._policy,
-            worked_on=self._worked_on(connection, message),
+            worked_on=worked_on(connection, message, self._now(), self._gateway_runs),
             facts=len(erasing.left(connection, target.stream)),
             octets=erasing.has_octets(connection, target.stream),
         )
         return Erasing(target=target, message=message, answer=answer)
-
-    def _worked_on(self, connection: Connection, message: Message) -> bool:
-        """Whether a gateway that lives holds it; asked only where it matters."""
-        if not any(r.in_flight for r in message.recipients):
-            return False
-        planned = queries.lease(connection, message.id)
-        if planned is None or planned["lease_until"] is None or planned["lease_until"] <= self._now():
-            return False
-        return self._gateway_runs()
 
 
 def _reports(connection: Connection, stream: str) -> Iterator[str]:

@@ -19,7 +19,8 @@ from engine.core import routing
 from engine.core.orders import Answer, Decided, Order, Refused, UnderWay, carry_out
 from engine.core.policy import Policy
 from engine.core.routing import MailboxRule, Recipients
-from store import contents, log, queries
+from engine.under_way import worked_on
+from store import contents, log
 from store.database import reading, writing
 from store.errors import Damaged, UnknownEvent
 from store.life import Message
@@ -139,7 +140,7 @@ class Orders:
                 message,
                 self._order,
                 self._policy,
-                worked_on=self._worked_on(connection, message),
+                worked_on=worked_on(connection, message, self._now(), self._gateway_runs),
                 named=self._named(connection, message),
             )
         except (Damaged, UnknownEvent) as error:  # of this message; the others go on
@@ -156,15 +157,6 @@ class Orders:
             original = contents.beginning(connection, after, notices.ORIGINAL_OCTETS)
         called_for = notices.called_for(after, decided.events, self._policy, now, original)
         return notices.together(append, called_for)
-
-    def _worked_on(self, connection: Connection, message: Message) -> bool:
-        """Whether a gateway that lives holds it; asked only where it matters."""
-        if not any(r.in_flight for r in message.recipients):
-            return False
-        planned = queries.lease(connection, message.id)
-        if planned is None or planned["lease_until"] is None or planned["lease_until"] <= self._now():
-            return False
-        return self._gateway_runs()
 
     def _named(self, connection: Connection, message: Message) -> Recipients | None:
         """Whom the current rules name, for a message that is to be released and names nobody."""

@@ -15,7 +15,8 @@ from sqlalchemy import Connection, Engine, select
 
 from engine.core.policy import Policy
 from engine.core.replaying import Again, Answer, Nothing, Request, ask
-from store import log, queries
+from engine.under_way import worked_on
+from store import log
 from store.database import reading, writing
 from store.errors import Damaged, UnknownEvent
 from store.life import Message
@@ -80,13 +81,17 @@ class Replay:
             with reading(self._engine) as connection:
                 found = list(self.foreseen(connection, left))
             going = [one for one in found if isinstance(one.answer, Again)]
-            units = [self._unit(one) for one in going]
-            with writing(self._engine) as connection:
-                refusals = log.append(connection, units) if units else []
+            refusals = self._append([self._unit(one) for one in going])
             yield from (one for one in found if not isinstance(one.answer, Again))
             moved = {one.stream for one, refusal in zip(going, refusals, strict=True) if refusal is not None}
             yield from (one for one in going if one.stream not in moved)
             left = [one.stream for one in going if one.stream in moved]
+
+    def _append(self, units: list[Unit]) -> list[log.Refusal | None]:
+        if not units:
+            return []
+        with writing(self._engine) as connection:
+            return log.append(connection, units)
 
     def _unit(self, one: Replayed) -> Unit:
         assert isinstance(one.answer, Again)
@@ -99,18 +104,9 @@ class Replay:
             return Replayed(stream=stream, message=None, answer=Nothing(text=str(error)))
         if message is None:
             return Replayed(stream=stream, message=None, answer=Nothing(text="there is no such message"))
-        worked_on = self._worked_on(connection, message)
-        answer = ask(message, self._request, self._policy, worked_on=worked_on, kept=kept)
+        busy = worked_on(connection, message, self._now(), self._gateway_runs)
+        answer = ask(message, self._request, self._policy, worked_on=busy, kept=kept)
         return Replayed(stream=stream, message=message, answer=answer)
-
-    def _worked_on(self, connection: Connection, message: Message) -> bool:
-        """Whether a gateway that lives holds it; asked only where it matters."""
-        if not any(r.in_flight for r in message.recipients):
-            return False
-        planned = queries.lease(connection, message.id)
-        if planned is None or planned["lease_until"] is None or planned["lease_until"] <= self._now():
-            return False
-        return self._gateway_runs()
 
 
 def _kept(connection: Connection, streams: Sequence[str]) -> set[str]:

@@ -7,7 +7,6 @@ request concerns a message once: its id is on the message from then on.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import assert_never
 
@@ -166,12 +165,3 @@ def _hop(message: Message, address: str, request: Request, policy: Policy) -> st
 
 def _name(recipient: Recipient) -> str:
     return recipient.address or f"recipient {recipient.number + 1} (erased)"
-
-
-def hops(answers: Iterator[Again]) -> dict[str | None, int]:
-    """Count hand-overs by next hop, None for those that have no route."""
-    counts: dict[str | None, int] = {}
-    for answer in answers:
-        for hop in {hop for _, hop in answer.to}:
-            counts[hop] = counts.get(hop, 0) + 1
-    return counts
