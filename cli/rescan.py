@@ -96,7 +96,7 @@ async def _rescan(
     from engine.wiring import policy_of
 
     policy = policy_of(settings)
-    posts = chosen(posts_of(settings, policy, clock.now), policy.scanners, names)
+    posts = chosen(posts_of(settings.scanners, policy.scanners, clock.now), policy.scanners, names)
     run = Rescan(engine, posts, policy, clock.now)
     try:
         async with aclosing(run.run(_these(streams) if streams else run.matching(wanted))) as found:

@@ -21,9 +21,8 @@ from itertools import count
 from typing import Final, assert_never
 
 from engine import clock
-from engine.adapters import listener_brief
+from engine.adapters import brief as briefs
 from engine.adapters.listener_brief import Brief
-from engine.adapters.listener_line import Line
 from engine.adapters.listener_words import (
     HEAD_OCTETS,
     Finish,
@@ -39,6 +38,7 @@ from engine.adapters.listener_words import (
     encoded,
     to_listener,
 )
+from engine.adapters.process_line import Line
 from engine.adapters.smtp_listener import Listener
 from engine.adapters.smtp_listener_access import ListenTrouble
 from engine.core.policy import Policy
@@ -200,7 +200,8 @@ def main() -> None:
         )  # to a whole group of processes; ours end when the gateway says so
     end = socket.socket(fileno=int(sys.argv[1]))
     try:
-        brief = listener_brief.read(end)
+        brief = briefs.read(end)
+        assert isinstance(brief, Brief)
     except EOFError:
         return
     for fd in (end.fileno(), *brief.sockets):

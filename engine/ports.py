@@ -10,6 +10,8 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, Protocol
 
+from msgspec import Struct
+
 from engine.core.listing import Offer
 from engine.core.outcome import Answer, NoAnswer, Octets, Outcome, Reply, TooManyRecipients, Transaction
 
@@ -166,8 +168,7 @@ class Mail:
     user: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answered:
+class Answered(Struct, frozen=True, kw_only=True, array_like=True, tag=1):
     """A scanner's answer. `threshold` is the score from which it says spam by itself."""
 
     verdict: Literal["clean", "infected", "spam", "unscannable"]

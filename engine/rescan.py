@@ -19,14 +19,16 @@ from msgspec.structs import replace
 from sqlalchemy import Connection, Engine
 
 from engine import intake
+from engine.asking import milliseconds
 from engine.core import rescan_report
 from engine.core.policy import Policy
 from engine.core.verdict import Dropped, Kept, Passed, Redirected, ScannerPolicy, judge
 from engine.journal import Journal
 from engine.opening import new_id
 from engine.ports import Answered, Mail, Octets, ScannerTrouble
-from engine.scanner_post import Resting, ScannerPost
-from engine.scanning import AHEAD, mail_of, milliseconds, too_large, verdict
+from engine.scanner_post import ScannerPost
+from engine.scanner_standing import Resting
+from engine.scanning import AHEAD, mail_of, too_large, verdict
 from store import contents, log, queries
 from store.database import reachable, reading
 from store.errors import Conflict, Damaged, UnknownEvent

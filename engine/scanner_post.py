@@ -12,14 +12,13 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Final, Literal
 
 from engine.core.verdict import KILLS, ScannerPolicy
 from engine.ports import Answered, Mail, Scanner, ScannerTrouble
+from engine.scanner_standing import ScannerStanding
 
-FIRST_REST: Final = timedelta(seconds=2)  # a scanner that is restarted comes back within seconds
-LONGEST_REST: Final = timedelta(minutes=1)
 CHECK_SECONDS: Final = 10.0  # for the little one: a scanner that takes longer is of no use
 ALONE_SECONDS: Final = 5.0  # for which others stand back at most: what crashes a scanner does so at once
 BROKEN_IN_A_ROW: Final = 10  # messages, and none between that it could scan: then it is the scanner after all
@@ -31,17 +30,14 @@ LITTLE: Final = Mail(
     recipients=(),
 )
 
-Gate = Literal["open", "probe", "closed"]
-
 logger = logging.getLogger("mailgate.scan")
 
 
-class Resting(ScannerTrouble):
-    """It was not asked: it is down."""
+class ScannerPost(ScannerStanding):
+    """A scanner that is asked here, with its standing.
 
-
-class ScannerPost:
-    """A scanner with its standing. `timeout_seconds` is for one question, waiting for a place aside. For one event loop."""
+    `timeout_seconds` is for one question, waiting for a place aside. For one event loop.
+    """
 
     def __init__(
         self,
@@ -52,20 +48,10 @@ class ScannerPost:
         timeout_seconds: float,
         now: Callable[[], datetime],
     ) -> None:
-        self.name = adapter.name
-        self.policy = policy
+        super().__init__(policy, connections=connections, now=now)
         self.adapter = adapter
-        self.connections = connections
-        self.failures = 0
-        self.down_since: datetime | None = None
-        self.probe_at: datetime | None = None
-        self.trouble = ""
-        self.broke_at = ""  # the message with which it was last found down
-        self.answered = False  # since we run
-        self._probing = False
         self._broken = 0  # in a row
         self._timeout_seconds = timeout_seconds
-        self._now = now
         self._places = asyncio.Semaphore(connections)
         self._suspects = asyncio.Lock()
         self._others_may = asyncio.Event()
@@ -74,18 +60,6 @@ class ScannerPost:
         self._nobody_asks = asyncio.Event()
         self._nobody_asks.set()
         self._checking: asyncio.Task[None] | None = None
-
-    def gate(self) -> Gate:
-        """Say whether it may be asked: about any message, about one, about none."""
-        if self.failures == 0 or self.probe_at is None:
-            return "open"
-        if self._probing or self._now() < self.probe_at:
-            return "closed"
-        return "probe"
-
-    def resting(self) -> Resting:
-        """Return the trouble that it is down."""
-        return Resting(f"it is down: {self.trouble}")
 
     async def ask(self, mail: Mail, *, killed: int) -> Answered:
         """Ask about one message. Raises ScannerTrouble, with the blame where it belongs; Resting where it is down.
@@ -115,14 +89,14 @@ class ScannerPost:
         gate = self.gate()
         if gate == "closed":  # it fell while we waited
             raise self.resting()
-        self._probing = self._probing or gate == "probe"
+        self.probing = self.probing or gate == "probe"
         self._asking += 1
         self._nobody_asks.clear()
         try:
             if suspect or gate == "probe":
                 await self._check()
                 if self._broken < BROKEN_IN_A_ROW:
-                    self._up()  # the others need not wait for what it says of this one
+                    self.up()  # the others need not wait for what it says of this one
             answered = await self._within(self.adapter.scan(mail), self._timeout_seconds, "message")
         except ScannerTrouble as trouble:
             raise await self._blamed(trouble, mail.id) from None
@@ -131,9 +105,9 @@ class ScannerPost:
             if not self._asking:
                 self._nobody_asks.set()
             if gate == "probe":
-                self._probing = False
+                self.probing = False
         self._broken = 0
-        self._up()
+        self.up()
         return answered
 
     @asynccontextmanager
@@ -153,7 +127,7 @@ class ScannerPost:
     async def _blamed(self, trouble: ScannerTrouble, message: str) -> ScannerTrouble:
         """Find out whose failure it was, and take note of it."""
         if trouble.blame == "scanner":
-            self._fell(trouble, message)
+            self.fell(trouble, message)
             return trouble
         self._broken += 1
         sick: ScannerTrouble | None = None
@@ -164,7 +138,7 @@ class ScannerPost:
         often = self._broken >= BROKEN_IN_A_ROW
         if sick is None and not often:
             return trouble
-        self._fell(sick or trouble, message)
+        self.fell(sick or trouble, message)
         hung = isinstance(trouble, _NoAnswer)
         return ScannerTrouble(trouble.text, "scanner") if often or hung else trouble
 
@@ -195,24 +169,6 @@ class ScannerPost:
         except Exception as error:  # a fault of ours, in one message, must not end the work on the others
             logger.exception("%s: asking broke", self.name)
             raise ScannerTrouble(f"asking broke: {type(error).__name__}: {error}", blame) from None
-
-    def _up(self) -> None:
-        if self.failures:
-            logger.info("scanner %s is up again", self.name)
-        self.answered = True
-        self.failures = 0
-        self.probe_at = self.down_since = None
-
-    def _fell(self, trouble: ScannerTrouble, message: str) -> None:
-        """The scanner is to blame; failures of one rest count once."""
-        now = self._now()
-        self.trouble, self.broke_at = trouble.text, message
-        if self.probe_at is None or now >= self.probe_at:
-            self.failures += 1
-            self.probe_at = now + min(FIRST_REST * 2 ** min(self.failures - 1, 16), LONGEST_REST)
-        if self.down_since is None:
-            self.down_since = now
-            logger.error("scanner %s is down: %s", self.name, trouble.text)
 
 
 class _NoAnswer(ScannerTrouble):

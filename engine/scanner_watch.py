@@ -20,7 +20,7 @@ from engine.core.scanner_report import Standing
 from engine.journal import Journal
 from engine.opening import new_id
 from engine.outage import Outage
-from engine.scanner_post import ScannerPost
+from engine.scanner_standing import ScannerStanding
 from store import scan_outages
 from store.errors import StoreError
 from store.events import Generated, ReportKind
@@ -35,7 +35,7 @@ class ScannerWatch:
 
     def __init__(
         self,
-        posts: Mapping[str, ScannerPost],
+        posts: Mapping[str, ScannerStanding],
         *,
         journal: Journal,
         read: Callable[[Callable[[Connection], Any]], Awaitable[Any]],
@@ -74,7 +74,7 @@ class ScannerWatch:
                 news = await self._rose(post) or news
         return news
 
-    async def _fell(self, post: ScannerPost) -> bool:
+    async def _fell(self, post: ScannerStanding) -> bool:
         waiters = await self._read(partial(scan_outages.waiters, scanner=post.name))
         about = waiters.longest or post.broke_at
         since = await self._since(post, about)
@@ -88,7 +88,7 @@ class ScannerWatch:
         self._down = (self._down or set()) | {post.name}
         return True
 
-    async def _rose(self, post: ScannerPost) -> bool:
+    async def _rose(self, post: ScannerStanding) -> bool:
         known = (await self._known()).get(post.name)
         self._down = (self._down or set()) - {post.name}
         if known is None:
@@ -101,7 +101,7 @@ class ScannerWatch:
         await self._tell("scanner-up", known.about, standing)
         return True
 
-    async def _since(self, post: ScannerPost, about: str) -> datetime:
+    async def _since(self, post: ScannerStanding, about: str) -> datetime:
         """Since when it is down: we may have been started later than that."""
         known = post.down_since or self._now()
         _, still = await self._read(partial(scan_outages.outage, message=about, scanner=post.name))

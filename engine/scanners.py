@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 
-from engine.core.policy import Policy
+from engine.adapters.asker_words import Brief
+from engine.asking import Asking
+from engine.core.verdict import ScannerPolicy
+from engine.elsewhere import Elsewhere
 from engine.ports import Scanner
 from engine.scanner_post import ScannerPost
-from engine.settings import ScannerSettings, Settings
+from engine.scanner_standing import ScannerStanding
+from engine.settings import ScannerSettings
 from engine.settings.scanner import MAX_SIZE
 
 
-def posts_of(settings: Settings, policy: Policy, now: Callable[[], datetime]) -> Mapping[str, ScannerPost]:
+def posts_of(
+    settings: Sequence[ScannerSettings], policies: Sequence[ScannerPolicy], now: Callable[[], datetime]
+) -> Mapping[str, ScannerPost]:
     """Return every scanner with its standing, by name."""
     return {
         one.name: ScannerPost(
@@ -22,8 +28,23 @@ def posts_of(settings: Settings, policy: Policy, now: Callable[[], datetime]) ->
             timeout_seconds=one.timeout_seconds,
             now=now,
         )
-        for one, decided in zip(settings.scanners, policy.scanners, strict=True)
+        for one, decided in zip(settings, policies, strict=True)
     }
+
+
+def asking_of(
+    settings: Sequence[ScannerSettings],
+    policies: Sequence[ScannerPolicy],
+    now: Callable[[], datetime],
+    log_level: int,
+) -> Asking:
+    """Return what asks these scanners for a gateway: a process of its own, started with the first question."""
+    standings = {
+        one.name: ScannerStanding(decided, connections=one.connections, now=now)
+        for one, decided in zip(settings, policies, strict=True)
+    }
+    brief = Brief(scanners=tuple(settings), policies=tuple(policies), log_level=log_level)
+    return Elsewhere(brief, standings)
 
 
 def scanner(settings: ScannerSettings) -> Scanner:

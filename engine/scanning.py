@@ -7,17 +7,18 @@ message pass. Many wait while a scanner is down, and one of them at a time tries
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Callable, Mapping
+import logging
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Final
 
+from engine.asking import Asking, Killed, Said, Troubled, resting
 from engine.core import headers
 from engine.core.client_ip import helo
 from engine.core.policy import Policy
 from engine.core.verdict import KILLS, TOO_LARGE_TO_ASK, ScannerPolicy
-from engine.ports import Answered, Mail, Octets, ScannerTrouble
-from engine.scanner_post import Gate, Resting, ScannerPost
+from engine.ports import Answered, Mail, Octets
+from engine.scanner_standing import Gate, ScannerStanding
 from store.events import Scanned
 from store.findings import Finding
 from store.life import Message
@@ -25,12 +26,15 @@ from store.life import Message
 AGAIN: Final = timedelta(seconds=10)  # after a scanner broke at a message; doubled each time
 AHEAD: Final = 2  # messages for each connection of a scanner that have their octets in memory: one is asked about, one is next
 
+logger = logging.getLogger("mailgate.scan")
+
 
 class Scanning:
     """All scanners of the gateway. For one event loop."""
 
-    def __init__(self, posts: Mapping[str, ScannerPost], policy: Policy, now: Callable[[], datetime]) -> None:
-        self.posts = posts
+    def __init__(self, asking: Asking, policy: Policy, now: Callable[[], datetime]) -> None:
+        self.posts = asking.posts
+        self._asking = asking
         self._policy = policy
         self._now = now
         self._seats: dict[tuple[str, ...], asyncio.Semaphore] = {}
@@ -57,55 +61,67 @@ class Scanning:
     def untried(self, message: Message, scanners: tuple[str, ...]) -> tuple[Scanned, ...]:
         """Return what is to be said while all these rest: nothing of a message that is known to wait for them."""
         said = (
-            self._trouble(post, post.resting(), _finding(message, post.name), 0)
+            self._trouble(post, resting(post), _finding(message, post.name))
             for post in map(self.posts.__getitem__, scanners)
         )
         return tuple(event for event in said if event is not None)
 
     async def scan(self, message: Message, octets: Octets, scanners: tuple[str, ...]) -> tuple[Scanned, ...]:
         """Return what these scanners say that is news, in this order. Never raises for what a scanner does."""
-        mail = mail_of(message, octets)
-        if len(scanners) == 1:
-            said = [await self._one(self.posts[scanners[0]], message, mail)]
-        else:
-            asked = (self._one(self.posts[name], message, mail) for name in scanners)
-            said = await asyncio.gather(*asked)
-        return tuple(event for event in said if event is not None)
+        beyond = {
+            name: answered
+            for name in scanners
+            if (answered := too_large(self.posts[name].policy, message.size_octets)) is not None
+        }
+        findings = {finding.scanner: finding for finding in message.findings}
+        questions = tuple(
+            (name, finding.killed if (finding := findings.get(name)) else 0)
+            for name in scanners
+            if name not in beyond
+        )
+        said = iter(await self._asked(message, octets, questions) if questions else ())
+        news = (
+            self._heard(self.posts[name], Said(beyond[name]) if name in beyond else next(said), message)
+            for name in scanners
+        )
+        return tuple(event for event in news if event is not None)
+
+    async def _asked(
+        self, message: Message, octets: Octets, questions: tuple[Killed, ...]
+    ) -> tuple[Said, ...]:
+        try:
+            return await self._asking.ask(mail_of(message, octets), questions)
+        except Exception as error:  # a fault of ours, in one message, must not end the work on the others
+            logger.exception("%s: asking broke", message.id)
+            trouble = Troubled(f"asking broke: {type(error).__name__}: {error}", "message")
+            return tuple(Said(trouble) for _ in questions)
 
     async def close(self) -> None:
         """Close what is kept open."""
-        await asyncio.gather(*(post.close() for post in self.posts.values()))
+        await self._asking.close()
 
-    async def _one(self, post: ScannerPost, message: Message, mail: Mail) -> Scanned | None:
-        if (beyond := too_large(post.policy, message.size_octets)) is not None:
-            return verdict(post.policy, beyond, 0, self._policy.version)
-        finding = _finding(message, post.name)
-        began = time.monotonic()
-        try:
-            answered = await post.ask(mail, killed=finding.killed if finding else 0)
-        except ScannerTrouble as trouble:
-            return self._trouble(post, trouble, finding, milliseconds(began))
-        return verdict(post.policy, answered, milliseconds(began), self._policy.version)
+    def _heard(self, post: ScannerStanding, said: Said, message: Message) -> Scanned | None:
+        if isinstance(said.what, Answered):
+            return verdict(post.policy, said.what, said.duration_ms, self._policy.version)
+        return self._trouble(post, said, _finding(message, post.name))
 
-    def _trouble(
-        self, post: ScannerPost, trouble: ScannerTrouble, finding: Finding | None, duration_ms: int
-    ) -> Scanned | None:
+    def _trouble(self, post: ScannerStanding, said: Said, finding: Finding | None) -> Scanned | None:
+        trouble = said.what
+        assert isinstance(trouble, Troubled)
         passes = post.policy.on_error == "pass"
-        if isinstance(trouble, Resting):
-            if finding is not None and finding.awaited and not passes:
-                return None
-            duration_ms = 0
+        if trouble.resting and finding is not None and finding.awaited and not passes:
+            return None
         return Scanned(
             scanner=post.name,
             verdict="error",
-            duration_ms=duration_ms,
+            duration_ms=0 if trouble.resting else said.duration_ms,
             retry_at=None if passes else self._again(post, trouble, finding.killed if finding else 0),
             blame=trouble.blame,
             policy=self._policy.version,
             detail=trouble.text,
         )
 
-    def _again(self, post: ScannerPost, trouble: ScannerTrouble, killed: int) -> datetime:
+    def _again(self, post: ScannerStanding, trouble: Troubled, killed: int) -> datetime:
         now = self._now()
         if trouble.blame == "message":
             # The last time there is nothing to wait for: it goes into quarantine.
@@ -156,11 +172,6 @@ def verdict(
 
 def _finding(message: Message, scanner: str) -> Finding | None:
     return next((f for f in message.findings if f.scanner == scanner), None)
-
-
-def milliseconds(began: float) -> int:
-    """Return how long ago that was, by the monotonic clock."""
-    return round((time.monotonic() - began) * 1000)
 
 
 def _helo(client_ip: str, octets: Octets) -> str:

@@ -25,7 +25,7 @@ from engine.outage import Outage
 from engine.poll import MailboxPlan, Poll
 from engine.purging import ROUND_MESSAGES, Purger
 from engine.scanner_watch import ScannerWatch
-from engine.scanners import posts_of
+from engine.scanners import asking_of
 from engine.scanning import Scanning
 from engine.settings import Listen, Settings
 from engine.settler import STORE_RETRY_SECONDS
@@ -77,7 +77,8 @@ class Gateway:
         self._hops = hops_of(settings, policy, clock.now)
         self._monitoring = monitoring(settings.metrics, read=self._read, budget=self._budget)
         self._journal = Journal(engine, self._monitoring.watch if self._monitoring else None)
-        self._scanning = Scanning(posts_of(settings, policy, clock.now), policy, clock.now)
+        asking = asking_of(settings.scanners, policy.scanners, clock.now, logger.getEffectiveLevel())
+        self._scanning = Scanning(asking, policy, clock.now)
         self.worker = Worker(
             journal=self._journal,
             read=self.read,

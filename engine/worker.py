@@ -15,6 +15,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from engine.asking import Here
 from engine.attempts import Attempts
 from engine.budget import OctetBudget
 from engine.core.outcome import Octets
@@ -65,7 +66,7 @@ class Worker:
         self._journal = journal
         self._policy = policy
         self._hops = hops
-        self._scanning = scanning or Scanning({}, policy, now)
+        self._scanning = scanning or Scanning(Here({}), policy, now)
         self._outage = outage
         self._holder = holder
         self._now = now

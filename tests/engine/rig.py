@@ -23,6 +23,7 @@ from sqlalchemy import Connection, Engine
 import migrations
 from engine.adapters.pop3_source import MailboxAccess, open_session
 from engine.adapters.smtp_next_hop import NextHopAccess, NextHopTimeouts, SmtpNextHop
+from engine.asking import Here
 from engine.budget import OctetBudget
 from engine.core.listing import Removal
 from engine.core.policy import HopPolicy, Policy
@@ -181,7 +182,7 @@ class Rig:
         outage = Outage()
         self.hops = Hops({name: self._hop(name) for name in self.homes})
         self.scanning = Scanning(
-            {one.name: one.post(self.clock) for one in self.scanners}, self.policy, self.clock
+            Here({one.name: one.post(self.clock) for one in self.scanners}), self.policy, self.clock
         )
         self.worker = Worker(
             scanning=self.scanning,

@@ -147,7 +147,7 @@ async def test_where_it_ends_at_once_that_is_said(
     sqlite_url: str, monkeypatch: pytest.MonkeyPatch, executable: str, program: tuple[str, ...], said: str
 ) -> None:
     monkeypatch.setattr(listener_process, "PROGRAM", program)
-    monkeypatch.setattr(listener_process.sys, "executable", executable)
+    monkeypatch.setattr(sys, "executable", executable)
     async with Rig(sqlite_url, works=False) as rig:
         found = Listening(brief(), Acceptance(journal=rig.journal, worker=None), rig.budget)
         with pytest.raises(ListenTrouble, match=said):

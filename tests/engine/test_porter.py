@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from engine.adapters.listener_line import Line
 from engine.adapters.listener_words import (
     HEAD_OCTETS,
     Finish,
@@ -27,6 +26,7 @@ from engine.adapters.listener_words import (
     encoded,
     from_listener,
 )
+from engine.adapters.process_line import Line
 from engine.core.policy import Policy
 from engine.free_space import FreeSpace
 from engine.porter import GONE, GONE_SECONDS, Porter

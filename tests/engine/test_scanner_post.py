@@ -10,7 +10,8 @@ import pytest
 
 from engine.core.verdict import KILLS
 from engine.ports import Answered, Mail, ScannerTrouble
-from engine.scanner_post import ALONE_SECONDS, BROKEN_IN_A_ROW, LONGEST_REST, Resting, ScannerPost
+from engine.scanner_post import ALONE_SECONDS, BROKEN_IN_A_ROW, ScannerPost
+from engine.scanner_standing import LONGEST_REST, Resting
 from tests.engine.rig import Clock
 from tests.engine.scripted import CLEAN, GONE, KILLER, ScriptedScanner
 

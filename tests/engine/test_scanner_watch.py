@@ -6,7 +6,7 @@ from email import message_from_bytes
 from email.message import Message as Mail
 
 from engine.outage import Outage
-from engine.scanner_post import LONGEST_REST
+from engine.scanner_standing import LONGEST_REST
 from engine.scanner_watch import PATIENCE, ScannerWatch
 from store.events import Generated
 from tests.engine.rig import POSTMASTER, Rig, mail

@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 
 from engine.core.verdict import KILLS
-from engine.scanner_post import LONGEST_REST
+from engine.scanner_standing import LONGEST_REST
 from store.database import writing
 from store.events import Attempted, Deferred, Quarantined, Released, Scanned
 from store.life import Message

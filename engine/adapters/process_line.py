@@ -1,4 +1,4 @@
-"""The line between the process that listens and the one that has the store: frames both ways, on a socket of the two.
+"""The line between two processes of ours: frames both ways, on a socket of the two.
 
 Owns the socket and the order of what goes out. What is said in one turn of the event loop goes out in one piece, a large body
 a piece at a time. Never waits: who speaks goes on at once.

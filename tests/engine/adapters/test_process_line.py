@@ -9,8 +9,8 @@ from contextlib import asynccontextmanager
 
 from msgspec import DecodeError
 
-from engine.adapters.listener_line import PIECE_OCTETS, Line
 from engine.adapters.listener_words import Ready, encoded, from_listener
+from engine.adapters.process_line import PIECE_OCTETS, Line
 from engine.ports import Octets
 from engine.wire.frames import FrameFault, Frames
 

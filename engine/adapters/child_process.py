@@ -1,0 +1,104 @@
+"""A process of ours beside the gateway, as the gateway starts it and sees it end.
+
+Owns the process and our end of the line to it. It is in a session of its own, so that Ctrl-C on a terminal reaches
+the gateway alone; whatever becomes of the gateway, the line breaks and it ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+import sys
+from asyncio.subprocess import DEVNULL, Process
+from collections.abc import Callable
+from contextlib import suppress
+
+from engine.adapters.process_line import Heard, Line
+from engine.ports import Octets
+from engine.wire.frames import Frames
+
+ISOLATED = "-P"  # for Python: nothing is imported from wherever we were started
+
+
+class ChildProcess:
+    """One process, from its start to its end. For one event loop. `program` is what Python is told to run."""
+
+    def __init__(self, program: tuple[str, ...]) -> None:
+        self._program = program
+        self._line: Line | None = None
+        self._process: Process | None = None
+        self._trouble: Exception | None = None  # why we end it
+        self._silent = asyncio.Event()  # it says no more
+
+    async def begin(
+        self,
+        brief: bytes,
+        frames: Frames,
+        heard: Heard,
+        lost: Callable[[], None],
+        sockets: tuple[int, ...] = (),
+    ) -> None:
+        """Start it with these sockets and tell it what it is to do; `lost` is called once it says no more. Raises OSError."""
+
+        def silent(error: Exception | None) -> None:
+            self._line, self._trouble = None, error
+            self._silent.set()
+            lost()
+
+        try:
+            ours = await self._spawn(sockets)
+            await asyncio.get_running_loop().sock_sendall(ours, brief)
+            self._line = await Line.on(ours, frames, heard, silent)
+        except OSError:
+            self._silent.set()
+            raise
+
+    async def _spawn(self, sockets: tuple[int, ...]) -> socket.socket:
+        """Start the process; returns our end of the line."""
+        ours, its = socket.socketpair()
+        ours.setblocking(False)
+        try:
+            self._process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                *self._program,
+                str(its.fileno()),
+                stdin=DEVNULL,
+                stdout=DEVNULL,
+                pass_fds=(its.fileno(), *sockets),
+                start_new_session=True,
+            )
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            its.close()
+        return ours
+
+    def send(self, head: bytes, body: Octets = b"") -> None:
+        """Send it a frame, if it is still there."""
+        if self._line is not None:
+            self._line.say(head, body)
+
+    def hang_up(self) -> None:
+        """Close the line, upon which it ends by itself."""
+        if self._line is not None:
+            self._line.close()
+
+    async def ended(self) -> str:
+        """Wait until it is gone; returns how it ended, in words."""
+        await self._silent.wait()
+        if self._process is None:
+            return "not started"
+        if self._trouble is not None:
+            self.kill()  # what it said made no sense
+        code = await self._process.wait()
+        if self._trouble is not None:
+            return str(self._trouble)
+        return f"exit code {code}" if code >= 0 else signal.Signals(-code).name
+
+    def kill(self) -> None:
+        """End it by SIGKILL."""
+        if self._process is not None:
+            with suppress(ProcessLookupError):
+                self._process.kill()
