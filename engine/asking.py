@@ -39,6 +39,10 @@ class Asking(Protocol):
         """How each scanner is, by name."""
         ...
 
+    def begin(self) -> None:
+        """Get ready: there will be questions."""
+        ...
+
     async def ask(self, mail: Mail, questions: tuple[Killed, ...]) -> tuple[Said, ...]:
         """Ask these scanners about a message, all at once; what they said, in this order. Never raises for what they do."""
         ...
@@ -53,6 +57,9 @@ class Here:
 
     def __init__(self, posts: Mapping[str, ScannerPost]) -> None:
         self.posts = posts
+
+    def begin(self) -> None:
+        """There is nothing to get ready."""
 
     async def ask(self, mail: Mail, questions: tuple[Killed, ...]) -> tuple[Said, ...]:
         """Ask these scanners about a message, all at once."""

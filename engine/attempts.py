@@ -148,7 +148,8 @@ class Attempts:
             policy=self._policy.version,
             recipients=step.recipients,
         )
-        append = Append(life.message.id, life.message, (*life.pending, attempted), self._now())
+        events = (*life.pending, attempted)
+        append = Append(life.message.id, life.message, events, self._now(), begun=life.seen)
         durable = self._journal.append(Unit((append,), lease=life.lease, keep=True))
 
         async def before_dot() -> None:

@@ -1,4 +1,4 @@
-"""Asking the scanners by a process of its own: started with the first question, watched, started again.
+"""Asking the scanners by a process of its own: started, watched, started again where there are questions.
 
 When it ends in the middle, what it was being asked about is asked again, one message after the other: so a message at which
 the process itself breaks is told from those that were asked about beside it.
@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import count
 from typing import Final, assert_never
@@ -68,13 +68,22 @@ class Elsewhere:
         self._wanted = asyncio.Event()
         self._running: asyncio.Task[None] | None = None
 
+    def begin(self) -> None:
+        """Start the process, if there is anybody to ask."""
+        if self.posts:
+            self._wake()
+
     async def ask(self, mail: Mail, questions: tuple[Killed, ...]) -> tuple[Said, ...]:
         """Ask these scanners about a message; of those that rest it is said that they do."""
-        asked = [one for one in questions if self.posts[one[0]].gate() != "closed"]
-        if len(asked) == len(questions):
-            return await self._asked(mail, questions)
-        said = iter(await self._asked(mail, tuple(asked)) if asked else ())
-        return tuple(next(said) if one in asked else resting(self.posts[one[0]]) for one in questions)
+        gates = [self.posts[name].gate() for name, _ in questions]
+        if "closed" not in gates:
+            return await self._asked(mail, questions, probe="probe" in gates)
+        asked = tuple(one for one, gate in zip(questions, gates, strict=True) if gate != "closed")
+        said = iter(await self._asked(mail, asked, probe="probe" in gates) if asked else ())
+        return tuple(
+            resting(self.posts[name]) if gate == "closed" else next(said)
+            for (name, _), gate in zip(questions, gates, strict=True)
+        )
 
     async def close(self) -> None:
         """End the process."""
@@ -91,27 +100,33 @@ class Elsewhere:
             self._process.kill()
             await self._process.ended()
 
-    async def _asked(self, mail: Mail, questions: tuple[Killed, ...]) -> tuple[Said, ...]:
+    async def _asked(self, mail: Mail, questions: tuple[Killed, ...], *, probe: bool) -> tuple[Said, ...]:
         number = next(self._numbers)
-        one = _Open(
-            encoded(_question(number, mail, questions)),
-            mail.octets,
-            questions,
-            asyncio.get_running_loop().create_future(),
-        )
-        probes = [post for name, _ in questions if (post := self.posts[name]).gate() == "probe"]
-        for post in probes:
-            post.probing = True
-        self._open[number] = one
+        head = encoded(_question(number, mail, questions))
+        answer: asyncio.Future[tuple[Said, ...]] = asyncio.get_running_loop().create_future()
+        one = self._open[number] = _Open(head, mail.octets, questions, answer)
         try:
             if self._clear:
                 self._send(one)
             else:
                 self._wake()
-            return await one.answer
+            if not probe:
+                return await answer
+            with self._probing(questions):
+                return await answer
         finally:
             del self._open[number]
-            for post in probes:
+
+    @contextmanager
+    def _probing(self, questions: tuple[Killed, ...]) -> Iterator[None]:
+        """Let no other message probe what this one probes."""
+        posts = [post for name, _ in questions if (post := self.posts[name]).gate() == "probe"]
+        for post in posts:
+            post.probing = True
+        try:
+            yield
+        finally:
+            for post in posts:
                 post.probing = False
 
     def _send(self, one: _Open) -> None:
@@ -228,7 +243,7 @@ def _question(number: int, mail: Mail, questions: tuple[Killed, ...]) -> Questio
         questions,
         mail.id,
         mail.reverse_path,
-        tuple(map(str, mail.recipients)),  # nothing that only we know
+        tuple([str(one) for one in mail.recipients]),  # no kinds of string that only we know
         mail.client_ip,
         mail.helo,
         mail.user,

@@ -13,8 +13,6 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from engine.asking import Asking, Killed, Said, Troubled, resting
-from engine.core import headers
-from engine.core.client_ip import helo
 from engine.core.policy import Policy
 from engine.core.verdict import KILLS, TOO_LARGE_TO_ASK, ScannerPolicy
 from engine.ports import Answered, Mail, Octets
@@ -38,6 +36,10 @@ class Scanning:
         self._policy = policy
         self._now = now
         self._seats: dict[tuple[str, ...], asyncio.Semaphore] = {}
+
+    def begin(self) -> None:
+        """Get ready: there will be messages to scan."""
+        self._asking.begin()
 
     def gate(self, scanner: str) -> Gate:
         """Say whether messages that wait for a scanner may try it; one that is not configured keeps nobody waiting."""
@@ -68,23 +70,19 @@ class Scanning:
 
     async def scan(self, message: Message, octets: Octets, scanners: tuple[str, ...]) -> tuple[Scanned, ...]:
         """Return what these scanners say that is news, in this order. Never raises for what a scanner does."""
-        beyond = {
-            name: answered
-            for name in scanners
-            if (answered := too_large(self.posts[name].policy, message.size_octets)) is not None
-        }
-        findings = {finding.scanner: finding for finding in message.findings}
-        questions = tuple(
-            (name, finding.killed if (finding := findings.get(name)) else 0)
-            for name in scanners
-            if name not in beyond
-        )
-        said = iter(await self._asked(message, octets, questions) if questions else ())
-        news = (
-            self._heard(self.posts[name], Said(beyond[name]) if name in beyond else next(said), message)
-            for name in scanners
-        )
-        return tuple(event for event in news if event is not None)
+        said: dict[str, Said] = {}
+        questions: list[Killed] = []
+        for name in scanners:
+            beyond = too_large(self.posts[name].policy, message.size_octets)
+            if beyond is not None:
+                said[name] = Said(beyond)
+            else:
+                questions.append((name, _killed(message, name)))
+        if questions:
+            answers = await self._asked(message, octets, tuple(questions))
+            said |= {name: one for (name, _), one in zip(questions, answers, strict=True)}
+        news = [self._heard(self.posts[name], said[name], message) for name in scanners]
+        return tuple([event for event in news if event is not None])
 
     async def _asked(
         self, message: Message, octets: Octets, questions: tuple[Killed, ...]
@@ -135,9 +133,9 @@ def mail_of(message: Message, octets: Octets) -> Mail:
         id=message.id,
         octets=octets,
         reverse_path=message.reverse_path,
-        recipients=tuple(r.address for r in message.recipients),
+        recipients=tuple([r.address for r in message.recipients]),
         client_ip=message.peer or message.client_ip,
-        helo=message.helo or _helo(message.client_ip, octets),
+        helo=message.helo,
         user=message.user,
     )
 
@@ -170,10 +168,10 @@ def verdict(
     )
 
 
+def _killed(message: Message, scanner: str) -> int:
+    finding = _finding(message, scanner) if message.findings else None
+    return finding.killed if finding else 0
+
+
 def _finding(message: Message, scanner: str) -> Finding | None:
     return next((f for f in message.findings if f.scanner == scanner), None)
-
-
-def _helo(client_ip: str, octets: Octets) -> str:
-    """What who handed a message to the provider called itself: that isn't on record, but in the octets."""
-    return helo(headers.received(octets), client_ip) if client_ip else ""

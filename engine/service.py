@@ -144,6 +144,8 @@ class Gateway:
             await self._end([running, stopping], drain=roles.work)
 
     async def _run(self, roles: Roles) -> None:
+        if roles.work:
+            self._scanning.begin()
         await self._remember()
         if roles.listen and self._settings.listen is not None:
             self._listener = self._listening(self._settings.listen)
@@ -186,6 +188,8 @@ class Gateway:
     async def run_once(self, roles: Roles) -> Round:
         """Poll once, work until nothing is due, remove what may go."""
         self._works = roles.work
+        if roles.work:
+            self._scanning.begin()
         await self.read(self._hops.remember)
         tasks = [asyncio.create_task(self.worker.run(), name="worker")] if roles.work else []
         tasks.append(asyncio.create_task(self.worker.renew(), name="leases"))

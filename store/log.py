@@ -38,7 +38,8 @@ Octets = bytes | bytearray | memoryview
 class Append:
     """Events for one stream, and what the stream adds up to before and after them.
 
-    `before` is None for a stream that these events open; its revision is what the writer believed.
+    `before` is None for a stream that these events open; its revision is what the writer believed. `begun` is what it is after
+    all events but the last, where the writer has added these up already: it may have done so earlier than `at`.
     """
 
     stream: str
@@ -46,10 +47,14 @@ class Append:
     events: tuple[Event, ...]
     at: datetime
     octets: Octets | None = None  # of a message that is opened here
+    begun: Entity | None = None
     after: Entity = field(init=False)
 
     def __post_init__(self) -> None:
-        self.after = _after(self.stream, self.before, self.events, self.at)
+        if self.begun is None:
+            self.after = _after(self.stream, self.before, self.events, self.at)
+        else:
+            self.after = _after(self.stream, self.begun, self.events[-1:], self.at)
 
     @property
     def expected(self) -> int:

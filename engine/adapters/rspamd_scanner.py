@@ -7,6 +7,8 @@ from ipaddress import ip_address
 from typing import Final, Literal
 
 from engine.adapters.scanner_line import ScannerLine
+from engine.core import headers
+from engine.core.client_ip import helo
 from engine.core.verdict import REJECT
 from engine.ports import Answered, Mail, ScannerTrouble
 from engine.settings.addresses import SocketAddress, TcpAddress
@@ -78,11 +80,16 @@ def _headers(mail: Mail) -> Iterator[tuple[bytes, bytes]]:
     """Who sent it to whom: rspamd judges the sender by these, and not by us."""
     told = [("Queue-Id", mail.id), ("From", mail.reverse_path or "<>")]
     told += [("Rcpt", recipient) for recipient in mail.recipients]
-    told += [("IP", _ip(mail.client_ip)), ("Helo", mail.helo), ("User", mail.user or "")]
+    told += [("IP", _ip(mail.client_ip)), ("Helo", mail.helo or _helo(mail)), ("User", mail.user or "")]
     for name, value in told:
         header = rspamd.header(name, value)
         if header is not None:
             yield header
+
+
+def _helo(mail: Mail) -> str:
+    """What who handed a message to the provider called itself: that isn't on record, but in the octets."""
+    return helo(headers.received(mail.octets), mail.client_ip) if mail.client_ip else ""
 
 
 def _ip(client_ip: str) -> str:
