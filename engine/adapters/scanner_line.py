@@ -21,12 +21,15 @@ from engine.wire.rubbish import Rubbish
 
 READ_OCTETS: Final = 64 * 1024
 
+Place = tuple[socket.AddressFamily, str | tuple[str, int]]
+
 
 class ScannerLine:
     """What a scanner listens at."""
 
     def __init__(self, address: SocketAddress) -> None:
         self._address = address
+        self._known = _known(address)
 
     @property
     def where(self) -> str:
@@ -67,10 +70,8 @@ class ScannerLine:
     async def _connected(self) -> socket.socket:
         """A socket that is connected. Raises ScannerTrouble."""
         try:
-            if isinstance(self._address, UnixAddress):
-                return await _connect(socket.AF_UNIX, str(self._address.socket_path))
             failure: OSError | None = None
-            for family, address in await _addresses(self._address.host, self._address.port):
+            for family, address in self._known or await _looked_up(self._address):
                 try:
                     return await _connect(family, address)
                 except OSError as refused:
@@ -85,7 +86,9 @@ class ScannerLine:
         loop = asyncio.get_running_loop()
         try:
             for piece in pieces:
-                await loop.sock_sendall(there, piece)
+                sent = _at_once(there, piece)
+                if sent < len(piece):
+                    await loop.sock_sendall(there, memoryview(piece)[sent:])
         except OSError:
             return
 
@@ -105,25 +108,44 @@ class ScannerLine:
                 raise ScannerTrouble(f"{self.where} closed the connection before its answer was whole", blame)
 
 
-async def _addresses(host: str, port: int) -> list[tuple[socket.AddressFamily, tuple[str, int]]]:
-    """What to connect to, in order; without asking anybody where the host is an address."""
+def _known(address: SocketAddress) -> list[Place]:
+    """Where to connect to, as far as that is known without asking anybody."""
+    if isinstance(address, UnixAddress):
+        return [(socket.AF_UNIX, str(address.socket_path))]
     try:
-        found = ip_address(host)
+        found = ip_address(address.host)
     except ValueError:
-        loop = asyncio.get_running_loop()
-        known = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        return [(family, (str(address[0]), port)) for family, _, _, _, address in known]
-    return [(socket.AF_INET if found.version == 4 else socket.AF_INET6, (host, port))]
+        return []
+    # As octets: a text would be taken for a name, and coded as one, each time.
+    return [(socket.AF_INET if found.version == 4 else socket.AF_INET6, (address.host, address.port))]
+
+
+async def _looked_up(address: SocketAddress) -> list[Place]:
+    """What to connect to where the host is a name, in order."""
+    assert not isinstance(address, UnixAddress)
+    loop = asyncio.get_running_loop()
+    found = await loop.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
+    return [(family, (str(place[0]), address.port)) for family, _, _, _, place in found]
+
+
+def _at_once(there: socket.socket, octets: bytes) -> int:
+    """Send what the system's buffers take; returns how much that was. Mostly it is all, and there is nothing to wait for."""
+    try:
+        return there.send(octets)
+    except BlockingIOError:
+        return 0
 
 
 async def _connect(family: socket.AddressFamily, address: str | tuple[str, int]) -> socket.socket:
     there = socket.socket(family, socket.SOCK_STREAM)
     try:
         there.setblocking(False)
-        error = there.connect_ex(address)
+        # As octets: a text would be taken for a name, and coded as one.
+        place = address if isinstance(address, str) else (address[0].encode(), address[1])
+        error = there.connect_ex(place)
         if error == errno.EINPROGRESS:
             # On this machine it is done by now, and waiting for news of that costs more than the rest.
-            error = there.connect_ex(address)
+            error = there.connect_ex(place)
         if error in (errno.EINPROGRESS, errno.EALREADY):
             await asyncio.get_running_loop().sock_connect(there, address)
         elif error not in (0, errno.EISCONN):

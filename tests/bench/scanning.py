@@ -18,10 +18,10 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing import get_context
-from multiprocessing.connection import Connection
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -34,60 +34,65 @@ from tests.bench.servers import Servers
 CONNECTIONS = 10
 PATIENCE_SECONDS = 300.0  # only a hang takes so long
 ENDS = b"\0\0\0\0"
+LENGTH = re.compile(rb"Content-length: (\d+)")
 
 
 class Scanners:
-    """A clamd and a spamd in a process of their own; `tables` is how to configure them."""
+    """A clamd and a spamd in processes of their own; `tables` is how to configure them: as Debian has them by default."""
 
     def __init__(self) -> None:
-        line, far = get_context("spawn").Pipe()
-        self._process = get_context("spawn").Process(target=_serve, args=(far,), daemon=True)
-        self._process.start()
-        ports = line.recv()
+        self._folder = TemporaryDirectory(dir="/var/tmp")
+        clamd = socket.socket(socket.AF_UNIX)
+        clamd.bind(f"{self._folder.name}/clamd.ctl")
+        spamd = socket.socket()
+        spamd.bind(("127.0.0.1", 0))
         self.tables = "".join(
-            f'[[scanner]]\nkind = "{kind}"\naddress = "127.0.0.1:{port}"\non_found = "quarantine"\n'
-            for kind, port in zip(("clamd", "spamd"), ports, strict=True)
+            f'[[scanner]]\nkind = "{kind}"\naddress = "{address}"\non_found = "quarantine"\n'
+            for kind, address in (
+                ("clamd", f"unix:{self._folder.name}/clamd.ctl"),
+                ("spamd", f"127.0.0.1:{spamd.getsockname()[1]}"),
+            )
         )
+        start = get_context("fork").Process
+        self._processes = [
+            start(target=_serve, args=(listener, answer), daemon=True)
+            for listener, answer in ((clamd, _clamd), (spamd, _spamd))
+        ]
+        for process in self._processes:
+            process.start()
 
     def stop(self) -> None:
-        """End the process."""
-        self._process.terminate()
-        self._process.join()
+        """End the processes."""
+        for process in self._processes:
+            process.terminate()
+            process.join()
+        self._folder.cleanup()
 
 
-class _Clamd(asyncio.Protocol):
-    def connection_made(self, transport: Any) -> None:
-        self.transport = transport
-        self.had = b""
-
-    def data_received(self, data: bytes) -> None:
-        self.had += data
-        if self.had.startswith(b"zVERSION"):
-            self.transport.write(b"ClamAV 1.4.6/27500/Mon Jan  5 09:00:00 2026\0")
-        elif self.had.endswith(ENDS):
-            self.transport.write(b"stream: OK\0")
-
-
-class _Spamd(_Clamd):
-    def data_received(self, data: bytes) -> None:
-        self.had += data
-        head, _, content = self.had.partition(b"\r\n\r\n")
-        length = re.search(rb"Content-length: (\d+)", head)
-        if length is not None and len(content) == int(length[1]):
-            self.transport.write(
-                b"SPAMD/1.1 0 EX_OK\r\nContent-length: 2\r\nSpam: False ; 0.0 / 5.0\r\n\r\n\r\n"
-            )
-            self.transport.close()
+def _serve(listener: socket.socket, answer: Callable[[bytes], bytes]) -> None:
+    """One question after the other: each is there at once and is answered at once."""
+    listener.listen(512)
+    while True:
+        client, _ = listener.accept()
+        with client:
+            had = b""
+            while not (said := answer(had)):
+                had += client.recv(1 << 16)
+            client.sendall(said)
 
 
-def _serve(line: Connection) -> None:
-    async def run() -> None:
-        loop = asyncio.get_running_loop()
-        servers = [await loop.create_server(kind, "127.0.0.1", 0, backlog=512) for kind in (_Clamd, _Spamd)]
-        line.send([server.sockets[0].getsockname()[1] for server in servers])
-        await asyncio.Event().wait()
+def _clamd(had: bytes) -> bytes:
+    if had.startswith(b"zVERSION"):
+        return b"ClamAV 1.4.6/27500/Mon Jan  5 09:00:00 2026\0"
+    return b"stream: OK\0" if had.endswith(ENDS) else b""
 
-    asyncio.run(run())
+
+def _spamd(had: bytes) -> bytes:
+    head, _, content = had.partition(b"\r\n\r\n")
+    length = LENGTH.search(head)
+    if length is None or len(content) < int(length[1]):
+        return b""
+    return b"SPAMD/1.1 0 EX_OK\r\nContent-length: 2\r\nSpam: False ; 0.0 / 5.0\r\n\r\n\r\n"
 
 
 def scanned(tables: str, folder: Path, servers: Servers, mailboxes: Mailboxes) -> list[str]:
