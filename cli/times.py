@@ -51,6 +51,23 @@ def read_optional(text: str | None, option: str, at: datetime) -> datetime | Non
     return None if text is None else read(text, option, at)
 
 
+def duration(text: str | None, option: str) -> timedelta | None:
+    """Return how long a person meant: "10s", "5m"; None for an option that was not given. Raises Misuse."""
+    if text is None:
+        return None
+    found = _RELATIVE.fullmatch(text)
+    if found is None:
+        raise Misuse(f"{option}: {text!r} is not a duration: write it as 10s, 5m, 1h or 2d")
+    return timedelta(seconds=int(found[1]) * _SECONDS[found[2]])
+
+
+def written(duration: timedelta) -> str:
+    """Return a duration of whole seconds as `duration` reads it: "90s", "5m", "1d"."""
+    seconds = int(duration.total_seconds())
+    size, unit = next((_SECONDS[u], u) for u in "wdhms" if seconds % _SECONDS[u] == 0)
+    return f"{seconds // size}{unit}"
+
+
 def stamp(at: datetime) -> str:
     """Return a time to the second, in the machine's zone: "2026-07-30 09:15:02"."""
     return f"{at.astimezone():%Y-%m-%d %H:%M:%S}"

@@ -19,6 +19,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    ColumnElement,
     Dialect,
     Index,
     Integer,
@@ -27,6 +28,8 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    literal_column,
+    text,
 )
 from sqlalchemy.types import TypeDecorator, UserDefinedType
 
@@ -39,6 +42,7 @@ COMMON_EVENTS = ("attempted", "delivered", "downloaded", "relayed", "removed-fro
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
 HOUR = timedelta(hours=1)
+SLOW = timedelta(minutes=1)  # what takes longer is so rare that an index of it costs nothing
 
 # A plain BIGINT would not be SQLite's rowid.
 Position = BigInteger().with_variant(Integer, "sqlite")
@@ -161,6 +165,12 @@ Index("messages_message_id", messages.c.message_id, messages.c.position)
 Index("messages_mailbox", messages.c.mailbox, messages.c.position)
 Index("messages_state", messages.c.state, messages.c.position)
 Index("messages_direction", messages.c.direction, messages.c.position)
+slow: ColumnElement[bool] = literal_column(f"messages.closed_at - messages.opened_at >= {SLOW // MICROSECOND}", Boolean)
+Index(
+    "messages_slow",
+    *(messages.c.position, messages.c.closed_at, messages.c.opened_at),
+    sqlite_where=text(f"closed_at - opened_at >= {SLOW // MICROSECOND}"),
+)
 
 recipients = Table(
     "recipients",

@@ -110,6 +110,12 @@ def _messages() -> None:
     op.create_index("messages_mailbox", "messages", ["mailbox", "position"])
     op.create_index("messages_state", "messages", ["state", "position"])
     op.create_index("messages_direction", "messages", ["direction", "position"])
+    slow = sa.text("closed_at - opened_at >= 60000000")
+    op.create_index(
+        *("messages_slow", "messages", ["position", "closed_at", "opened_at"]),
+        sqlite_where=slow,
+        postgresql_where=slow,
+    )
     op.create_table(
         "recipients",
         sa.Column("message", POSITION, primary_key=True, autoincrement=False),
