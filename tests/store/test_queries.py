@@ -90,9 +90,7 @@ class Archive:
             lambda reply: any(
                 fnmatchcase(stored(r.reply or "").lower(), reply.lower()) for r in message.recipients
             ),
-            lambda slower: (
-                message.closed_at is not None and message.closed_at - message.opened_at >= slower
-            ),
+            lambda slower: message.closed_at is not None and message.closed_at - message.opened_at >= slower,
             lambda faster: message.closed_at is not None and message.closed_at - message.opened_at < faster,
         ]
         pairs = zip(fields(wanted), tests, strict=True)
@@ -179,11 +177,7 @@ SINGLE: list[tuple[str, Any]] = [
     *((name, after(minutes=span)) for name in ("since", "until") for span in (-1, 0, 200, 400, 9999)),
     *(("event", name) for name in (*COMMON_EVENTS, "held", "deferred", "reported", "generated", "erased")),
     *(("reply", said) for said in ("*", "", "550*", "* OK*", "*%*", "nothing like this")),
-    *(
-        (name, timedelta(minutes=span))
-        for name in ("slower", "faster")
-        for span in (0, 0.1, 1, 5, 60, 99999)
-    ),
+    *((name, timedelta(minutes=span)) for name in ("slower", "faster") for span in (0, 0.1, 1, 5, 60, 99999)),
 ]
 
 
