@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import chain
 from typing import Annotated, Any
 
@@ -129,3 +129,27 @@ def _meant(
         slower=times.duration(slower, "--slower"),
         faster=times.duration(faster, "--faster"),
     )
+
+
+def written(wanted: Filter) -> Iterator[str]:
+    """Yield the options that mean this filter for `list`, as the command line has them."""
+    options = (
+        ("--from", wanted.sender),
+        ("--to", wanted.recipient),
+        ("--subject", wanted.subject),
+        ("--text", wanted.text),
+        ("--message-id", wanted.message_id),
+        ("--mailbox", wanted.mailbox),
+        ("--state", wanted.state),
+        ("--direction", wanted.direction),
+        ("--next-hop", wanted.next_hop),
+        ("--since", times.exact(wanted.since)),
+        ("--until", times.exact(wanted.until)),
+        ("--event", wanted.event),
+        ("--reply", wanted.reply),
+        ("--slower", times.written(wanted.slower)),
+        ("--faster", times.written(wanted.faster)),
+    )
+    for option, value in options:
+        if value is not None:
+            yield from (f"{option}={value}",) if value.startswith("-") else (option, value)

@@ -53,6 +53,7 @@ SECTIONS: Mapping[str, Mapping[str, Place]] = {
         "diff": Place("cli.difference", "diff", "Say what changed between two times."),
         "queue": Place("cli.queue", "queue", "Show what is open, by next hop and by age."),
         "stats": Place("cli.stats", "stats", "Count what came, went and was found; how long it took."),
+        "report": Place("cli.report", "report", "Write a page with pictures of a period."),
     },
     "Setting things right": {
         "replay": Place("cli.replay", "replay", "Deliver messages again, by id or by filters."),

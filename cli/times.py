@@ -61,11 +61,18 @@ def duration(text: str | None, option: str) -> timedelta | None:
     return timedelta(seconds=int(found[1]) * _SECONDS[found[2]])
 
 
-def written(duration: timedelta) -> str:
-    """Return a duration of whole seconds as `duration` reads it: "90s", "5m", "1d"."""
+def written(duration: timedelta | None) -> str | None:
+    """Return a duration of whole seconds as `duration` reads it: "90s", "5m", "1d"; None for None."""
+    if duration is None:
+        return None
     seconds = int(duration.total_seconds())
     size, unit = next((_SECONDS[u], u) for u in "wdhms" if seconds % _SECONDS[u] == 0)
     return f"{seconds // size}{unit}"
+
+
+def exact(at: datetime | None) -> str | None:
+    """Return a time as `read` reads it, wherever it is read: RFC 3339 in UTC; None for None."""
+    return None if at is None else at.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
 def stamp(at: datetime) -> str:
