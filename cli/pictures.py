@@ -6,6 +6,7 @@ stands for is its tooltip, and the table beside the picture says it all.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from importlib import import_module
 from typing import Any, Literal
@@ -18,6 +19,8 @@ BAR, FRAME = 28, 44  # what a lying bar takes, and what is around them all
 MOST_BARS = 15  # that lie; the tables have all
 TICKS = 5
 LONGEST = 40  # characters of a label
+PLACES = frozenset({"d", "x", "y", "width", "height", "transform"})  # attributes that are numbers
+_FRACTION = re.compile(r"(\.\d)\d+")  # less than a tenth of a pixel
 
 Kind = Literal["StackedBar", "StackedLine", "HorizontalStackedBar"]
 
@@ -33,7 +36,10 @@ def drawn(section: Section, kind: Kind, marks: Sequence[str] | None = None) -> s
     chart.y_labels = _ticks(max(sum(one.count for one in row.figures.values()) for row in rows))
     for state in section.columns:
         counts = (row.figures[state].count if state in row.figures else None for row in rows)
-        told = [{"value": count or 0, "label": row.label} for count, row in zip(counts, rows, strict=True)]
+        told = [
+            {"value": count or 0, "label": f"{row.label}, {state}"}
+            for count, row in zip(counts, rows, strict=True)
+        ]
         chart.add(state, told)
     return str(chart.render(is_unicode=True))
 
@@ -78,14 +84,26 @@ def _chart(kind: Kind, section: Section, rows: int) -> Any:
 def _plain(root: Element) -> Element:
     """Leave what is seen, and make of what pygal's script would show the tooltip that every browser has."""
     for parent in list(root.iter()):
-        told = {child.get("class", ""): child for child in parent if child.tag == "desc"}
-        for child in [one for one in parent if one.tag == "desc" or not isinstance(one.tag, str)]:
+        told = {child.get("class", ""): child.text or "" for child in parent if child.tag == "desc"}
+        for child in [one for one in parent if _unseen(one)]:
             parent.remove(child)
         if "value" in told:
             title = Element("title")
-            title.text = " · ".join(told[name].text or "" for name in ("label", "value") if name in told)
+            title.text = ": ".join(told[name] for name in ("label", "value") if name in told)
             parent.insert(0, title)
+        for name in PLACES.intersection(parent.keys()):
+            parent.set(name, _FRACTION.sub(r"\1", parent.get(name, "")))
     return root
+
+
+def _unseen(part: Element) -> bool:
+    """Whether it is a note, a bar of nothing, or a line that marks nothing."""
+    if not isinstance(part.tag, str) or part.tag == "desc":  # a comment has a function for a tag
+        return True
+    if part.get("class") == "guides":
+        return not any(label.text for label in part.iter("text"))
+    bar = part.find("rect") if part.get("class") == "bar" else None
+    return bar is not None and 0 in (float(bar.get("width", 0)), float(bar.get("height", 0)))
 
 
 def _ticks(most: int) -> list[int]:

@@ -30,6 +30,22 @@ TOOK = tuple(
     timedelta(seconds=seconds) for seconds in (1, 10, 60, 300, 900, 3600, 4 * 3600, 86_400, 5 * 86_400)
 )
 REPLIES = 12
+# What enhanced codes mean, without the class in front (RFC 3463, RFC 7505).
+MEANINGS = {
+    ".1.1": "no such mailbox",
+    ".1.2": "no such domain",
+    ".1.8": "the sender's domain is not known",
+    ".1.10": "the domain takes no mail",
+    ".2.1": "the mailbox is closed",
+    ".2.2": "the mailbox is full",
+    ".2.3": "too large for the mailbox",
+    ".3.1": "the server's disk is full",
+    ".3.2": "the server takes no mail now",
+    ".3.4": "too large",
+    ".4.1": "no answer from the server",
+    ".4.7": "took too long",
+    ".7.1": "refused by policy",
+}
 MESSAGES = "messages"  # the column of what is counted whatever its state
 
 Json = dict[str, Any]
@@ -180,9 +196,8 @@ def _by_reply(connection: Connection, asked: Asked) -> Section:
     for wanted in figures.replies(connection, asked.period, REPLIES):
         assert wanted.state is not None
         if count := figures.count(connection, wanted, asked.period):
-            label = render.clean(wanted.reply or "") or "(no reply on record)"
-            facts = {"reply": wanted.reply}
-            rows.append(Row(label=label, facts=facts, figures={wanted.state: asked.figure(count, wanted)}))
+            its: dict[str, Figure] = {wanted.state: asked.figure(count, wanted)}
+            rows.append(Row(label=_said(wanted.reply or ""), facts={"reply": wanted.reply}, figures=its))
     return _section("replies", "Why mail failed or waits", "Last reply", rows)
 
 
@@ -202,6 +217,15 @@ def _section(name: str, title: str, head: str, rows: Sequence[Row]) -> Section:
     there = {state for row in rows for state in row.figures}
     columns = tuple(state for state in ORDER if state in there)
     return Section(name=name, title=title, head=head, columns=columns, rows=tuple(rows))
+
+
+def _said(pattern: str) -> str:
+    """What a pattern for replies stands for, with what its code means where that is known."""
+    said = render.clean(pattern.removesuffix("*")).strip()
+    known = next((words for code, words in MEANINGS.items() if said[5:] == code), None)
+    if known is not None:
+        return f"{said} ({known})"
+    return f"{said}…" if pattern.endswith("*") else said or "(no reply on record)"
 
 
 def _of(state: State) -> Filter:
