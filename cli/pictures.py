@@ -97,8 +97,8 @@ def _plain(root: Element) -> Element:
 
 
 def _unseen(part: Element) -> bool:
-    """Whether it is a note, a bar of nothing, or a line that marks nothing."""
-    if not isinstance(part.tag, str) or part.tag == "desc":  # a comment has a function for a tag
+    """Whether it is a note, a script, a bar of nothing, or a line that marks nothing."""
+    if not isinstance(part.tag, str) or part.tag in ("desc", "script"):  # a comment has a function for a tag
         return True
     if part.get("class") == "guides":
         return not any(label.text for label in part.iter("text"))

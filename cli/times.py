@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 
 from cli.context import Misuse
 
+LONGEST = timedelta(days=36_500)  # of durations that make sense
 _RELATIVE = re.compile(r"([0-9]{1,9})([smhdw])")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _STEPS = ((86_400, "d", 3600, "h"), (3600, "h", 60, "m"), (60, "m", 1, "s"))
@@ -56,9 +57,10 @@ def duration(text: str | None, option: str) -> timedelta | None:
     if text is None:
         return None
     found = _RELATIVE.fullmatch(text)
-    if found is None:
+    seconds = int(found[1]) * _SECONDS[found[2]] if found else 0
+    if found is None or seconds > LONGEST.total_seconds():
         raise Misuse(f"{option}: {text!r} is not a duration: write it as 10s, 5m, 1h or 2d")
-    return timedelta(seconds=int(found[1]) * _SECONDS[found[2]])
+    return timedelta(seconds=seconds)
 
 
 def written(duration: timedelta | None) -> str | None:
