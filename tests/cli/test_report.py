@@ -127,7 +127,7 @@ def test_each_section_tells_what_it_is_about(stock: Stock) -> None:
     assert by_section["arrivals"][0] == noon | {"state": "delivered", "count": 1}
     assert by_section["delays"] == [{"slower_s": None, "faster_s": 1, "state": "delivered", "count": 2}]
     assert by_section["open"][0] == {"at": "2026-03-01T12:00:00Z", "state": "outcome-unknown", "count": 1}
-    assert by_section["open"][-1] == {"at": "2026-03-01T17:20:00Z", "state": "outcome-unknown", "count": 1}
+    assert by_section["open"][-1] == {"at": "2026-03-01T17:20:00Z", "state": "received", "count": 1}
     assert {"mailbox": "sales", "state": "rejected-oversize", "count": 1} in by_section["mailbox"]
     assert {"next_hop": "home", "state": "deferred", "count": 2} in by_section["next_hop"]
     assert {"direction": "internal", "state": "delivered", "count": 1} in by_section["direction"]
