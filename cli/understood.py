@@ -194,7 +194,9 @@ def _quarantine(settings: Settings) -> Part:
     }
     infected = "recipients hear" if told.notify_recipients else "recipients do not hear"
     spam = "no digest of held spam" if digest is None else f"a digest of held spam at {digest} UTC"
-    text = f"kept for {times.span(timedelta(seconds=kept))}, then discarded; {infected} of infected mail; {spam}"
+    text = (
+        f"kept for {times.span(timedelta(seconds=kept))}, then discarded; {infected} of infected mail; {spam}"
+    )
     return Part(kind="quarantine", label="quarantine", name="quarantine", text=(text,), facts=facts)
 
 

@@ -371,6 +371,7 @@ INDEXED: list[tuple[Filter, str]] = [
     (Filter(event="downloaded"), "messages_direction"),
     (Filter(event="held"), "happenings"),
     (Filter(event="delivered"), "happenings"),
+    (Filter(slower=timedelta(minutes=5)), "messages_slow"),
 ]
 
 
