@@ -169,10 +169,11 @@ def mailbox_rows(connection: Connection) -> list[Json]:
     present = select(uidls.c.mailbox, func.count().label("present")).where(uidls.c.gone.is_(False))
     counts = {row.mailbox: row.present for row in connection.execute(present.group_by(uidls.c.mailbox))}
     rows = connection.execute(select(mailboxes).order_by(mailboxes.c.name)).mappings()
-    return [_standing(mailbox_of(row)) | {"present": counts.get(row["name"], 0)} for row in rows]
+    return [standing_of(mailbox_of(row)) | {"present": counts.get(row["name"], 0)} for row in rows]
 
 
-def _standing(found: Mailbox) -> Json:
+def standing_of(found: Mailbox) -> Json:
+    """Return a mailbox's standing as `mailbox_rows` has it, but for what is present."""
     return structs.asdict(found) | {"withheld": [structs.asdict(one) for one in found.withheld]}
 
 
