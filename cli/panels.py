@@ -24,6 +24,7 @@ from store.glance import Waits
 from store.message import SCAN_LANE
 
 MINUTE = 60
+STATE_KEY = "state:"  # what the key of a row begins with that is no next hop; no next hop's name has a colon but mx:DOMAIN
 NOTHING_WAITS, NO_MAILBOX, NO_EVENT = (
     "nothing is open",
     "no mailbox is configured",
@@ -183,7 +184,7 @@ def _waits(one: Waits, found: Snapshot) -> Row:
 
 def _kept(one: Waits, current: datetime) -> Row:
     name, why = KEPT[one.name]
-    return Row(f"state:{one.name}", (name, *_counts(one, current), why), "magenta")
+    return Row(f"{STATE_KEY}{one.name}", (name, *_counts(one, current), why), "magenta")
 
 
 def _idle(hop: Json, current: datetime) -> Row:
@@ -223,12 +224,16 @@ def _mailbox(row: Json, current: datetime) -> tuple[str, ...]:
     )
 
 
-def events(happenings: Iterable[Happening]) -> list[Row]:
+def events(happenings: Iterable[Happening], current: datetime) -> list[Row]:
     """Return a row for each event."""
     return [
-        Row(str(one.position), (f"{one.at.astimezone():%H:%M:%S}", one.stream, one.name, _told(one)))
+        Row(str(one.position), (_clock(one.at, current), one.stream, one.name, _told(one)))
         for one in happenings
     ]
+
+
+def _clock(at: datetime, current: datetime) -> str:
+    return times.clock(at)[:8] if times.day(at) == times.day(current) else times.brief(at, current)
 
 
 def _told(one: Happening) -> str:

@@ -72,7 +72,7 @@ def _print(watch: Watch, found: Snapshot) -> None:
         (panels.FLOW, panels.flow(watch.flow, found.second, width, plain=plain), ""),
         (panels.QUEUE, panels.queue(found), panels.NOTHING_WAITS),
         (panels.MAILBOXES, panels.mailboxes(found), panels.NO_MAILBOX),
-        (panels.EVENTS, panels.events(found.events[:EVENTS_ONCE]), panels.NO_EVENT),
+        (panels.EVENTS, panels.events(found.events[:EVENTS_ONCE], found.at), panels.NO_EVENT),
     )
     for columns, rows, nothing in shown:
         render.line()

@@ -1,0 +1,225 @@
+"""What lies below the panels of the full screen: a list of messages, one message's page, the help, and what asks for words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, cast
+
+from rich.text import Text
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, VerticalScroll
+from textual.events import Resize
+from textual.screen import Screen
+from textual.widget import Widget
+from textual.widgets import Input, Label, Static
+
+from cli import panels, render, show, times
+from cli.found import SHOWN, Question, by_words
+from cli.live_panel import Panel, drawn, keys
+from cli.show import Entry
+from store.life import fold
+
+if TYPE_CHECKING:
+    from cli.live import Live
+
+Json = dict[str, Any]
+
+LIST_KEYS = (("↑↓", "mark"), ("Enter", "its page"), ("Esc", "back"), ("/", "find"), ("q", "quit"))
+PAGE_KEYS = (("↑↓ PgUp PgDn", "read on"), ("Esc", "back"), ("/", "find"), ("q", "quit"))
+HELP_KEYS = (("Esc", "back"), ("q", "quit"))
+
+HELP = """\
+ Tab, Shift-Tab  the next panel, the one before
+ ↑ ↓ PgUp PgDn   mark a row; Home and End: the first and the last
+ Enter           look into it: the messages of a next hop or a mailbox, then
+                 one message's page, the same that 'mailgate show' prints
+ Esc             back
+ /               find messages by words of subject and addresses (inv* for
+                 those that begin so), or by an id
+ p               pause; again: go on
+ q, Ctrl-C       quit
+
+ FLOW       received: messages that came in. Of what went out, the answers:
+            delivered (the home server has it), relayed (another server has
+            it), deferred (refused for now), refused (for good, or too
+            large). NOW/S is the mean of the last five seconds. Each line is
+            as high as its own highest. A + says: so many, and maybe more.
+ NEXT HOP   What is open, by where it waits; first what needs a person, and
+            next hops in trouble.
+ MAILBOX    Those in trouble first. PRESENT: known to be in the mailbox.
+ TIME       The last events, the newest first, in this machine's time zone.
+"""
+
+
+class Bottom(Horizontal):
+    """The last line: what the keys do, or, while that is asked for, the words to find messages by."""
+
+    def __init__(self, known: Iterable[tuple[str, str]]) -> None:
+        super().__init__()
+        self._known = known
+
+    def compose(self) -> ComposeResult:
+        """Yield the widgets. What is written into is there from the start: what is typed fast must not go elsewhere."""
+        yield Static(keys(self._known), id="keys")
+        yield Label("Find: ", id="asks")
+        yield Input(compact=True, placeholder="words of subject and addresses, or an id")
+
+    def on_mount(self) -> None:
+        """Begin with the keys."""
+        self.turn(asking=False)
+
+    def tell(self, trouble: str) -> None:
+        """Tell of the store's trouble in place of the keys; "" for none."""
+        line = Text(trouble, "bold red", no_wrap=True, overflow="ellipsis") if trouble else keys(self._known)
+        self.query_one("#keys", Static).update(line)
+
+    def turn(self, *, asking: bool) -> None:
+        """Ask, or name the keys."""
+        self.query_one("#keys").display = not asking
+        self.query_one("#asks").display = asking
+        field = self.query_one(Input)
+        field.display = asking
+        field.value = ""
+
+
+class Level(Screen[None]):
+    """A screen with a last line in which to ask for messages."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "back", show=False)]
+    _before: Widget | None = None  # what had the focus when words were asked for
+
+    @property
+    def live(self) -> Live:
+        """The application."""
+        return cast("Live", self.app)
+
+    @property
+    def asking(self) -> bool:
+        """Whether words are asked for."""
+        return self.query_one(Bottom).query_one(Input).display
+
+    def find(self) -> None:
+        """Ask for words."""
+        self._before = self.focused
+        self.query_one(Bottom).turn(asking=True)
+        self.set_focus(self.query_one(Input))
+
+    def action_back(self) -> None:
+        """Ask no more, or leave."""
+        if self.asking:
+            self._ask_no_more()
+        else:
+            self.leave()
+
+    def reload(self) -> None:
+        """Ask the store again, where that is worth it."""
+
+    def leave(self) -> None:
+        """Go up one level."""
+        self.app.pop_screen()
+
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        """Look for what was written."""
+        asked = event.value.strip()
+        self._ask_no_more()
+        if asked:
+            self.live.open_list(f"What has {asked!r} in its subject or addresses", by_words(asked))
+
+    def _ask_no_more(self) -> None:
+        self.query_one(Bottom).turn(asking=False)
+        self.set_focus(self._before)
+
+
+class Found(Level):
+    """Messages that a question finds."""
+
+    def __init__(self, title: str, question: Question) -> None:
+        super().__init__()
+        self._asked = title
+        self._question = question
+        self._answered = False
+
+    def compose(self) -> ComposeResult:
+        """Yield the widgets."""
+        yield Static(Text(self._asked, "bold", no_wrap=True, overflow="ellipsis"), id="title")
+        yield Panel(panels.FOUND, id="found", nothing="looking …")
+        yield Bottom(LIST_KEYS)
+
+    def on_mount(self) -> None:
+        """Ask."""
+        self.query_one(Panel).focus()
+        self.reload()
+
+    def reload(self) -> None:
+        """Ask, until there is an answer: the list stands still while a person reads it."""
+        if not self._answered:
+            self.live.ask(self._question, self._fill)
+
+    def _fill(self, rows: Sequence[Json]) -> None:
+        if not self.is_mounted:
+            return
+        self._answered = True
+        panel = self.query_one(Panel)
+        panel.nothing = "no message fits"
+        panel.fill(panels.messages(rows, times.now()))
+        many = f" (the first {SHOWN})" if len(rows) >= SHOWN else ""
+        self.query_one("#title", Static).update(Text(self._asked + many, "bold", no_wrap=True))
+
+
+class Page(Level):
+    """One message's page, the same that `mailgate show` prints; kept up to date."""
+
+    def __init__(self, stream: str) -> None:
+        super().__init__()
+        self._stream = stream
+        self._entries: Sequence[Entry] | None = None
+
+    def compose(self) -> ComposeResult:
+        """Yield the widgets."""
+        with VerticalScroll(id="page"):
+            yield Static(Text("looking …", "dim"))
+        yield Bottom(PAGE_KEYS)
+
+    def on_mount(self) -> None:
+        """Ask."""
+        self.reload()
+
+    def on_resize(self, _: Resize) -> None:
+        """Wrap it anew."""
+        self._draw()
+
+    def reload(self) -> None:
+        """Ask again."""
+        self.live.ask(lambda connection: show.life(connection, self._stream), self._take)
+
+    def _take(self, entries: Sequence[Entry]) -> None:
+        if self.is_mounted:
+            self._entries = entries
+            self._draw()
+
+    def _draw(self) -> None:
+        if self._entries is None:
+            return
+        scroll = self.query_one(VerticalScroll)
+        self.query_one("#page Static", Static).update(self._page(max(scroll.size.width - 2, 1)))
+
+    def _page(self, width: int) -> Text:
+        entries = self._entries or ()
+        message = fold(self._stream, ((cast(Any, entry.event), entry.at) for entry in entries))
+        if message is None:
+            return Text(f"there is no message {self._stream}")
+        with render.on_sheet(width) as sheet:
+            show.page(message, entries, times.now())
+        return Text("\n").join(drawn(line) for line in sheet.lines)
+
+
+class Help(Level):
+    """What the keys do, and what the figures mean."""
+
+    def compose(self) -> ComposeResult:
+        """Yield the widgets."""
+        yield Static(Text("mailgate top", "bold"), id="title")
+        with VerticalScroll(id="page"):
+            yield Static(Text(HELP))
+        yield Bottom(HELP_KEYS)
