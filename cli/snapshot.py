@@ -32,6 +32,7 @@ LOOK_BACK = 50_000  # positions gone through to begin with: less than half a sec
 PASSED = 20_000  # positions gone through at a time; what is more is reckoned from them
 GAP_SECONDS = 4.0  # nobody looked for so long: what came meanwhile did not come just now
 SHOWN_EVENTS = 100
+HOPS = 500  # whose standing is read: direct delivery may have any number of them in trouble
 
 Json = dict[str, Any]
 
@@ -109,7 +110,7 @@ class Watch:
             waiting=waiting,
             kept=list(glance.kept(connection)),
             said={one.name: _said(connection, one) for one in scans},
-            hops={hop["next_hop"]: hop for hop in glance.hops(connection)},
+            hops={hop["next_hop"]: hop for hop in queries.hops(connection, HOPS)},
             mailboxes=mailbox.standings(self.settings, rows, glance.polls(connection), current),
             events=tuple(self._events),
         )

@@ -18,12 +18,11 @@ from store.mailbox_events import MAILBOX_PREFIX
 from store.pages import query
 from store.recipient import State
 from store.rows import DIRECTLY, mailbox_of
-from store.schema import agenda, events, mailboxes, messages, microseconds, next_hops
+from store.schema import agenda, events, mailboxes, messages, microseconds
 
 COUNTED = 5_000  # messages counted at one place; ten milliseconds of work
 PRESENT = 10_000  # messages counted in one mailbox
 LANES = 1_000  # next hops looked at: direct delivery may have one for each domain there is
-HOPS = 500  # whose standing is read
 KEPT: tuple[State, ...] = ("outcome-unknown", "held", "quarantined")  # what a person decides about, mostly
 
 Json = dict[str, Any]
@@ -143,12 +142,6 @@ def _first_of(connection: Connection, lanes: Sequence[str], most: int) -> Sequen
     return connection.execute(_IN_MANY, {"lanes": list(lanes), "most": most}).all()
 
 
-def hops(connection: Connection) -> list[Json]:
-    """Return the standing of next hops, as `queries.hops`; of the domains of direct delivery, of some."""
-    found = connection.execute(select(next_hops).order_by(next_hops.c.name).limit(HOPS)).mappings()
-    return [{"next_hop" if name == "name" else name: value for name, value in row.items()} for row in found]
-
-
 def mailbox_rows(connection: Connection) -> list[Json]:
     """Return each mailbox's standing, as `queries.mailbox_rows`; what is present is counted up to PRESENT."""
     rows = connection.execute(select(mailboxes).order_by(mailboxes.c.name)).mappings().all()
@@ -181,6 +174,6 @@ _IN_ONE, _IN_MANY = (
 )
 _PRESENT = (
     "SELECT m.name, (SELECT count(*) FROM"
-    " (SELECT 1 AS one FROM uidls u WHERE u.mailbox = m.name AND u.gone LIMIT {0}) AS some)"
+    " (SELECT 1 AS one FROM uidls u WHERE u.mailbox = m.name AND u.gone LIMIT {0}) AS seen)"
     " FROM mailboxes m"
 )

@@ -127,8 +127,8 @@ def quarantined(
     return [tuple(row) for row in connection.execute(found.order_by(messages.c.position).limit(limit))]
 
 
-def hops(connection: Connection) -> list[Json]:
-    """Return the standing of each next hop of which anything is known."""
+def hops(connection: Connection, limit: int | None = None) -> list[Json]:
+    """Return the standing of each next hop of which anything is known, or of the first so many, by name."""
     return [
         {
             "next_hop": row["name"],
@@ -138,7 +138,7 @@ def hops(connection: Connection) -> list[Json]:
             "reply": row["reply"],
             "size_limit_octets": row["size_limit_octets"],
         }
-        for row in connection.execute(select(next_hops).order_by(next_hops.c.name)).mappings()
+        for row in connection.execute(select(next_hops).order_by(next_hops.c.name).limit(limit)).mappings()
     ]
 
 
