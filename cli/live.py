@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from time import monotonic
 from typing import Any, ClassVar, cast
 
@@ -24,7 +25,7 @@ from textual.widgets import Static
 
 from cli import context, found, panels, times
 from cli.context import Failure
-from cli.live_pages import Bottom, Found, Help, Level, Page
+from cli.live_pages import Found, Help, Level, Page
 from cli.live_panel import Panel, drawn
 from cli.snapshot import Snapshot, Watch, require_file
 from store.database import reading, unreachable
@@ -32,6 +33,7 @@ from store.errors import StoreError
 from store.mailbox_events import MAILBOX_PREFIX
 
 EVERY_SECONDS = 1.0
+LEAVE_SECONDS = 1.0
 FIXED_LINES = 8  # the first, the last, the flow
 SILENT_SECONDS = 3.0  # the store has not answered for so long: that is worth a word
 KEYS = (
@@ -57,19 +59,26 @@ class Answer(Message):
 class Overview(Level):
     """All panels."""
 
+    KEYS = KEYS
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = Static(id="head")
+        self.flow = Panel(panels.FLOW, id="flow", marks=False)
+        self.queue = Panel(panels.QUEUE, id="queue", nothing=panels.NOTHING_WAITS)
+        self.mailboxes = Panel(panels.MAILBOXES, id="mailboxes", nothing=panels.NO_MAILBOX)
+        self.events = Panel(panels.EVENTS, id="events", nothing=panels.NO_EVENT)
+
     def compose(self) -> ComposeResult:
         """Yield the widgets."""
-        yield Static(id="head")
+        yield self.head
         with Vertical():
-            yield Panel(panels.FLOW, id="flow", marks=False)
-            yield Panel(panels.QUEUE, id="queue", nothing=panels.NOTHING_WAITS)
-            yield Panel(panels.MAILBOXES, id="mailboxes", nothing=panels.NO_MAILBOX)
-            yield Panel(panels.EVENTS, id="events", nothing=panels.NO_EVENT)
-        yield Bottom(KEYS)
+            yield from (self.flow, self.queue, self.mailboxes, self.events)
+        yield self.bottom
 
     def on_mount(self) -> None:
         """Begin at the events."""
-        self.query_one("#events").focus()
+        self.events.focus()
 
     def on_resize(self, _: Resize) -> None:
         """Share the height out anew."""
@@ -80,11 +89,10 @@ class Overview(Level):
 
     def share(self) -> None:
         """Share out the height: the events have what is left, and a third at least."""
-        queue, mailboxes = self.query_one("#queue", Panel), self.query_one("#mailboxes", Panel)
         room = (self.size.height - FIXED_LINES) * 2 // 3
-        half = min(mailboxes.whole_height, max(room // 2, room - queue.whole_height))
-        mailboxes.styles.height = max(half, 2)
-        queue.styles.height = max(min(queue.whole_height, room - half), 2)
+        boxes = min(self.mailboxes.whole_height, max(room // 2, room - self.queue.whole_height))
+        self.mailboxes.styles.height = max(boxes, 2)
+        self.queue.styles.height = max(min(self.queue.whole_height, room - boxes), 2)
 
 
 class Live(App[Exception]):
@@ -115,12 +123,14 @@ class Live(App[Exception]):
         self.theme = "ansi-dark"
         self._watch = watch
         self._every = every_seconds
+        self._overview = Overview()
         self._store = panels.store_name(watch.engine)
         self._plain = not panels.draws_blocks(getattr(sys.__stderr__, "encoding", None))
         self._found: Snapshot | None = None
         self._trouble = ""
         self._asked_at: float | None = None  # of the look that is under way
         self._paused = False
+        self._asking: list[threading.Thread] = []
 
     def watch_until_quit(self) -> int:
         """Run it on the terminal; returns the exit code. The mouse is left to the terminal, which selects text with it."""
@@ -131,7 +141,7 @@ class Live(App[Exception]):
 
     def get_default_screen(self) -> Screen[None]:
         """Return the screen at the bottom."""
-        return Overview()
+        return self._overview
 
     def on_mount(self) -> None:
         """Look at once, and then again and again."""
@@ -152,14 +162,23 @@ class Live(App[Exception]):
 
     def _beside(self, work: Callable[[], Any], then: Callable[[Any], None]) -> None:
         # A thread that waits for a store that is locked must not keep the program from ending.
-        threading.Thread(target=self._answer, args=(work, then), daemon=True).start()
+        thread = threading.Thread(target=self._answer, args=(work, then), daemon=True)
+        self._asking = [*(one for one in self._asking if one.is_alive()), thread]
+        thread.start()
 
     def _answer(self, work: Callable[[], Any], then: Callable[[Any], None]) -> None:
         try:
             answer = Answer(then, work())
         except Exception as error:  # noqa: BLE001 - told on the screen, or ends it
             answer = Answer(then, error=error)
-        self.post_message(answer)
+        with suppress(RuntimeError):  # the screen has ended meanwhile
+            self.post_message(answer)
+
+    def on_unmount(self) -> None:
+        """Let the store's answers come in, so that its connections end in good order; not for long."""
+        until = monotonic() + LEAVE_SECONDS
+        for thread in self._asking:
+            thread.join(max(until - monotonic(), 0.0))
 
     def on_answer(self, message: Answer) -> None:
         """Take an answer; the store's trouble is told, anything else ends the screen."""
@@ -202,31 +221,29 @@ class Live(App[Exception]):
         """Fill the panels with what was found last."""
         if self._found is None:
             return
-        overview = cast(Overview, self.screen_stack[0])
-        flow = overview.query_one("#flow", Panel)
-        rows = panels.flow(self._watch.flow, self._found.second, flow.size.width or None, plain=self._plain)
-        flow.fill(rows)
-        overview.query_one("#queue", Panel).fill(panels.queue(self._found))
-        overview.query_one("#mailboxes", Panel).fill(panels.mailboxes(self._found))
+        overview, found = self._overview, self._found
+        width = overview.flow.size.width or None
+        overview.flow.fill(panels.flow(self._watch.flow, found.second, width, plain=self._plain))
+        overview.queue.fill(panels.queue(found))
+        overview.mailboxes.fill(panels.mailboxes(found))
+        overview.events.fill(panels.events(found.events, found.at))
         overview.share()
-        overview.query_one("#events", Panel).fill(panels.events(self._found.events, self._found.at))
 
     def _show_head(self) -> None:
-        head = self.screen_stack[0].query_one("#head", Static)
         line = Text(no_wrap=True, overflow="ellipsis")
         if self._paused:
             line.append("PAUSED", "bold reverse")
             line.append("  ")
         trouble = self._trouble or self._silence()
         for screen in self.screen_stack[1:]:
-            screen.query_one(Bottom).tell(trouble)
+            cast(Level, screen).bottom.tell(trouble)
         if trouble:
             line.append(f"{times.clock(times.now())[:8]}  {trouble}", "bold red")
         elif self._found is not None:
             line.append_text(drawn(panels.head(self._found, self._store)))
         else:
             line.append("mailgate", "bold")
-        head.update(line)
+        self._overview.head.update(line)
 
     def _silence(self) -> str:
         silent = 0.0 if self._asked_at is None else monotonic() - self._asked_at

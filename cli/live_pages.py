@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from rich.text import Text
@@ -55,39 +55,46 @@ HELP = """\
 class Bottom(Horizontal):
     """The last line: what the keys do, or, while that is asked for, the words to find messages by."""
 
-    def __init__(self, known: Iterable[tuple[str, str]]) -> None:
+    def __init__(self, known: Sequence[tuple[str, str]]) -> None:
         super().__init__()
         self._known = known
+        self.line = Static(keys(known), id="keys")
+        self.asks = Label("Find: ", id="asks")
+        # There from the start: what is typed fast must not go elsewhere.
+        self.field = Input(compact=True, placeholder="words of subject and addresses, or an id")
+        self.turn(asking=False)
 
     def compose(self) -> ComposeResult:
-        """Yield the widgets. What is written into is there from the start: what is typed fast must not go elsewhere."""
-        yield Static(keys(self._known), id="keys")
-        yield Label("Find: ", id="asks")
-        yield Input(compact=True, placeholder="words of subject and addresses, or an id")
+        """Yield the widgets."""
+        yield from (self.line, self.asks, self.field)
 
-    def on_mount(self) -> None:
-        """Begin with the keys."""
-        self.turn(asking=False)
+    @property
+    def asking(self) -> bool:
+        """Whether words are asked for."""
+        return self.field.display
 
     def tell(self, trouble: str) -> None:
         """Tell of the store's trouble in place of the keys; "" for none."""
         line = Text(trouble, "bold red", no_wrap=True, overflow="ellipsis") if trouble else keys(self._known)
-        self.query_one("#keys", Static).update(line)
+        self.line.update(line)
 
     def turn(self, *, asking: bool) -> None:
         """Ask, or name the keys."""
-        self.query_one("#keys").display = not asking
-        self.query_one("#asks").display = asking
-        field = self.query_one(Input)
-        field.display = asking
-        field.value = ""
+        self.line.display = not asking
+        self.asks.display = self.field.display = asking
+        self.field.value = ""
 
 
 class Level(Screen[None]):
     """A screen with a last line in which to ask for messages."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "back", show=False)]
-    _before: Widget | None = None  # what had the focus when words were asked for
+    KEYS: ClassVar[Sequence[tuple[str, str]]] = ()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bottom = Bottom(self.KEYS)
+        self._before: Widget | None = None  # what had the focus when words were asked for
 
     @property
     def live(self) -> Live:
@@ -97,13 +104,13 @@ class Level(Screen[None]):
     @property
     def asking(self) -> bool:
         """Whether words are asked for."""
-        return self.query_one(Bottom).query_one(Input).display
+        return self.bottom.asking
 
     def find(self) -> None:
         """Ask for words."""
         self._before = self.focused
-        self.query_one(Bottom).turn(asking=True)
-        self.set_focus(self.query_one(Input))
+        self.bottom.turn(asking=True)
+        self.set_focus(self.bottom.field)
 
     def action_back(self) -> None:
         """Ask no more, or leave."""
@@ -127,28 +134,30 @@ class Level(Screen[None]):
             self.live.open_list(f"What has {asked!r} in its subject or addresses", by_words(asked))
 
     def _ask_no_more(self) -> None:
-        self.query_one(Bottom).turn(asking=False)
+        self.bottom.turn(asking=False)
         self.set_focus(self._before)
 
 
 class Found(Level):
     """Messages that a question finds."""
 
+    KEYS = LIST_KEYS
+
     def __init__(self, title: str, question: Question) -> None:
         super().__init__()
         self._asked = title
         self._question = question
         self._answered = False
+        self._line = Static(Text(title, "bold", no_wrap=True, overflow="ellipsis"), id="title")
+        self._panel = Panel(panels.FOUND, id="found", nothing="looking …")
 
     def compose(self) -> ComposeResult:
         """Yield the widgets."""
-        yield Static(Text(self._asked, "bold", no_wrap=True, overflow="ellipsis"), id="title")
-        yield Panel(panels.FOUND, id="found", nothing="looking …")
-        yield Bottom(LIST_KEYS)
+        yield from (self._line, self._panel, self.bottom)
 
     def on_mount(self) -> None:
         """Ask."""
-        self.query_one(Panel).focus()
+        self._panel.focus()
         self.reload()
 
     def reload(self) -> None:
@@ -157,29 +166,28 @@ class Found(Level):
             self.live.ask(self._question, self._fill)
 
     def _fill(self, rows: Sequence[Json]) -> None:
-        if not self.is_mounted:
-            return
         self._answered = True
-        panel = self.query_one(Panel)
-        panel.nothing = "no message fits"
-        panel.fill(panels.messages(rows, times.now()))
+        self._panel.nothing = "no message fits"
+        self._panel.fill(panels.messages(rows, times.now()))
         many = f" (the first {SHOWN})" if len(rows) >= SHOWN else ""
-        self.query_one("#title", Static).update(Text(self._asked + many, "bold", no_wrap=True))
+        self._line.update(Text(self._asked + many, "bold", no_wrap=True, overflow="ellipsis"))
 
 
 class Page(Level):
     """One message's page, the same that `mailgate show` prints; kept up to date."""
 
+    KEYS = PAGE_KEYS
+
     def __init__(self, stream: str) -> None:
         super().__init__()
         self._stream = stream
         self._entries: Sequence[Entry] | None = None
+        self._body = Static(Text("looking …", "dim"))
+        self._scroll = VerticalScroll(self._body, id="page")
 
     def compose(self) -> ComposeResult:
         """Yield the widgets."""
-        with VerticalScroll(id="page"):
-            yield Static(Text("looking …", "dim"))
-        yield Bottom(PAGE_KEYS)
+        yield from (self._scroll, self.bottom)
 
     def on_mount(self) -> None:
         """Ask."""
@@ -194,15 +202,12 @@ class Page(Level):
         self.live.ask(lambda connection: show.life(connection, self._stream), self._take)
 
     def _take(self, entries: Sequence[Entry]) -> None:
-        if self.is_mounted:
-            self._entries = entries
-            self._draw()
+        self._entries = entries
+        self._draw()
 
     def _draw(self) -> None:
-        if self._entries is None:
-            return
-        scroll = self.query_one(VerticalScroll)
-        self.query_one("#page Static", Static).update(self._page(max(scroll.size.width - 2, 1)))
+        if self._entries is not None:
+            self._body.update(self._page(max(self._scroll.size.width - 2, 1)))
 
     def _page(self, width: int) -> Text:
         entries = self._entries or ()
@@ -217,9 +222,11 @@ class Page(Level):
 class Help(Level):
     """What the keys do, and what the figures mean."""
 
+    KEYS = HELP_KEYS
+
     def compose(self) -> ComposeResult:
         """Yield the widgets."""
         yield Static(Text("mailgate top", "bold"), id="title")
         with VerticalScroll(id="page"):
             yield Static(Text(HELP))
-        yield Bottom(HELP_KEYS)
+        yield self.bottom
