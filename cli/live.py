@@ -105,7 +105,7 @@ class Live(App[Exception]):
     Vertical { height: 1fr; }
     #flow { height: 6; }
     #events, #found, #page { height: 1fr; }
-    #page { background: ansi_default; scrollbar-size-vertical: 1; }
+    #page { background: ansi_default; scrollbar-size-vertical: 0; }
     #keys, Input { width: 1fr; }
     #asks { width: auto; text-style: bold; }
     Input { background: ansi_default; color: ansi_default; }

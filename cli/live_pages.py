@@ -59,6 +59,7 @@ class Bottom(Horizontal):
         super().__init__()
         self._known = known
         self.line = Static(keys(known), id="keys")
+        self.place = Label("")
         self.asks = Label("Find: ", id="asks")
         # There from the start: what is typed fast must not go elsewhere.
         self.field = Input(compact=True, placeholder="words of subject and addresses, or an id")
@@ -66,7 +67,7 @@ class Bottom(Horizontal):
 
     def compose(self) -> ComposeResult:
         """Yield the widgets."""
-        yield from (self.line, self.asks, self.field)
+        yield from (self.line, self.asks, self.field, self.place)
 
     @property
     def asking(self) -> bool:
@@ -193,6 +194,8 @@ class Page(Level):
         """Ask."""
         self.reload()
 
+        self.watch(self._scroll, "scroll_y", self._say_where, init=False)
+
     def on_resize(self, _: Resize) -> None:
         """Wrap it anew."""
         self._draw()
@@ -207,7 +210,14 @@ class Page(Level):
 
     def _draw(self) -> None:
         if self._entries is not None:
-            self._body.update(self._page(max(self._scroll.size.width - 2, 1)))
+            self._body.update(self._page(self._scroll.size.width))
+            self.call_after_refresh(self._say_where)
+
+    def _say_where(self) -> None:
+        """Say which lines are seen, where not all are."""
+        every, seen, first = self._body.size.height, self._scroll.size.height, self._scroll.scroll_offset.y
+        more = every > seen > 0
+        self.bottom.place.update(f"{first + 1}-{min(first + seen, every)} of {every}" if more else "")
 
     def _page(self, width: int) -> Text:
         entries = self._entries or ()

@@ -229,6 +229,12 @@ class Screen:
         return str(self.app.screen_stack[0].query_one("#head", Static).content)
 
     @property
+    def place(self) -> str:
+        """Which lines of a page are seen, as its last line says."""
+        found = self.app.screen
+        return str(found.bottom.place.content) if isinstance(found, Page) else ""
+
+    @property
     def page(self) -> str:
         found = self.app.screen
         return str(found.query_one("#page Static", Static).content) if isinstance(found, Page) else ""
@@ -246,11 +252,14 @@ async def test_the_page_of_a_message_is_the_one_that_show_prints(either: Place) 
         marked = [row.cells[1] for row in shown.panel("events").rows].index(stream)
         await shown.press(*["down"] * marked, "enter")
         await shown.until(lambda: f"Message {stream}" in shown.page)
-        width = shown.app.screen.query_one("#page").size.width - 2
+        width = shown.app.screen.query_one("#page").size.width
         printed = either.mailgate("show", stream, COLUMNS=str(width)).out
         assert [line.rstrip() for line in shown.page.splitlines()] == printed.splitlines()
         await shown.resize(60, 20)
         await shown.until(lambda: len(shown.page.splitlines()) > len(printed.splitlines()))  # wrapped anew
+        await shown.until(lambda: shown.place.startswith("1-19 of "))
+        await shown.press("end")
+        await shown.until(lambda: shown.place.split(" of ")[0].endswith(f"-{shown.place.split(' of ')[1]}"))
         either.builder.attempted(stream, (2,))
         await shown.until(lambda: shown.page.count("attempted") == 2)
         await shown.press("escape")
