@@ -39,15 +39,13 @@ UNKNOWN = " "
 
 
 class Flow:
-    """The counts. `second` is always the current time, in whole seconds since 1970."""
+    """The counts. `second` is always the current time, in whole seconds since 1970.
 
-    def __init__(self) -> None:
+    It begins with what the log has of each event's name, by the second it happened; complete from `known_from`.
+    """
+
+    def __init__(self, counts: Iterable[tuple[str, int, int]], known_from: int, second: int) -> None:
         self._counts: dict[str, defaultdict[int, float]] = {kind: defaultdict(float) for kind in KINDS}
-        self._known_from: int | None = None
-
-    def begin(self, counts: Iterable[tuple[str, int, int]], known_from: int, second: int) -> None:
-        """Begin anew with what the log has of each event's name, by the second it happened; complete from `known_from`."""
-        self.__init__()  # type: ignore[misc]
         self._known_from = known_from
         for name, happened, count in counts:
             self._add(name, min(happened, second), count)  # another machine's clock may be ahead
@@ -70,7 +68,7 @@ class Flow:
 
     def whole(self, span: int, second: int) -> bool:
         """Whether all of the last so many seconds is known."""
-        return self._known_from is not None and self._known_from <= second - span + 1
+        return self._known_from <= second - span + 1
 
     def line(self, kind: str, width: int, second: int, *, plain: bool = False) -> str:
         """Return the last minutes as a line of blocks, the newest to the right, as high as the highest allows."""
@@ -82,7 +80,7 @@ class Flow:
         return "".join(_block(amount, highest, plain) for amount in sums)
 
     def _sum(self, kind: str, column: int, step: int) -> float | None:
-        if self._known_from is None or (column + 1) * step <= self._known_from:
+        if (column + 1) * step <= self._known_from:
             return None
         return sum(self._counts[kind].get(at, 0.0) for at in range(column * step, (column + 1) * step))
 

@@ -77,7 +77,7 @@ class Watch:
 
     engine: Engine
     settings: Settings
-    flow: Flow = field(default_factory=Flow)
+    flow: Flow = field(default_factory=lambda: Flow((), 0, 0))
     _seen: int = 0
     _looked_at: datetime | None = None
     _events: list[Happening] = field(default_factory=list)
@@ -130,7 +130,7 @@ class Watch:
             if first:  # as far as it was gone back
                 begun = queries.log_rows(connection, after=first, limit=1)
                 known_from = max(known_from, begun[0].at // 1_000_000 + 1)
-            self.flow.begin(counts, known_from, second)
+            self.flow = Flow(counts, known_from, second)
             return
         first = max(self._seen, last - PASSED)
         scale = (last - self._seen) / (last - first) if last > first else 1.0
