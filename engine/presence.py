@@ -19,7 +19,7 @@ from typing import IO, Protocol
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from store import agenda
+from store import agenda, followers
 from store.database import sqlite_file, writing
 from store.errors import StoreError
 
@@ -110,8 +110,8 @@ class _OnSqlite:
     def take_over(self) -> int:
         with writing(self._engine) as connection:
             # We hold the lock, so every other holder is gone.
-            others = [holder for holder in agenda.holders(connection) if holder != self.holder]
-            return sum(agenda.take_from(connection, holder) for holder in others)
+            others = _holders(connection) - {self.holder}
+            return sum(_take_from(connection, holder) for holder in others)
 
     def renew(self) -> None:
         pass  # the lock is ours as long as we live
@@ -146,10 +146,9 @@ class _OnPostgres:
 
     def take_over(self) -> int:
         with writing(self._engine) as connection:
-            others = [
-                h for h in agenda.holders(connection) if h != self.holder and _free(connection, _key(h))
-            ]
-            return sum(agenda.take_from(connection, holder) for holder in others)
+            others = _holders(connection) - {self.holder}
+            gone = [holder for holder in others if _free(connection, _key(holder))]
+            return sum(_take_from(connection, holder) for holder in gone)
 
     def leave(self) -> None:
         with self._one:
@@ -157,6 +156,16 @@ class _OnPostgres:
             with suppress(SQLAlchemyError):  # gone already, and its locks with it
                 self._session.exec_driver_sql("SELECT pg_advisory_unlock_all()")
             _end(self._session)
+
+
+def _holders(connection: Connection) -> set[str]:
+    return {*agenda.holders(connection), *followers.holders(connection)}
+
+
+def _take_from(connection: Connection, holder: str) -> int:
+    """Free what somebody held who is gone; returns how many messages."""
+    followers.take_from(connection, holder)
+    return agenda.take_from(connection, holder)
 
 
 def _end(session: Connection) -> None:

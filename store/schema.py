@@ -1,9 +1,9 @@
 """The tables.
 
-`events` is the log and the only truth. `contents` holds octets, `seals` what stood for the whole log at some times. The
-read tables (`messages`, `recipients`, `texts`, `subjects`, `happenings`, `hops`, `hours`, `tallies`, `uidls`, `next_hops`,
-`mailboxes`) and the due times in `agenda` are derived from the log alone, written in the same transaction, and can be made
-anew by `mailgate db rebuild`.
+`events` is the log and the only truth. `contents` holds octets, `seals` what stood for the whole log at some times,
+`followers` how far other programs have been told of it. The read tables (`messages`, `recipients`, `texts`, `subjects`,
+`happenings`, `hops`, `hours`, `tallies`, `uidls`, `next_hops`, `mailboxes`) and the due times in `agenda` are derived from the
+log alone, written in the same transaction, and can be made anew by `mailgate db rebuild`.
 
 Times are microseconds since 1970 UTC in a BIGINT on both databases: SQLite forgets zones. Positions are given out
 by the appender under the append lock, without gaps; so a reader that follows `position > checkpoint` misses nothing,
@@ -119,6 +119,20 @@ seals = Table(
     Column("at", Utc, nullable=False),
     Column("public_key", LargeBinary),
     Column("signature", LargeBinary),
+)
+
+# Not derived either: how far each program that is told of events has been told (`followers`).
+followers = Table(
+    "followers",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("position", Position, nullable=False),  # of the last event it has taken
+    Column("failures", Integer, nullable=False),  # in a row; 0 is well
+    Column("since", Utc),  # of the first of them
+    Column("said", Text),  # the last of them
+    Column("retry_at", Utc),
+    Column("holder", Text),
+    Column("lease_until", Utc),
 )
 
 agenda = Table(

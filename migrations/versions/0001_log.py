@@ -1,4 +1,4 @@
-"""The log, the octets, the seals, the agenda and the read tables.
+"""The log, the octets, the seals, the followers, the agenda and the read tables.
 
 Revision: 0001, the first.
 """
@@ -62,6 +62,17 @@ def _events() -> None:
         sa.Column("at", sa.BigInteger, nullable=False),
         sa.Column("public_key", sa.LargeBinary),
         sa.Column("signature", sa.LargeBinary),
+    )
+    op.create_table(
+        "followers",
+        sa.Column("name", sa.Text, primary_key=True),
+        sa.Column("position", POSITION, nullable=False),
+        sa.Column("failures", sa.Integer, nullable=False),
+        sa.Column("since", sa.BigInteger),
+        sa.Column("said", sa.Text),
+        sa.Column("retry_at", sa.BigInteger),
+        sa.Column("holder", sa.Text),
+        sa.Column("lease_until", sa.BigInteger),
     )
 
 
