@@ -36,11 +36,21 @@ class Follower:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    """What a claim finds on record."""
+
+    position: int
+    failures: int
+    since: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
-    """That it could not be told."""
+    """That it could not be told, how often in a row by now, since when, and when it is tried again."""
 
     said: str
-    at: datetime
+    failures: int
+    since: datetime
     retry_at: datetime
 
 
@@ -99,32 +109,33 @@ def page(connection: Connection, after: int, names: Sequence[str], limit: int) -
 # -- by who holds it
 
 
-def claim(connection: Connection, name: str, by: Claim, now: datetime) -> int | None:
-    """Lease one; returns its position, None where somebody else holds it or it is not to be tried yet."""
+def claim(connection: Connection, name: str, by: Claim, now: datetime) -> Held | None:
+    """Lease one; None where somebody else holds it, or it is not to be tried yet."""
     free = or_(followers.c.holder.is_(None), followers.c.holder == by.holder, followers.c.lease_until <= now)
     due = or_(followers.c.retry_at.is_(None), followers.c.retry_at <= now)
     taken = update(followers).where(followers.c.name == name, free, due)
     taken = taken.values(holder=by.holder, lease_until=by.until)
-    position: int | None = connection.scalar(taken.returning(followers.c.position))
-    return position
+    found = taken.returning(followers.c.position, followers.c.failures, followers.c.since)
+    row = connection.execute(found).first()
+    return None if row is None else Held(position=row.position, failures=row.failures, since=row.since)
 
 
-def move(connection: Connection, name: str, by: Claim, position: int) -> bool:
-    """Take note that it has been told all up to a position; goes on holding it. False: it is no longer held."""
-    return _held(connection, name, by.holder, {"position": position, "lease_until": by.until} | _WELL)
+# These say False where it is no longer held: then nothing was changed.
+
+
+def move(connection: Connection, name: str, holder: str, position: int, until: datetime) -> bool:
+    """Take note that it has been told all up to a position, and hold it for longer."""
+    return _held(connection, name, holder, {"position": position, "lease_until": until} | _WELL)
 
 
 def finish(connection: Connection, name: str, holder: str, position: int) -> bool:
-    """The same, and end the lease."""
+    """Take note that it has been told all up to a position, and end the lease."""
     return _held(connection, name, holder, {"position": position} | _FREE | _WELL)
 
 
 def fail(connection: Connection, name: str, holder: str, position: int, why: Failure) -> bool:
-    """Take note of how far it was told and that it can't be told more now; ends the lease."""
-    row = connection.execute(select(followers).where(followers.c.name == name)).first()
-    known = 0 if row is None else row.failures
-    since = why.at if row is None or not known else row.since
-    failed = {"failures": known + 1, "since": since, "said": why.said, "retry_at": why.retry_at}
+    """Take note of how far it was told and that it can't be told more now, and end the lease."""
+    failed = {"failures": why.failures, "since": why.since, "said": why.said, "retry_at": why.retry_at}
     return _held(connection, name, holder, {"position": position} | _FREE | failed)
 
 

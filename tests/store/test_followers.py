@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -17,7 +17,7 @@ from store.followers import Failure, Follower
 from tests.store.build import NOW, after, append, attempted, delivered, opening
 
 ME, YOU = Claim("me", after(minutes=1)), Claim("you", after(minutes=1))
-DOWN = Failure(said="answered 500", at=NOW, retry_at=after(seconds=2))
+DOWN = Failure(said="answered 500", failures=1, since=NOW, retry_at=after(seconds=2))
 
 
 def begin(engine: Engine, *names: str) -> None:
@@ -25,20 +25,21 @@ def begin(engine: Engine, *names: str) -> None:
         followers.begin(connection, names)
 
 
-def claim(engine: Engine, name: str = "crm", by: Claim = ME, now: timedelta = timedelta()) -> int | None:
+def claim(engine: Engine, name: str = "crm", by: Claim = ME, now: datetime = NOW) -> int | None:
     with writing(engine) as connection:
-        return followers.claim(connection, name, by, NOW + now)
+        held = followers.claim(connection, name, by, now)
+    return None if held is None else held.position
 
 
-def fail(engine: Engine, position: int, why: Failure = DOWN, name: str = "crm") -> bool:
-    assert claim(engine, name, now=timedelta(days=1)) is not None
+def fail(engine: Engine, position: int, why: Failure = DOWN) -> bool:
+    assert claim(engine, now=after(days=1)) is not None
     with writing(engine) as connection:
-        return followers.fail(connection, name, ME.holder, position, why)
+        return followers.fail(connection, "crm", "me", position, why)
 
 
-def move(engine: Engine, position: int, by: Claim = ME) -> bool:
+def move(engine: Engine, position: int, holder: str = "me") -> bool:
     with writing(engine) as connection:
-        return followers.move(connection, "crm", by, position)
+        return followers.move(connection, "crm", holder, position, after(minutes=1))
 
 
 def finish(engine: Engine, position: int, holder: str = "me") -> bool:
@@ -70,8 +71,8 @@ def test_one_at_a_time_tells_it_until_the_lease_ends(store: Engine) -> None:
     assert claim(store, by=YOU) is None
     assert claim(store, "erp", by=YOU) == 0
     assert move(store, 7)
-    assert not move(store, 8, by=YOU)
-    assert claim(store, by=YOU, now=timedelta(minutes=1)) == 7
+    assert not move(store, 8, "you")
+    assert claim(store, by=YOU, now=after(minutes=1)) == 7
     assert not move(store, 9)
     assert not finish(store, 9)
     assert finish(store, 10, "you")
@@ -81,9 +82,9 @@ def test_one_at_a_time_tells_it_until_the_lease_ends(store: Engine) -> None:
 def test_a_failure_is_kept_with_its_beginning_until_it_is_over(store: Engine) -> None:
     begin(store, "crm", "erp")
     assert fail(store, 3)
-    later = Failure(said="answered 503", at=after(hours=1), retry_at=after(hours=2))
-    assert claim(store, now=timedelta(seconds=1)) is None  # not before its time, whoever asks
-    assert claim(store, by=YOU, now=timedelta(seconds=1)) is None
+    later = Failure(said="answered 503", failures=2, since=NOW, retry_at=after(hours=2))
+    assert claim(store, now=after(seconds=1)) is None  # not before its time, whoever asks
+    assert claim(store, by=YOU, now=after(seconds=1)) is None
     assert fail(store, 4, later)
     found = one(store)
     assert (found.position, found.failures, found.since) == (4, 2, NOW)
@@ -104,11 +105,11 @@ def test_a_failure_is_kept_with_its_beginning_until_it_is_over(store: Engine) ->
 def test_how_it_went_stays_open_where_it_is_only_given_back(store: Engine) -> None:
     begin(store, "crm")
     fail(store, 3)
-    assert claim(store, now=timedelta(seconds=2)) == 3
+    assert claim(store, now=after(seconds=2)) == 3
     with writing(store) as connection:
         assert followers.give_back(connection, "crm", "me", 3)
     assert one(store).failures == 1
-    assert claim(store, by=YOU, now=timedelta(seconds=2)) == 3
+    assert claim(store, by=YOU, now=after(seconds=2)) == 3
 
 
 def test_pages_hold_what_is_wanted_and_say_how_far_they_go(store: Engine) -> None:
