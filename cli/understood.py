@@ -15,7 +15,15 @@ from sqlalchemy import make_url
 from cli import context, times
 from cli.trial import Trial
 from engine.core import direct, routing
-from engine.settings import Listen, Mailbox, NextHopSettings, Route, ScannerSettings, Settings
+from engine.settings import (
+    Listen,
+    Mailbox,
+    NextHopSettings,
+    Route,
+    ScannerSettings,
+    Settings,
+    WebhookSettings,
+)
 
 TLS_WORDS = {
     "implicit": "TLS from the start",
@@ -55,6 +63,8 @@ def parts(settings: Settings, trials: Mapping[tuple[str, str], Trial]) -> Iterat
         yield _scanner(scanner, trials.get(("scanner", scanner.name)))
     yield _quarantine(settings)
     yield _retention(settings)
+    for hook in settings.webhooks:
+        yield _webhook(hook, trials.get(("webhook", hook.name)))
     if settings.listen is not None:
         yield _listen(settings.listen)
     for number, route in enumerate(settings.routes, start=1):
@@ -205,6 +215,18 @@ def _retention(settings: Settings) -> Part:
     text = f"octets of closed messages are kept for {times.span(timedelta(seconds=kept))}, events for ever"
     facts = {"contents_seconds": kept}
     return Part(kind="retention", label="retention", name="retention", text=(text,), facts=facts)
+
+
+def _webhook(hook: WebhookSettings, trial: Trial | None) -> Part:
+    facts: dict[str, Any] = {
+        "url": hook.url.text,
+        "events": list(hook.events),
+        "timeout_seconds": hook.timeout_seconds,
+        "connections": hook.connections,
+    }
+    order = "in order" if hook.connections == 1 else f"{hook.connections} at once, each message's in order"
+    text = (f"{hook.name}: {', '.join(hook.events) or 'every event'} to {hook.url.text}, {order}",)
+    return Part(kind="webhook", label="webhook", name=hook.name, text=text, facts=facts, trial=trial)
 
 
 def _listen(listen: Listen) -> Part:

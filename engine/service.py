@@ -76,7 +76,12 @@ class Gateway:
         self._budget = OctetBudget(settings.store.in_flight)
         self._outage = Outage()
         self._hops = hops_of(settings, policy, clock.now)
-        self._monitoring = monitoring(settings.metrics, read=self._read, budget=self._budget)
+        self._monitoring = monitoring(
+            settings.metrics,
+            read=self._read,
+            budget=self._budget,
+            webhooks=[hook.name for hook in settings.webhooks],
+        )
         self._journal = Journal(engine, self._monitoring.watch if self._monitoring else None)
         self._scanning = Scanning(posts_of(settings, policy, clock.now), policy, clock.now)
         self.worker = Worker(
