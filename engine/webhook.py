@@ -105,7 +105,9 @@ class Webhook:
         except _LeaseLost:
             pass  # whoever has it now goes on
         except asyncio.CancelledError:
-            with suppress(StoreError):
+            with suppress(
+                StoreError, _LeaseLost
+            ):  # it may be over already, and only the news of it was cut off
                 await self._call(followers.give_back)
             raise
 

@@ -33,6 +33,7 @@ from store.recorded import listed
 from tests.build import NOON, Builder, varied
 from tests.peers.hook_peer import HookPeer, Posted
 
+PATIENCE_SECONDS = 30.0  # only ends a hung test
 SECRET = "correct horse battery staple"
 DOWN = PollFailed(mailbox="sales", kind="connect", text="no route to host", permanent=False)
 
@@ -301,6 +302,27 @@ async def test_a_stop_in_the_middle_keeps_what_was_taken_and_lets_go(builder: Bu
         assert there.standing().position == 1
         await other.send()
         assert [posted.body["stream"] for posted in there.peer.taken] == [first, second]
+
+
+async def test_a_stop_just_when_all_is_done_is_a_stop(
+    builder: Builder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop, finish = asyncio.get_running_loop(), followers.finish
+
+    def stopped_meanwhile(*given: Any, **named: Any) -> bool:
+        done = finish(*given, **named)
+        loop.call_soon_threadsafe(running.cancel)
+        return done
+
+    monkeypatch.setattr(followers, "finish", stopped_meanwhile)
+    async with told(builder) as there:
+        hooks = await there.gateway()
+        builder.downloaded()
+        running = asyncio.create_task(hooks.run())
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            await asyncio.wait([running])
+        assert running.cancelled()
+        assert there.standing().lag == 0
 
 
 async def test_a_store_that_is_down_for_a_while_repeats_nothing(
