@@ -37,6 +37,8 @@ LOOK_EVERY_SECONDS: Final = 0.5
 PAGE_EVENTS: Final = 100
 MOVE_EVERY_SECONDS: Final = 1.0  # while there is more to send: a crash repeats what was sent since, no more
 
+SECRET_SECONDS: Final = 60.0  # one that comes from a command is not asked for with every event
+
 logger = logging.getLogger("mailgate.webhook")
 
 
@@ -64,6 +66,7 @@ class Webhook:
         self._cursor = Cursor()
         self._failures = 0
         self._moved_at = 0.0
+        self._secret: tuple[str, float] | None = None  # and when it was read
         self._troubled = False  # the log says so
 
     async def run(self) -> None:
@@ -97,7 +100,7 @@ class Webhook:
         self._failures = held.failures
         self._moved_at = time.monotonic()
         try:
-            await self._send_all(await self._settings.secret.reveal())
+            await self._send_all(await self._revealed())
         except _Refused as refused:
             await self._refused(refused, held)
         except SecretError as trouble:
@@ -110,6 +113,12 @@ class Webhook:
             ):  # it may be over already, and only the news of it was cut off
                 await self._call(followers.give_back)
             raise
+
+    async def _revealed(self) -> str:
+        """The secret, as it was a moment ago. Raises SecretError."""
+        if self._secret is None or time.monotonic() - self._secret[1] >= SECRET_SECONDS:
+            self._secret = (await self._settings.secret.reveal(), time.monotonic())
+        return self._secret[0]
 
     async def _send_all(self, secret: str) -> None:
         while True:
@@ -165,6 +174,7 @@ class Webhook:
 
     async def _refused(self, refused: _Refused, held: Held) -> None:
         """Put on record that it failed, and when it is tried again."""
+        self._secret = None  # it may have been changed, and the receiver knows
         now = self._now()
         since = held.since if self._failures and held.since else now
         self._failures += 1

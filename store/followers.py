@@ -18,7 +18,7 @@ from store import log
 from store.agenda import Claim
 from store.schema import events, followers
 
-LEASE_TERM = timedelta(seconds=60)
+LEASE_TERM = timedelta(minutes=2)  # a secret from a slow command and a slow answer fit in twice
 SPAN = 2_000  # positions looked at by one query, however few of them are wanted
 
 

@@ -361,23 +361,32 @@ async def test_a_new_address_goes_on_where_the_old_one_was(builder: Builder) -> 
         await elsewhere.stop()
 
 
-async def test_a_secret_is_read_anew_and_one_that_is_missing_is_trouble(
-    builder: Builder, tmp_path: Path
+async def test_a_secret_is_read_again_after_a_while_and_whenever_something_is_refused(
+    builder: Builder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = tmp_path / "secret"
     secret = Secret(str(file), kind="file", used_for="webhook 'crm': secret")
     async with told(builder, secret=secret) as there:
         hooks = await there.gateway()
+
+        async def tell(written: str) -> str | None:
+            file.write_text(f"{written}\n")
+            builder.downloaded()
+            builder.later(minutes=1)
+            await hooks.send()
+            return _signed_by(there.peer.posted[-1])
+
         builder.downloaded()
         await hooks.send()
         assert there.peer.posted == []
         assert (there.standing().said or "").startswith("webhook 'crm': secret: the file ")
-        builder.later(seconds=1)
-        for written in ("one", "two"):
-            file.write_text(f"{written}\n")
-            await hooks.send()
-            builder.downloaded()
-        assert [_signed_by(one) for one in there.peer.taken] == ["one", "two"]
+        assert await tell("one") == "one"
+        assert await tell("two") == "one"  # a moment ago
+        there.peer.fault("answer", "status", code=401)
+        assert await tell("two") == "one"
+        assert await tell("two") == "two"
+        monkeypatch.setattr(at_work, "SECRET_SECONDS", 0.0)
+        assert await tell("one") == "one"
 
 
 def _signed_by(posted: Posted) -> str | None:
