@@ -76,7 +76,7 @@ class Webhook:
                 await self.send()
             except StoreError as error:
                 self._outage.say(error, f"webhook {self.name}")
-            except Exception:
+            except Exception:  # whatever is wrong here, the mail goes on
                 logger.exception("webhook %s", self.name)
             await asyncio.sleep(LOOK_EVERY_SECONDS)
 
@@ -108,9 +108,8 @@ class Webhook:
         except _LeaseLost:
             pass  # whoever has it now goes on
         except asyncio.CancelledError:
-            with suppress(
-                StoreError, _LeaseLost
-            ):  # it may be over already, and only the news of it was cut off
+            # It may be over already, and only the news of it was cut off.
+            with suppress(StoreError, _LeaseLost):
                 await self._call(followers.give_back)
             raise
 
@@ -127,6 +126,7 @@ class Webhook:
             self._cursor.look([row.position for row in page.rows], page.reached)
             await self._send_page(page.rows, secret)
             if page.whole:
+                self._well()
                 await self._call(followers.finish)
                 return
             await self._move_in_time()
@@ -166,7 +166,12 @@ class Webhook:
             raise _Refused(str(trouble)) from None
         if not answer.taken:
             raise _Refused(f"{self._settings.url.where} answered {answer.said}", answer.retry_after)
+        before = self._cursor.position
         self._cursor.took(row.position)
+        if self._cursor.position > before:  # what is taken beside one that is not taken ends no trouble
+            self._well()
+
+    def _well(self) -> None:
         self._failures = 0
         if self._troubled:
             self._troubled = False

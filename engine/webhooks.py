@@ -39,8 +39,10 @@ class Webhooks:
         if settings:
             from engine.webhook import Webhook  # and with it what a gateway without webhooks doesn't need
 
-            parts = {"journal": journal, "read": read, "outage": outage, "holder": holder, "now": now}
-            self._all = [Webhook(one, **parts) for one in settings]  # type: ignore[arg-type]
+            self._all = [
+                Webhook(one, journal=journal, read=read, outage=outage, holder=holder, now=now)
+                for one in settings
+            ]
 
     async def begin(self) -> None:
         """Have all that happens from now on sent. Raises StoreError."""

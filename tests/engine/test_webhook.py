@@ -248,6 +248,27 @@ async def test_several_at_once_keep_the_order_of_each_message(builder: Builder) 
             assert revisions == sorted(revisions)
 
 
+async def test_one_event_that_is_never_taken_is_one_trouble_whatever_else_is_taken_beside_it(
+    builder: Builder, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with told(builder, connections=4) as there:
+        hooks = await there.gateway()
+        poison = builder.downloaded()
+        there.peer.fault("answer", "status", code=422, matching=poison, times=None)
+        for tries in range(1, 7):
+            builder.downloaded()
+            await hooks.send()
+            assert there.standing().failures == tries
+            builder.later(minutes=5)
+        assert len(there.peer.taken) > 1
+        there.peer.heal()
+        await hooks.send()
+        assert (there.standing().failures, there.standing().lag) == (0, 0)
+        assert sorted(there.taken()) == there.log()
+    said = [record.levelno for record in caplog.records if record.name == "mailgate.webhook"]
+    assert said == [logging.ERROR, logging.WARNING]
+
+
 async def test_two_gateways_tell_it_once_and_the_other_takes_over(builder: Builder) -> None:
     async with told(builder) as there:
         one, other = await there.gateway("one"), await there.gateway("other")
