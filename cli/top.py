@@ -16,9 +16,9 @@ from cli import context, panels, render
 from cli.context import Misuse
 from cli.flow import KINDS, SPAN
 from cli.message import AsJson
-from cli.show import as_stored
 from cli.snapshot import Snapshot, Watch
 from store.message import SCAN_LANE
+from store.recorded import listed
 
 DUMB = ("", "dumb", "unknown")
 EVENTS_ONCE = 20
@@ -92,7 +92,7 @@ def _as_json(watch: Watch, found: Snapshot) -> Json:
         "flow": {kind: _flow(watch, found, kind) for kind in KINDS},
         "queue": list(_queue(found)),
         "mailboxes": found.mailboxes,
-        "events": [{"stream": row.stream} | as_stored(row) for row in events],
+        "events": [listed(row) for row in events],
     }
 
 
