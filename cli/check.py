@@ -1,7 +1,7 @@
 """`mailgate check`: is the configuration right, what does it mean, and, with --connect, does it work.
 
-Prints what was understood, so that a person sees a slip that is valid. With --connect every mailbox and next hop is
-tried at once; nothing is fetched, nothing is delivered, nothing is deleted.
+Prints what was understood, so that a person sees a slip that is valid. With --connect every mailbox, next hop, scanner and
+webhook is tried at once; nothing is fetched, nothing is delivered, nothing is deleted.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli import context, listening, render
+from cli import context, listening, render, times
 from cli.context import EXIT_BAD_NEWS, EXIT_CONFIGURATION, EXIT_DONE, StoreFailure
 from engine.core import direct, envelope
 
@@ -29,7 +29,8 @@ def check(
         bool,
         typer.Option(
             "--connect",
-            help="Also log in to every mailbox, greet every next hop and scanner, open the store.",
+            help="Also log in to every mailbox, greet every next hop and scanner, send every webhook a test event,"
+            " open the store.",
         ),
     ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print JSON, one part of it a line.")] = False,
@@ -72,6 +73,7 @@ def _tried(settings: Settings) -> dict[tuple[str, str], Trial]:
     from cli.trial import Doors
     from cli.try_mailbox import try_mailbox
     from cli.try_scanner import try_scanner
+    from cli.try_webhook import try_webhook
     from engine.loops import start
 
     scanners = [s for s in settings.scanners if s.address is not None]
@@ -81,11 +83,13 @@ def _tried(settings: Settings) -> dict[tuple[str, str], Trial]:
         trials = [doors.through(m.host, try_mailbox(m)) for m in settings.mailboxes]
         trials += [doors.through(h.host, _try_next_hop(h, settings)) for h in settings.next_hops.values()]
         trials += [try_scanner(s) for s in scanners]
+        trials += [try_webhook(w, settings.gateway.hostname, times.now()) for w in settings.webhooks]
         return list(await asyncio.gather(*trials))
 
     names = [("mailbox", m.name) for m in settings.mailboxes]
     names += [("next-hop", name) for name in settings.next_hops]
     names += [("scanner", s.name) for s in scanners]
+    names += [("webhook", w.name) for w in settings.webhooks]
     return {("store", "store"): _try_store(settings)} | dict(zip(names, start(all_of_it()), strict=True))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import chain
 from typing import Annotated, Any
 
@@ -55,6 +55,15 @@ Before = Annotated[
 Event = Annotated[
     str | None, typer.Option("--event", metavar="NAME", help="This event happened to it, at any time.")
 ]
+Reply = Annotated[
+    str | None,
+    typer.Option("--reply", metavar="TEXT", help=f"The last reply to a recipient: {_NAMES}; '' for none."),
+]
+Slower = Annotated[
+    str | None,
+    typer.Option("--slower", metavar="TIME", help="Took so long or longer until it was closed: 10s, 5m, 1d."),
+]
+Faster = Annotated[str | None, typer.Option("--faster", metavar="TIME", help="Took less.")]
 
 
 def taken(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -96,6 +105,9 @@ def _meant(
     since: Since = None,
     until: Until = None,
     event: Event = None,
+    reply: Reply = None,
+    slower: Slower = None,
+    faster: Faster = None,
     latest: str = "--until",
 ) -> Filter:
     """Return the filter that these options mean together; `latest` is what `until` is called. Raises Misuse."""
@@ -113,4 +125,31 @@ def _meant(
         since=times.read_optional(since, "--since", current),
         until=times.read_optional(until, latest, current),
         event=words.message_event(event),
+        reply=reply,
+        slower=times.duration(slower, "--slower"),
+        faster=times.duration(faster, "--faster"),
     )
+
+
+def written(wanted: Filter) -> Iterator[str]:
+    """Yield the options that mean this filter for `list`, as the command line has them."""
+    options = (
+        ("--from", wanted.sender),
+        ("--to", wanted.recipient),
+        ("--subject", wanted.subject),
+        ("--text", wanted.text),
+        ("--message-id", wanted.message_id),
+        ("--mailbox", wanted.mailbox),
+        ("--state", wanted.state),
+        ("--direction", wanted.direction),
+        ("--next-hop", wanted.next_hop),
+        ("--since", times.exact(wanted.since)),
+        ("--until", times.exact(wanted.until)),
+        ("--event", wanted.event),
+        ("--reply", wanted.reply),
+        ("--slower", times.written(wanted.slower)),
+        ("--faster", times.written(wanted.faster)),
+    )
+    for option, value in options:
+        if value is not None:
+            yield from (f"{option}={value}",) if value.startswith("-") else (option, value)

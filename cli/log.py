@@ -20,10 +20,11 @@ from sqlalchemy import Connection, Engine, Row
 from cli import context, render, story, times, words
 from cli.context import Failure, Misuse
 from cli.message import AsCsv, AsJson, one_format
-from cli.show import as_stored, entry_of
+from cli.show import entry_of
 from store import log, queries
 from store.database import reading, unreachable
 from store.mailbox_events import MAILBOX_PREFIX
+from store.recorded import listed
 
 DEFAULT_LIMIT = 50
 FOLLOW_LIMIT = 10  # to begin with
@@ -171,7 +172,7 @@ def behind(engine: Engine, wanted: Wanted, checkpoint: int) -> tuple[list[Row[An
 
 def _json(rows: Iterable[Row[Any]]) -> None:
     for row in rows:
-        render.json_line({"stream": row.stream} | as_stored(row))
+        render.json_line(listed(row))
 
 
 def _csv(rows: Iterable[Row[Any]]) -> None:

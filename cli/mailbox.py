@@ -14,7 +14,7 @@ from cli import context, render, times
 from cli.context import EXIT_BAD_NEWS, EXIT_DONE, Misuse, nearest
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
 
     from sqlalchemy import Connection, Engine
@@ -130,13 +130,24 @@ def _rows(settings: Settings, engine: Engine) -> list[dict[str, Any]]:
     from store.database import reading
     from store.mailbox_events import mailbox_stream
 
-    configured = {one.name: one for one in settings.mailboxes}
     with reading(engine) as connection:
-        known = {row["name"]: row for row in queries.mailbox_rows(connection)}
-        names = [*configured, *(name for name in known if name not in configured)]
+        known = queries.mailbox_rows(connection)
+        names = {one.name for one in settings.mailboxes} | {row["name"] for row in known}
         planned = {name: queries.lease(connection, mailbox_stream(name)) for name in names}
-    current = times.now()
-    return [_row(name, configured.get(name), known.get(name), planned[name], current) for name in names]
+    return standings(settings, known, planned, times.now())
+
+
+def standings(
+    settings: Settings,
+    rows: Sequence[dict[str, Any]],
+    planned: Mapping[str, dict[str, Any] | None],
+    current: datetime,
+) -> list[dict[str, Any]]:
+    """Return how mailboxes do, of what the store has of them (`queries.mailbox_rows`) and of their places in the agenda."""
+    configured = {one.name: one for one in settings.mailboxes}
+    known = {row["name"]: row for row in rows}
+    names = [*configured, *(name for name in known if name not in configured)]
+    return [_row(name, configured.get(name), known.get(name), planned.get(name), current) for name in names]
 
 
 def _row(
@@ -189,13 +200,6 @@ def _print_trouble(row: dict[str, Any]) -> None:
 
 
 def _cells(row: dict[str, Any], current: datetime) -> list[str]:
-    if row["polling"]:
-        due = "polling"
-    elif not row["configured"]:
-        due = "not configured"
-    else:
-        due = times.away(row["next_poll_at"], current) if row["next_poll_at"] else "-"
-        due = "due" if due == "now" or due.endswith("ago") else due
     return [
         row["name"],
         row["health"],
@@ -203,8 +207,18 @@ def _cells(row: dict[str, Any], current: datetime) -> list[str]:
         f"{row['present']:,}",
         f"{row['downloaded']:,}",
         times.away(row["last_new_at"], current) if row["last_new_at"] else "-",
-        due,
+        next_poll(row, current),
     ]
+
+
+def next_poll(row: dict[str, Any], current: datetime) -> str:
+    """Return when a mailbox is polled next, in a word or two."""
+    if row["polling"]:
+        return "polling"
+    if not row["configured"]:
+        return "not configured"
+    due = times.away(row["next_poll_at"], current) if row["next_poll_at"] else "-"
+    return "due" if due == "now" or due.endswith("ago") else due
 
 
 def _trouble(row: dict[str, Any]) -> list[render.Part]:

@@ -51,8 +51,10 @@ SECTIONS: Mapping[str, Mapping[str, Place]] = {
         "raw": Place("cli.message", "raw", "Print a message's octets."),
         "events": Place("cli.log", "events", "Print the log; --follow goes on as it grows."),
         "diff": Place("cli.difference", "diff", "Say what changed between two times."),
+        "top": Place("cli.top", "top", "Watch it all on a full screen, as it happens."),
         "queue": Place("cli.queue", "queue", "Show what is open, by next hop and by age."),
         "stats": Place("cli.stats", "stats", "Count what came, went and was found; how long it took."),
+        "report": Place("cli.report", "report", "Write a page with pictures of a period."),
     },
     "Setting things right": {
         "replay": Place("cli.replay", "replay", "Deliver messages again, by id or by filters."),

@@ -17,12 +17,13 @@ from cli.message import DEFAULT_LIMIT, LISTED, AsJson, Json, MessageId, addresse
 from cli.operator import Ids, Only, Reason, Yes
 from cli.orders import Wanted
 from cli.render import Column
-from cli.show import Entry, as_stored, life, page
+from cli.show import Entry, life, page
 from store import queries
 from store.database import reading
 from store.events import MessageEvent, Scanned
 from store.life import Message, fold
 from store.queries import Filter
+from store.recorded import as_stored
 
 app = typer.Typer(
     no_args_is_help=True,

@@ -96,7 +96,7 @@ class Overview:
             lane.open += 1
             lane.due_at = min(lane.due_at, due_at)
             if hop.startswith(SCAN_LANE):
-                lane.said = lane.said or _reply(one.row)
+                lane.said = lane.said or last_reply(one.row)
         self.quarantined += one.quarantined
         if one.quarantined and self.quarantined_since is None:
             self.quarantined_since = one.row["opened_at"]
@@ -244,10 +244,10 @@ def _by_next_hop(
         lane = lanes.get(name)
         rows.append(
             (
-                _shown(name),
+                place(name),
                 str(lane.open if lane else 0),
                 times.span(current - lane.oldest_at) if lane else "",
-                _next(lane.due_at, current) if lane else "",
+                next_try(lane.due_at, current) if lane else "",
                 lane.said if lane and lane.said else standing(known.get(name, {"next_hop": name}), current),
             )
         )
@@ -258,7 +258,8 @@ def _by_next_hop(
         render.line((f"{len(rest)} more domains by MX have {count} open; --json has every message.", "dim"))
 
 
-def _shown(lane: str) -> str:
+def place(lane: str) -> str:
+    """Return what a next hop, or a scanner that is waited for, is called."""
     if lane.startswith(SCAN_LANE):
         return f"scanner {lane[len(SCAN_LANE) :]}"
     return lane or UNTRIED
@@ -284,7 +285,7 @@ def _held(held: Iterable[tuple[Json, Hold]], current: datetime) -> Iterator[tupl
             row["id"],
             times.span(current - row["opened_at"]),
             one["why"],
-            _next(one["until"], current),
+            next_try(one["until"], current),
             addressees({"recipients": [{"address": address} for address in one["recipients"]]}),
             by or one["rule"],
         )
@@ -298,20 +299,20 @@ def _oldest(rows: Iterable[Json], current: datetime) -> Iterator[tuple[str, ...]
             row["direction"],
             row["state"],
             row["next_hop"] or "",
-            _next(row["due_at"], current),
+            next_try(row["due_at"], current),
             addressees(row),
-            _reply(row),
+            last_reply(row),
         )
 
 
-def _reply(row: Json) -> str:
-    """What was said last to a recipient that needs most attention."""
+def last_reply(row: Json) -> str:
+    """Return what was said last to a recipient that needs most attention."""
     replies = (one["reply"] for one in row["recipients"] if one["state"] == row["state"] and one["reply"])
     return next(replies, "")
 
 
-def _next(due: datetime | None, current: datetime) -> str:
-    """When a message is due; one that waits for a person never is."""
+def next_try(due: datetime | None, current: datetime) -> str:
+    """Return when a message is due; one that waits for a person never is."""
     if due is None:
         return "by hand"
     return times.away(due, current) if due > current else "now"

@@ -12,7 +12,9 @@ import os
 import sys
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache
 from itertools import chain, islice
@@ -43,6 +45,17 @@ STATE_STYLES: Mapping[str, str] = {
 Part = str | tuple[str, str]  # a text, or a text and its style
 
 
+@dataclass(slots=True)
+class Sheet:
+    """Lines that are not printed but kept, each of texts with their styles; `width` is how many characters one may have."""
+
+    width: int
+    lines: list[list[tuple[str, str]]] = field(default_factory=list)
+
+
+_sheet: ContextVar[Sheet | None] = ContextVar("sheet", default=None)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Column:
     """One column of a table. Only one with `least` is ever cut, and to no fewer characters than that."""
@@ -56,6 +69,8 @@ class Column:
 
 def width() -> int | None:
     """Return how many characters a line may have, None where nothing limits it."""
+    if (sheet := _sheet.get()) is not None:
+        return max(sheet.width, LEAST_WIDTH)
     if (said := os.environ.get("COLUMNS", "")).isdecimal() and int(said) > 0:
         return max(int(said), LEAST_WIDTH)
     if not sys.stdout.isatty():
@@ -63,10 +78,23 @@ def width() -> int | None:
     return max(os.get_terminal_size(sys.stdout.fileno()).columns or UNKNOWN_WIDTH, LEAST_WIDTH)
 
 
+@contextmanager
+def on_sheet(width: int) -> Iterator[Sheet]:
+    """Keep what is printed within, for a screen of so many characters' width to show."""
+    sheet = Sheet(width)
+    token = _sheet.set(sheet)
+    try:
+        yield sheet
+    finally:
+        _sheet.reset(token)
+
+
 def line(*parts: Part) -> None:
     """Print one line; styles show on a terminal only."""
     shown = [(clean(part), "") if isinstance(part, str) else (clean(part[0]), part[1]) for part in parts]
-    if _styled():
+    if (sheet := _sheet.get()) is not None:
+        sheet.lines.append(shown)
+    elif _styled():
         _terminal().print(_text(shown), soft_wrap=True)
     else:
         sys.stdout.write("".join(text for text, _ in shown).rstrip() + "\n")
@@ -97,15 +125,22 @@ def paragraph(*parts: Part, first: str = "", indent: int = 0) -> None:
 
 def table(columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> None:
     """Print a table. Rows have a cell for every column, also for one that is left out."""
-    limit = width()
+    for parts in laid_out(columns, rows, width()):
+        line(*parts)
+
+
+def laid_out(
+    columns: Sequence[Column], rows: Iterable[Sequence[str]], limit: int | None
+) -> Iterator[list[Part]]:
+    """Yield the lines of a table, the first with the titles, in no more than so many characters where columns can be cut."""
     kept = [n for n, column in enumerate(columns) if limit is None or limit >= column.from_width]
     chosen = [columns[n] for n in kept]
     cells = ([clean(row[n]) for n in kept] for row in rows)
     measured = list(islice(cells, MEASURED_ROWS))
     widths = _widths(chosen, measured, limit)
-    line((GAP.join(_fitted(c.title, w, c) for c, w in zip(chosen, widths, strict=True)).rstrip(), "bold"))
+    yield [(GAP.join(_fitted(c.title, w, c) for c, w in zip(chosen, widths, strict=True)).rstrip(), "bold")]
     for row in chain(measured, cells):
-        line(*_row(chosen, widths, row))
+        yield list(_row(chosen, widths, row))
 
 
 def json_line(value: Mapping[str, Any]) -> None:

@@ -10,13 +10,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any, cast
 
-import orjson
 import typer
 from sqlalchemy import Connection, Row
 
 from cli import context, render, story, times, words
 from cli.context import Failure
-from cli.message import AsJson, Json, MessageId, as_folded
+from cli.message import AsJson, MessageId, as_folded
 from cli.outlook import outlook
 from store import past, queries
 from store.codec import decode
@@ -24,6 +23,7 @@ from store.database import reading
 from store.events import Event, MessageEvent
 from store.life import Message, fold
 from store.recipient import ACCEPTED
+from store.recorded import as_stored
 from store.schema import from_microseconds
 
 EVENTS_LIMIT = 1_000_000  # of one message: more than any life has
@@ -77,20 +77,6 @@ def entry_of(row: Row[Any]) -> Entry:
     personal = None if row.personal is None else bytes(row.personal)
     event = decode(row.name, row.version, bytes(row.data), personal)
     return Entry(row, event, from_microseconds(row.at))
-
-
-def as_stored(row: Row[Any]) -> Json:
-    """Return a stored event as JSON has it; its facts are the very octets that the hash covers."""
-    return {
-        "position": row.position,
-        "revision": row.revision,
-        "name": row.name,
-        "version": row.version,
-        "at": from_microseconds(row.at),
-        "data": orjson.Fragment(bytes(row.data)),
-        "personal": None if row.personal is None else orjson.Fragment(bytes(row.personal)),
-        "hash": bytes(row.hash).hex(),
-    }
 
 
 def facts(message: Message) -> None:

@@ -234,6 +234,23 @@ tls = "opportunistic"
 # Where to answer. It has no login: keep it on loopback, or behind a proxy.
 #address = "127.0.0.1:9464"
 
+# Programs that are told what happens, by HTTP, each in a table of its own. The README says how: "Tell it to a program".
+#[[webhook]]
+# What the log and "mailgate db status" call it. One with a new name is told what happens from now on.
+#name = "crm"
+# Where events are sent.
+#url = "https://crm.example.com/hooks/mail"
+# What requests are signed with; the receiver has it, too.
+#secret = { file = "webhook.secret" }
+# Which events; default: all.
+#events = ["delivered", "failed", "quarantined", "poll-failed"]
+# Trust these authorities instead of the system's.
+#tls_ca = "ca.pem"
+# How long to wait for an answer.
+#timeout = "10s"
+# Requests at once. With more than one it is faster, and in order for each message only.
+#connections = 1
+
 # Who is told of what is in quarantine. Everything there: "mailgate quarantine list".
 [quarantine]
 # Tell each recipient, once, of incoming mail that was kept back as infected or for its attachments.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
@@ -11,7 +13,7 @@ import migrations
 from cli import context, render, times
 from engine.presence import gateway_runs
 from engine.settings import Settings
-from store import log, queries
+from store import followers, log, queries
 from store.database import reading
 from store.schema import events, from_microseconds, messages
 
@@ -34,10 +36,10 @@ def status(settings: Settings, engine: Engine) -> dict[str, Any]:
             "schema": migrations.revision(connection),
             "schema_standing": standing,
             "size_octets": _size_octets(connection),
-            **dict.fromkeys(("events", "messages", "open", "newest_at", "newest_event")),
+            **dict.fromkeys(("events", "messages", "open", "newest_at", "newest_event", "webhooks")),
         }
         if standing == "current":
-            found |= _content(connection)
+            found |= _content(connection) | {"webhooks": _webhooks(settings, connection)}
     return found | {"gateway_runs": gateway_runs(engine)}
 
 
@@ -50,6 +52,15 @@ def _content(connection: Connection) -> dict[str, Any]:
         "newest_at": from_microseconds(newest.at) if newest else None,
         "newest_event": newest.name if newest else None,
     }
+
+
+def _webhooks(settings: Settings, connection: Connection) -> list[dict[str, Any]]:
+    """Return how far each has been told, in the order of the configuration; then those that are no longer in there."""
+    known = {one.name: asdict(one) for one in followers.every(connection)}
+    configured = [hook.name for hook in settings.webhooks]
+    fresh = dict.fromkeys(("position", "lag", "since", "said", "retry_at")) | {"failures": 0}
+    order = [*configured, *(name for name in known if name not in configured)]
+    return [{"name": n, "configured": n in configured} | (known.get(n) or fresh) for n in order]
 
 
 def _version(connection: Connection) -> str:
@@ -81,6 +92,22 @@ def print_status(found: dict[str, Any]) -> None:
         return
     said("log", count(found["events"], "event") + _newest(found["newest_at"], found["newest_event"]))
     said("messages", f"{found['messages']:,}, {found['open']:,} open")
+    for number, hook in enumerate(found["webhooks"]):
+        said("" if number else "webhooks", f"{hook['name']}: ", *_told(hook))
+
+
+def _told(hook: dict[str, Any]) -> Iterator[render.Part]:
+    if hook["position"] is None:
+        yield "begins with the next start of the gateway"
+        return
+    yield f"{count(hook['lag'], 'event')} behind" if hook["lag"] else ("told of everything", "green")
+    if not hook["configured"]:
+        yield ", and not in the configuration any more"
+    if hook["failures"]:
+        now = times.now()
+        tries = count(hook["failures"], "failure").replace("failures", "failures in a row")
+        yield (f"; {tries} since {times.stamp(hook['since'])}: {hook['said']}", "bold red")
+        yield f"; next try {times.away(hook['retry_at'], now)}" if hook["retry_at"] else ""
 
 
 def _newest(at: datetime | None, name: str | None) -> str:

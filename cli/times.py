@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 
 from cli.context import Misuse
 
+LONGEST = timedelta(days=36_500)  # of durations that make sense
 _RELATIVE = re.compile(r"([0-9]{1,9})([smhdw])")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _STEPS = ((86_400, "d", 3600, "h"), (3600, "h", 60, "m"), (60, "m", 1, "s"))
@@ -49,6 +50,31 @@ def read_ahead(text: str, option: str, at: datetime) -> datetime:
 def read_optional(text: str | None, option: str, at: datetime) -> datetime | None:
     """As `read`; None for an option that was not given."""
     return None if text is None else read(text, option, at)
+
+
+def duration(text: str | None, option: str) -> timedelta | None:
+    """Return how long a person meant: "10s", "5m"; None for an option that was not given. Raises Misuse."""
+    if text is None:
+        return None
+    found = _RELATIVE.fullmatch(text)
+    seconds = int(found[1]) * _SECONDS[found[2]] if found else 0
+    if found is None or seconds > LONGEST.total_seconds():
+        raise Misuse(f"{option}: {text!r} is not a duration: write it as 10s, 5m, 1h or 2d")
+    return timedelta(seconds=seconds)
+
+
+def written(duration: timedelta | None) -> str | None:
+    """Return a duration of whole seconds as `duration` reads it: "90s", "5m", "1d"; None for None."""
+    if duration is None:
+        return None
+    seconds = int(duration.total_seconds())
+    size, unit = next((_SECONDS[u], u) for u in "wdhms" if seconds % _SECONDS[u] == 0)
+    return f"{seconds // size}{unit}"
+
+
+def exact(at: datetime | None) -> str | None:
+    """Return a time as `read` reads it, wherever it is read: RFC 3339 in UTC; None for None."""
+    return None if at is None else at.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
 def stamp(at: datetime) -> str:

@@ -15,7 +15,15 @@ from sqlalchemy import make_url
 from cli import context, times
 from cli.trial import Trial
 from engine.core import direct, routing
-from engine.settings import Listen, Mailbox, NextHopSettings, Route, ScannerSettings, Settings
+from engine.settings import (
+    Listen,
+    Mailbox,
+    NextHopSettings,
+    Route,
+    ScannerSettings,
+    Settings,
+    WebhookSettings,
+)
 
 TLS_WORDS = {
     "implicit": "TLS from the start",
@@ -53,6 +61,10 @@ def parts(settings: Settings, trials: Mapping[tuple[str, str], Trial]) -> Iterat
         yield _next_hop(hop, trials.get(("next-hop", hop.name)))
     for scanner in settings.scanners:
         yield _scanner(scanner, trials.get(("scanner", scanner.name)))
+    yield _quarantine(settings)
+    yield _retention(settings)
+    for hook in settings.webhooks:
+        yield _webhook(hook, trials.get(("webhook", hook.name)))
     if settings.listen is not None:
         yield _listen(settings.listen)
     for number, route in enumerate(settings.routes, start=1):
@@ -180,6 +192,41 @@ def _on_found(scanner: ScannerSettings) -> str:
     higher = "" if kept is None else f", quarantine from {kept:g}"
     error = "wait" if scanner.on_error == "defer" else "let it pass"
     return f"what it finds: {action}{above}{higher}; what it can't scan: {scanner.on_unscannable}; if it is down: {error}"
+
+
+def _quarantine(settings: Settings) -> Part:
+    kept, told = settings.retention.quarantined_seconds, settings.quarantine
+    digest = None if told.digest_at is None else f"{told.digest_at // 3600:02}:{told.digest_at // 60 % 60:02}"
+    facts = {
+        "quarantined_seconds": kept,
+        "notify_recipients": told.notify_recipients,
+        "digest_utc": digest,
+    }
+    infected = "recipients hear" if told.notify_recipients else "recipients do not hear"
+    spam = "no digest of held spam" if digest is None else f"a digest of held spam at {digest} UTC"
+    text = (
+        f"kept for {times.span(timedelta(seconds=kept))}, then discarded; {infected} of infected mail; {spam}"
+    )
+    return Part(kind="quarantine", label="quarantine", name="quarantine", text=(text,), facts=facts)
+
+
+def _retention(settings: Settings) -> Part:
+    kept = settings.retention.contents_seconds
+    text = f"octets of closed messages are kept for {times.span(timedelta(seconds=kept))}, events for ever"
+    facts = {"contents_seconds": kept}
+    return Part(kind="retention", label="retention", name="retention", text=(text,), facts=facts)
+
+
+def _webhook(hook: WebhookSettings, trial: Trial | None) -> Part:
+    facts: dict[str, Any] = {
+        "url": hook.url.text,
+        "events": list(hook.events),
+        "timeout_seconds": hook.timeout_seconds,
+        "connections": hook.connections,
+    }
+    order = "in order" if hook.connections == 1 else f"{hook.connections} at once, each message's in order"
+    text = (f"{hook.name}: {', '.join(hook.events) or 'every event'} to {hook.url.text}, {order}",)
+    return Part(kind="webhook", label="webhook", name=hook.name, text=text, facts=facts, trial=trial)
 
 
 def _listen(listen: Listen) -> Part:

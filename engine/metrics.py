@@ -7,7 +7,7 @@ moment, so that no number of lookers costs more than one.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Any, Final
 
@@ -18,7 +18,7 @@ from prometheus_client.registry import Collector
 from sqlalchemy import Connection
 
 from engine.budget import OctetBudget
-from store import queries
+from store import followers, queries
 from store.log import Unit
 
 REMEMBERED_SECONDS: Final = 5.0
@@ -31,7 +31,9 @@ Read = Callable[[Callable[[Connection], Any]], Any]
 class Metrics:
     """The figures of one gateway. `watch` and `beat` are told what happens; everything else is asked."""
 
-    def __init__(self, *, read: Read, budget: OctetBudget, now: Callable[[], datetime]) -> None:
+    def __init__(
+        self, *, read: Read, budget: OctetBudget, now: Callable[[], datetime], webhooks: Collection[str] = ()
+    ) -> None:
         self.registry = CollectorRegistry()
         self._read = read
         self._events = Counter(
@@ -47,7 +49,7 @@ class Metrics:
         in_flight.set_function(lambda: budget.used_octets)
         limit = Gauge("mailgate_in_flight_limit_octets", "The memory budget.", registry=self.registry)
         limit.set(budget.total_octets)
-        self.registry.register(_Standing(read, now))
+        self.registry.register(_Standing(read, now, webhooks))
         self._beat_at = time.monotonic()
 
     def watch(self, units: Sequence[Unit], seconds: float) -> None:
@@ -80,8 +82,9 @@ class Metrics:
 class _Standing(Collector):
     """What waits, and how mailboxes and next hops stand, as the store has it."""
 
-    def __init__(self, read: Read, now: Callable[[], datetime]) -> None:
+    def __init__(self, read: Read, now: Callable[[], datetime], webhooks: Collection[str]) -> None:
         self._read = read
+        self._told = webhooks
         self._now = now
         self._asked_at = 0.0
         self._answer: list[Metric] = []
@@ -98,7 +101,8 @@ class _Standing(Collector):
         yield from self._answer
 
     def _families(self, connection: Connection) -> list[Metric]:
-        return [*self._queue(connection), *self._hops(connection), *self._mailboxes(connection)]
+        families = (self._queue, self._hops, self._mailboxes, self._webhooks)
+        return [metric for family in families for metric in family(connection)]
 
     def _queue(self, connection: Connection) -> Iterator[Metric]:
         count = GaugeMetricFamily(
@@ -132,3 +136,16 @@ class _Standing(Collector):
             well.add_metric((row["name"],), row["health"] == "ok")
             taken.add_metric((row["name"],), row["downloaded"])
         yield from (well, taken)
+
+    def _webhooks(self, connection: Connection) -> Iterator[Metric]:
+        lag = GaugeMetricFamily(
+            "mailgate_webhook_lag_events", "Events behind the last that it took.", labels=("webhook",)
+        )
+        up = GaugeMetricFamily(
+            "mailgate_webhook_up", "1 where it took the last that it was sent.", labels=("webhook",)
+        )
+        for one in followers.every(connection) if self._told else ():
+            if one.name in self._told:
+                lag.add_metric((one.name,), one.lag)
+                up.add_metric((one.name,), one.failures == 0)
+        yield from (lag, up)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import Connection
@@ -30,11 +30,12 @@ class Monitoring:
         *,
         read: Callable[[Callable[[Connection], Any]], Any],
         budget: OctetBudget,
+        webhooks: Collection[str],
     ) -> None:
         from engine.metrics import Metrics  # and with it a library that most gateways don't need
 
         self._address = settings.address
-        self._metrics = Metrics(read=read, budget=budget, now=clock.now)
+        self._metrics = Metrics(read=read, budget=budget, now=clock.now, webhooks=webhooks)
         self._server: MetricsServer | None = None
         self.watch = self._metrics.watch
 
@@ -62,6 +63,7 @@ def monitoring(
     *,
     read: Callable[[Callable[[Connection], Any]], Any],
     budget: OctetBudget,
+    webhooks: Collection[str] = (),
 ) -> Monitoring | None:
     """Return what monitoring asks; None where nobody is to ask."""
-    return None if settings is None else Monitoring(settings, read=read, budget=budget)
+    return None if settings is None else Monitoring(settings, read=read, budget=budget, webhooks=webhooks)

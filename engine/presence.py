@@ -19,7 +19,7 @@ from typing import IO, Protocol
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from store import agenda
+from store import agenda, followers
 from store.database import sqlite_file, writing
 from store.errors import StoreError
 
@@ -60,9 +60,17 @@ def gateway_runs(engine: Engine) -> bool:
     file = sqlite_file(engine)
     if file is None:
         with engine.connect() as connection:
-            return not _free(connection, GATEWAY_KEY)
+            return bool(connection.exec_driver_sql(_GATEWAY_RUNS).scalar())
     with _lock_file(file).open("a+") as lock:
         return not _locked(lock, fcntl.LOCK_SH)
+
+
+# Seen, not tried: who tried the lock would look like a gateway to somebody else who asks at the same moment.
+_GATEWAY_RUNS = (
+    "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 1"  # noqa: S608
+    f" AND classid = {GATEWAY_KEY >> 32} AND objid = {GATEWAY_KEY & 0xFFFFFFFF}"
+    " AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))"
+)
 
 
 def _holder() -> str:
@@ -102,8 +110,8 @@ class _OnSqlite:
     def take_over(self) -> int:
         with writing(self._engine) as connection:
             # We hold the lock, so every other holder is gone.
-            others = [holder for holder in agenda.holders(connection) if holder != self.holder]
-            return sum(agenda.take_from(connection, holder) for holder in others)
+            others = _holders(connection) - {self.holder}
+            return sum(_take_from(connection, holder) for holder in others)
 
     def renew(self) -> None:
         pass  # the lock is ours as long as we live
@@ -138,10 +146,9 @@ class _OnPostgres:
 
     def take_over(self) -> int:
         with writing(self._engine) as connection:
-            others = [
-                h for h in agenda.holders(connection) if h != self.holder and _free(connection, _key(h))
-            ]
-            return sum(agenda.take_from(connection, holder) for holder in others)
+            others = _holders(connection) - {self.holder}
+            gone = [holder for holder in others if _free(connection, _key(holder))]
+            return sum(_take_from(connection, holder) for holder in gone)
 
     def leave(self) -> None:
         with self._one:
@@ -149,6 +156,16 @@ class _OnPostgres:
             with suppress(SQLAlchemyError):  # gone already, and its locks with it
                 self._session.exec_driver_sql("SELECT pg_advisory_unlock_all()")
             _end(self._session)
+
+
+def _holders(connection: Connection) -> set[str]:
+    return {*agenda.holders(connection), *followers.holders(connection)}
+
+
+def _take_from(connection: Connection, holder: str) -> int:
+    """Free what somebody held who is gone; returns how many messages."""
+    followers.take_from(connection, holder)
+    return agenda.take_from(connection, holder)
 
 
 def _end(session: Connection) -> None:

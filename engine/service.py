@@ -29,6 +29,7 @@ from engine.scanners import asking_of
 from engine.scanning import Scanning
 from engine.settings import Listen, Settings
 from engine.settler import STORE_RETRY_SECONDS
+from engine.webhooks import Webhooks
 from engine.wiring import hops_of, listener_brief, policy_of, pollable
 from engine.worker import Worker
 from store import queries
@@ -75,7 +76,12 @@ class Gateway:
         self._budget = OctetBudget(settings.store.in_flight)
         self._outage = Outage()
         self._hops = hops_of(settings, policy, clock.now)
-        self._monitoring = monitoring(settings.metrics, read=self._read, budget=self._budget)
+        self._monitoring = monitoring(
+            settings.metrics,
+            read=self._read,
+            budget=self._budget,
+            webhooks=[hook.name for hook in settings.webhooks],
+        )
         self._journal = Journal(engine, self._monitoring.watch if self._monitoring else None)
         asking = asking_of(settings.scanners, policy.scanners, clock.now, logger.getEffectiveLevel())
         self._scanning = Scanning(asking, policy, clock.now)
@@ -122,6 +128,14 @@ class Gateway:
             told=self.worker.wake,
             now=clock.now,
         )
+        self.webhooks = Webhooks(
+            settings.webhooks,
+            journal=self._journal,
+            read=self.read,
+            outage=self._outage,
+            holder=holder,
+            now=clock.now,
+        )
         self._works = True
         self._settings = settings
         self._policy = policy
@@ -161,6 +175,7 @@ class Gateway:
                 group.create_task(self.watch.run(), name="scanners")
                 group.create_task(self.purger.run(), name="retention")
                 group.create_task(self.digest.run(), name="digest")
+                group.create_task(self.webhooks.run(), name="webhooks")
             if roles.fetch:
                 group.create_task(self.fetcher.run(), name="fetcher")
             if self._listener is not None:
@@ -175,22 +190,27 @@ class Gateway:
         return Listening(brief, acceptance, self._budget)
 
     async def _remember(self) -> None:
-        """Take over what the log says of each next hop, however long the store is down by now."""
+        """Take over what the store says of next hops and webhooks, however long it is down by now."""
         while True:
             try:
-                await self.read(self._hops.remember)
+                await self._take_over()
             except StoreError as error:
                 self._outage.say(error)
                 await asyncio.sleep(STORE_RETRY_SECONDS)
             else:
                 return
 
+    async def _take_over(self) -> None:
+        await self.read(self._hops.remember)
+        if self._works:
+            await self.webhooks.begin()
+
     async def run_once(self, roles: Roles) -> Round:
         """Poll once, work until nothing is due, remove what may go."""
         self._works = roles.work
         if roles.work:
             self._scanning.begin()
-        await self.read(self._hops.remember)
+        await self._take_over()
         tasks = [asyncio.create_task(self.worker.run(), name="worker")] if roles.work else []
         tasks.append(asyncio.create_task(self.worker.renew(), name="leases"))
         well = True
@@ -206,6 +226,7 @@ class Gateway:
                 well = await self.fetcher.remove() and well
             if roles.work:
                 await self.purger.purge(ROUND_MESSAGES, rest=0)
+                await self.webhooks.send()
             return Round(open=await self.read(queries.open_count), polled_well=well)
         finally:
             await self._end(tasks, drain=False)
@@ -231,6 +252,7 @@ class Gateway:
             await self._monitoring.close()
         await self._hops.close()
         await self._scanning.close()
+        await self.webhooks.close()
         await self._journal.close()
 
     def _poll(self, policy: Policy, plan: MailboxPlan, last: Sequence[bytes]) -> Poll:

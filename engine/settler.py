@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, TypeVar
 
@@ -24,13 +24,14 @@ from engine.outage import Outage
 from store import agenda, contents, log
 from store.agenda import Lease
 from store.errors import Conflict, LeaseLost, StoreError, StoreUnreachable
-from store.events import Delivered, Failed, MessageEvent, RejectedOversize, Relayed
+from store.events import Delivered, Failed, MessageEvent, Quarantined, RejectedOversize, Relayed
 from store.life import Message
 from store.log import Append, Unit
 
 T = TypeVar("T")
 
 STORE_RETRY_SECONDS = 1.0
+QUIET = timedelta(minutes=1)
 
 logger = logging.getLogger("mailgate.worker")
 
@@ -54,6 +55,7 @@ class Settler:
         self._now = now
         self._outage = outage
         self._told = told
+        self._kept = _Kept()
 
     async def settle(
         self, lease: Lease, before: Message, events: tuple[MessageEvent, ...], *, keep: bool = False
@@ -77,6 +79,7 @@ class Settler:
                 return None
             if len(appends) > 1:
                 self._told()
+            self._kept.say(before.id, events, self._now())
             return appends[0].after if isinstance(appends[0].after, Message) else None
 
     async def give_back(self, lease: Lease, wake_at: datetime | None = None) -> None:
@@ -139,6 +142,27 @@ class Settler:
         if not told:
             _say_untold(after, events)
         return notices.together(append, told)
+
+
+class _Kept:
+    """Says in the log what goes into quarantine: one line a minute at most, for a wave of spam must not bury the rest."""
+
+    def __init__(self) -> None:
+        self._said_at: datetime | None = None
+        self._unsaid = 0
+
+    def say(self, stream: str, events: tuple[MessageEvent, ...], now: datetime) -> None:
+        """Tell of a message that was kept back, or count it."""
+        kept = next((event for event in events if isinstance(event, Quarantined)), None)
+        if kept is None:
+            return
+        if self._said_at is not None and self._said_at <= now < self._said_at + QUIET:
+            self._unsaid += 1
+            return
+        by = f", says {kept.scanner}" if kept.scanner else ""
+        more = f" ({self._unsaid} more since the last of these lines)" if self._unsaid else ""
+        logger.info("%s: goes into quarantine: %s%s%s", stream, kept.reason, by, more)
+        self._said_at, self._unsaid = now, 0
 
 
 def _say_untold(after: Message, events: tuple[MessageEvent, ...]) -> None:

@@ -1,8 +1,8 @@
 """A copy of the store while the gateway runs, and back.
 
 A backup is always a SQLite store file of its own, whatever it was made from, so that it can be opened, asked and
-verified like any store. Events, seals and octets go over as they are: positions, salts and hashes unchanged. A backup appears
-under its name only when it is whole and on the disk, readable by its owner alone; nothing is ever overwritten.
+verified like any store. Events, seals, followers and octets go over as they are: positions, salts and hashes unchanged. A
+backup appears under its name only when it is whole and on the disk, readable by its owner alone; nothing is ever overwritten.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from sqlalchemy import (
     Engine,
     Table,
     create_engine,
+    delete,
     event,
     inspect,
     text,
@@ -33,7 +34,7 @@ from store.copying import Copied, Progress, Row, holds_any, insert_rows, pour, q
 from store.database import first_line, open_store, reading, writing
 from store.errors import NeedsUpgrade, StoreError
 from store.rebuild import rebuild
-from store.schema import contents, events
+from store.schema import contents, events, followers
 
 LOOK_EVERY_INSTRUCTIONS = 100_000  # of SQLite's machine, between two looks at how far it is: milliseconds
 
@@ -72,6 +73,7 @@ def restore(file: Path, target: Engine, progress: Progress = quiet) -> Copied:
         if holds_any(writer, events) or holds_any(writer, contents):
             raise StoreError("the store is not empty: a backup is restored into an empty one only")
         _compare_revisions(file, reader, writer)
+        writer.execute(delete(followers))  # of a gateway that ran here before there was any mail
         copied = pour(reader, lambda table, rows: insert_rows(writer, table, rows), progress, file)
         rebuild(writer, lambda done, total: progress("read tables", done, total))
     return copied

@@ -1,4 +1,4 @@
-"""Copying what is not derived from one store to another: events, seals and octets, as they are, in constant memory.
+"""Copying what is not derived from one store to another: events, seals, followers and octets, as they are, in constant memory.
 
 Knows tables and rows, no files. `store.backup` says what is copied where.
 """
@@ -15,7 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from store.database import first_line
 from store.errors import StoreError
-from store.schema import contents, events, seals
+from store.schema import contents, events, followers, seals
 
 T = TypeVar("T")
 Row = dict[str, Any]
@@ -56,6 +56,8 @@ def pour(
         progress("events", done, total.events)
     for rows in _told(file, _seals(reader)):
         put(seals, rows)
+    for rows in _told(file, _followers(reader)):
+        put(followers, rows)
     done = 0
     for rows in _told(file, _contents(reader)):
         put(contents, rows)
@@ -90,6 +92,13 @@ def _seals(reader: Connection) -> Iterator[list[Row]]:
     """One at a time: the first may hold the blocks of millions of events."""
     for row in reader.execute(select(seals).order_by(seals.c.number)).mappings():
         yield [dict(row)]
+
+
+def _followers(reader: Connection) -> Iterator[list[Row]]:
+    """A few rows; who holds one there doesn't hold it here."""
+    rows = reader.execute(select(followers)).mappings()
+    if free := [dict(row) | {"holder": None, "lease_until": None} for row in rows]:
+        yield free
 
 
 def _contents(reader: Connection) -> Iterator[list[Row]]:

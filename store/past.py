@@ -93,6 +93,9 @@ def _stood(
     since = messages.c.changed_at > at
     if wanted.state is not None:
         then.append(or_(since, messages.c.state == wanted.state))
+    if wanted.reply is not None:
+        then.append(or_(since, selection.replied(wanted.reply)))
+    then += (or_(since, condition) for condition in selection.took(wanted))
     if states:
         then.append(or_(since, messages.c.state.in_(states)))
     for rows in _candidates(connection, wanted, at, then, newest_first=newest_first):
@@ -107,8 +110,8 @@ def _candidates(
     *,
     newest_first: bool,
 ) -> Iterator[Sequence[Row[Any]]]:
-    """Yield pages of what may have fitted: the state of then is not asked for, all else only grows."""
-    asked = replace(wanted, state=None)
+    """Yield pages of what may have fitted: what may have been otherwise then is not asked for, all else only grows."""
+    asked = replace(wanted, state=None, reply=None, slower=None, faster=None)
     until = at if wanted.until is None else min(wanted.until, at)
     span = selection.between(connection, wanted.since, until)
     if span is None or span.first > span.last:
@@ -143,6 +146,10 @@ def _fits(message: Message, recorded: Sequence[Recorded], wanted: Filter) -> boo
     """Whether it fitted by what may have changed since; the rest was asked of the database."""
     if wanted.state is not None and message.state != wanted.state:
         return False
+    if not _took(message, wanted):
+        return False
+    if wanted.reply is not None and not any(_like(r.reply or "", wanted.reply) for r in message.recipients):
+        return False
     if wanted.next_hop is not None and not _was_at(message, wanted.next_hop):
         return False
     if wanted.event is not None and all(wanted.event != one.event.NAME for one in recorded):
@@ -160,9 +167,21 @@ def _was_at(message: Message, hop: str) -> bool:
     )
 
 
+def _took(message: Message, wanted: Filter) -> bool:
+    if wanted.slower is None and wanted.faster is None:
+        return True
+    if message.closed_at is None:
+        return False
+    took = message.closed_at - message.opened_at
+    return (wanted.slower or took) <= took and (wanted.faster is None or took < wanted.faster)
+
+
 def _alike(address: str, pattern: str) -> bool:
-    escaped = key(pattern.strip("<>")).replace("[", "[[]").replace("?", "[?]")
-    return fnmatchcase(key(address), escaped)
+    return _like(key(address), key(pattern.strip("<>")))
+
+
+def _like(text: str, pattern: str) -> bool:
+    return fnmatchcase(text.lower(), pattern.lower().replace("[", "[[]").replace("?", "[?]"))
 
 
 def _says(message: Message, asked: Sequence[str]) -> bool:

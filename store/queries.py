@@ -127,8 +127,8 @@ def quarantined(
     return [tuple(row) for row in connection.execute(found.order_by(messages.c.position).limit(limit))]
 
 
-def hops(connection: Connection) -> list[Json]:
-    """Return the standing of each next hop of which anything is known."""
+def hops(connection: Connection, limit: int | None = None) -> list[Json]:
+    """Return the standing of each next hop of which anything is known, or of the first so many, by name."""
     return [
         {
             "next_hop": row["name"],
@@ -138,7 +138,7 @@ def hops(connection: Connection) -> list[Json]:
             "reply": row["reply"],
             "size_limit_octets": row["size_limit_octets"],
         }
-        for row in connection.execute(select(next_hops).order_by(next_hops.c.name)).mappings()
+        for row in connection.execute(select(next_hops).order_by(next_hops.c.name).limit(limit)).mappings()
     ]
 
 
@@ -169,10 +169,11 @@ def mailbox_rows(connection: Connection) -> list[Json]:
     present = select(uidls.c.mailbox, func.count().label("present")).where(uidls.c.gone.is_(False))
     counts = {row.mailbox: row.present for row in connection.execute(present.group_by(uidls.c.mailbox))}
     rows = connection.execute(select(mailboxes).order_by(mailboxes.c.name)).mappings()
-    return [_standing(mailbox_of(row)) | {"present": counts.get(row["name"], 0)} for row in rows]
+    return [standing_of(mailbox_of(row)) | {"present": counts.get(row["name"], 0)} for row in rows]
 
 
-def _standing(found: Mailbox) -> Json:
+def standing_of(found: Mailbox) -> Json:
+    """Return a mailbox's standing as `mailbox_rows` has it, but for what is present."""
     return structs.asdict(found) | {"withheld": [structs.asdict(one) for one in found.withheld]}
 
 

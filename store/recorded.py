@@ -6,6 +6,9 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
+import orjson
+from sqlalchemy import Row
+
 from store.chain import digest, link
 from store.codec import decode, encode
 from store.events import Event
@@ -45,6 +48,25 @@ def event_row(
         "digest": mark,
         "hash": link(previous, stream, revision, event.NAME, event.VERSION, when, encoded.data, mark),
     }
+
+
+def as_stored(row: Row[Any]) -> dict[str, Any]:
+    """Return a stored event as JSON has it; its facts are the very octets that the hash covers."""
+    return {
+        "position": row.position,
+        "revision": row.revision,
+        "name": row.name,
+        "version": row.version,
+        "at": from_microseconds(row.at),
+        "data": orjson.Fragment(bytes(row.data)),
+        "personal": None if row.personal is None else orjson.Fragment(bytes(row.personal)),
+        "hash": bytes(row.hash).hex(),
+    }
+
+
+def listed(row: Row[Any]) -> dict[str, Any]:
+    """Return a stored event as JSON has it where the events of several streams are listed."""
+    return {"stream": row.stream} | as_stored(row)
 
 
 def recorded(row: Sequence[Any]) -> Recorded:

@@ -1,9 +1,9 @@
 """The tables.
 
-`events` is the log and the only truth. `contents` holds octets, `seals` what stood for the whole log at some times. The
-read tables (`messages`, `recipients`, `texts`, `subjects`, `happenings`, `hops`, `hours`, `tallies`, `uidls`, `next_hops`,
-`mailboxes`) and the due times in `agenda` are derived from the log alone, written in the same transaction, and can be made
-anew by `mailgate db rebuild`.
+`events` is the log and the only truth. `contents` holds octets, `seals` what stood for the whole log at some times,
+`followers` how far other programs have been told of it. The read tables (`messages`, `recipients`, `texts`, `subjects`,
+`happenings`, `hops`, `hours`, `tallies`, `uidls`, `next_hops`, `mailboxes`) and the due times in `agenda` are derived from the
+log alone, written in the same transaction, and can be made anew by `mailgate db rebuild`.
 
 Times are microseconds since 1970 UTC in a BIGINT on both databases: SQLite forgets zones. Positions are given out
 by the appender under the append lock, without gaps; so a reader that follows `position > checkpoint` misses nothing,
@@ -19,6 +19,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    ColumnElement,
     Dialect,
     Index,
     Integer,
@@ -27,6 +28,8 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    literal_column,
+    text,
 )
 from sqlalchemy.types import TypeDecorator, UserDefinedType
 
@@ -39,6 +42,7 @@ COMMON_EVENTS = ("attempted", "delivered", "downloaded", "relayed", "removed-fro
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
 HOUR = timedelta(hours=1)
+SLOW = timedelta(minutes=1)  # what takes longer is so rare that an index of it costs nothing
 
 # A plain BIGINT would not be SQLite's rowid.
 Position = BigInteger().with_variant(Integer, "sqlite")
@@ -117,6 +121,20 @@ seals = Table(
     Column("signature", LargeBinary),
 )
 
+# Not derived either: how far each program that is told of events has been told (`followers`).
+followers = Table(
+    "followers",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("position", Position, nullable=False),  # of the last event it has taken
+    Column("failures", Integer, nullable=False),  # in a row; 0 is well
+    Column("since", Utc),  # of the first of them
+    Column("said", Text),  # the last of them
+    Column("retry_at", Utc),
+    Column("holder", Text),
+    Column("lease_until", Utc),
+)
+
 agenda = Table(
     "agenda",
     metadata,
@@ -161,6 +179,15 @@ Index("messages_message_id", messages.c.message_id, messages.c.position)
 Index("messages_mailbox", messages.c.mailbox, messages.c.position)
 Index("messages_state", messages.c.state, messages.c.position)
 Index("messages_direction", messages.c.direction, messages.c.position)
+# In letters: an index that holds only some rows is used where the query says the same.
+slow: ColumnElement[bool] = literal_column(
+    "messages.closed_at - messages.opened_at", BigInteger
+) >= literal_column(str(SLOW // MICROSECOND))
+Index(
+    "messages_slow",
+    *(messages.c.position, messages.c.closed_at, messages.c.opened_at),
+    sqlite_where=text(f"closed_at - opened_at >= {SLOW // MICROSECOND}"),
+)
 
 recipients = Table(
     "recipients",

@@ -11,19 +11,43 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple, Protocol
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, exists, func, literal, select
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Connection,
+    Row,
+    Select,
+    exists,
+    func,
+    literal,
+    select,
+    type_coerce,
+)
 
 from store.events import Attempted, Direction, Downloaded
 from store.folding import asked_words, certain_words, folded
 from store.projections import TOLD_BY_ROW
 from store.recipient import State
 from store.rows import indexed, key
-from store.schema import happenings, hops, hour, hours, messages, recipients, subjects, texts
+from store.schema import (
+    MICROSECOND,
+    SLOW,
+    happenings,
+    hops,
+    hour,
+    hours,
+    messages,
+    recipients,
+    slow,
+    subjects,
+    texts,
+)
 from store.searching import also, has_fragment, has_words, wanted_words
 
+time_taken = type_coerce(messages.c.closed_at, BigInteger) - type_coerce(messages.c.opened_at, BigInteger)
 # Index entries counted to find who leads: half a millisecond of work. Where every filter fits more, each finds a page soon.
 COUNTED = 10_000
 FEW = 2_000  # messages with a word that are sooner sorted than found among all
@@ -45,6 +69,9 @@ class Filter:
     since: datetime | None = None
     until: datetime | None = None
     event: str | None = None
+    reply: str | None = None  # the last one to a recipient; "" for none on record
+    slower: timedelta | None = None  # took so long or longer, from its arrival until it was closed
+    faster: timedelta | None = None  # took less
 
 
 class Span(NamedTuple):
@@ -285,6 +312,27 @@ def _unserved(wanted: Filter, bounds: Bounds) -> Iterator[ColumnElement[bool]]:
         yield messages.c.attempts > 0
     if wanted.event == Downloaded.NAME:
         yield messages.c.content.is_not(None)
+    if wanted.reply is not None:
+        yield replied(wanted.reply, bounds)
+    yield from took(wanted)
+
+
+def took(wanted: Filter) -> Iterator[ColumnElement[bool]]:
+    """Yield the conditions on how long a message took until it was closed; of one that is open none holds."""
+    if wanted.slower is not None and wanted.slower >= SLOW:
+        yield slow  # said apart, for its index
+    if wanted.slower is not None:
+        yield time_taken >= wanted.slower // MICROSECOND
+    if wanted.faster is not None:
+        yield time_taken < wanted.faster // MICROSECOND
+
+
+def replied(pattern: str, bounds: Bounds = Bounds()) -> ColumnElement[bool]:  # noqa: B008 - immutable
+    """Return the condition on a message in hand that the last reply to one of its recipients fits this pattern."""
+    answered = recipients.alias()  # they may lead, too
+    like = func.coalesce(answered.c.reply, "").ilike(_pattern(pattern), escape="\\")
+    its = answered.c.message
+    return exists().where(its == messages.c.position, like, *bounds.beside(its))
 
 
 def _words(wanted: Filter) -> Iterator[str]:
@@ -300,5 +348,9 @@ def _bare(address: str) -> str:
 
 
 def _like(column: ColumnElement[str], pattern: str) -> ColumnElement[bool]:
-    escaped = _bare(pattern).replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
-    return column.like(escaped.replace("*", "%"), escape="\\")
+    return column.like(_pattern(_bare(pattern)), escape="\\")
+
+
+def _pattern(pattern: str) -> str:
+    escaped = pattern.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+    return escaped.replace("*", "%")

@@ -127,5 +127,8 @@ def test_the_wheel_holds_the_four_packages_and_nothing_else(wheel: set[str]) -> 
 
 def test_the_wheel_holds_every_module_and_its_data(wheel: set[str]) -> None:
     wanted = {str(module.relative_to(ROOT)) for module in modules(*PACKAGES)}
-    wanted |= {f"{package}/py.typed" for package in PACKAGES} | {"migrations/script.py.mako"}
+    wanted |= {f"{package}/py.typed" for package in PACKAGES} | {
+        "migrations/script.py.mako",
+        "cli/page.html.j2",
+    }
     assert wanted - wheel == set()

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from engine.secrets import Secret, SecretError
-from engine.settings.addresses import TcpAddress, UnixAddress
+from engine.settings.addresses import HttpUrl, TcpAddress, UnixAddress
 from engine.settings.lines import Place, line_of
 from engine.settings.reading import Fault
 from engine.settings.rules import settings_from
@@ -32,12 +32,14 @@ from engine.settings.shapes import (
     ScannerSettings,
     Settings,
     Store,
+    WebhookSettings,
 )
 from engine.settings.values import shown
 from engine.settings.warnings import warnings
 
 __all__ = [
     "Gateway",
+    "HttpUrl",
     "Listen",
     "Mailbox",
     "MetricsSettings",
@@ -56,6 +58,7 @@ __all__ = [
     "Store",
     "TcpAddress",
     "UnixAddress",
+    "WebhookSettings",
     "find",
     "load",
     "warnings",

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from engine.settings.values import Host, shown
 
@@ -75,3 +76,56 @@ def network(text: str) -> IpNetwork:
     if "/" in text and found.network_address != ipaddress.ip_address(text.split("/")[0]):
         raise ValueError(f'{shown(text)} has bits beyond its mask: write "{found}"')
     return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HttpUrl:
+    """Where requests go by HTTP. `target` is path and query, which may hold a token: it is not for the log."""
+
+    tls: bool
+    host: str
+    port: int
+    target: str = field(repr=False)
+
+    @property
+    def where(self) -> str:
+        """Host and port, for the log."""
+        return TcpAddress(host=self.host, port=self.port).text
+
+    @property
+    def host_header(self) -> str:
+        """The host, and the port where it is not the usual one (RFC 9110 section 7.2)."""
+        bare = f"[{self.host}]" if ":" in self.host else self.host
+        return bare if self.port == (443 if self.tls else 80) else f"{bare}:{self.port}"
+
+    @property
+    def text(self) -> str:
+        """As it is written, without the query."""
+        path, mark, _ = self.target.partition("?")
+        return f"http{'s' if self.tls else ''}://{self.host_header}{path}{'?…' if mark else ''}"
+
+
+def http_url(text: str) -> HttpUrl:
+    """Read "https://host/path". Raises ValueError, which never shows what may be a password."""
+    expected = 'must be written as in "https://hooks.example.com/mail"'
+    if not re.fullmatch(r"[!-~]+", text):
+        raise ValueError(f"{expected}: printable ASCII without spaces")
+    try:
+        parts = urlsplit(text)
+        port, host = parts.port, parts.hostname
+    except ValueError:
+        raise ValueError(expected) from None
+    if parts.scheme not in ("http", "https") or not host or port == 0:
+        raise ValueError(expected)
+    if "@" in parts.netloc:
+        raise ValueError("holds a user name: requests are signed, and no password goes with them")
+    if parts.fragment:
+        raise ValueError("holds a '#': what is behind it is never sent")
+    query = f"?{parts.query}" if parts.query else ""
+    tls = parts.scheme == "https"
+    return HttpUrl(
+        tls=tls,
+        host=Host.parse(host),
+        port=port or (443 if tls else 80),
+        target=(parts.path or "/") + query,
+    )

@@ -130,7 +130,7 @@ def _found(word: str) -> str:
 
 
 def _array_hint(inner: Place, found: str) -> str:
-    is_array = inner in (("mailbox",), ("route",), ("scanner",))
+    is_array = inner in (("mailbox",), ("route",), ("scanner",), ("webhook",))
     return f"; write [[{inner[0]}]]" if is_array and found == "object" else ""
 
 

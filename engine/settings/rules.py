@@ -31,6 +31,7 @@ from engine.settings.shapes import (
 )
 from engine.settings.tables import FileTable, GatewayTable, MetricsTable, RetryTable, RouteTable, StoreTable
 from engine.settings.values import Domain, shown
+from engine.settings.webhook import webhooks
 
 FIRST_AT_LEAST_SECONDS = 1  # the wait is doubled each time: nothing doubled is nothing
 IN_FLIGHT_AT_LEAST_OCTETS = 1 << 20  # an ordinary message must fit
@@ -55,6 +56,7 @@ def settings_from(written: dict[str, object], path: Path) -> Settings:
         scanners=scanners(file.scanner, folder),
         quarantine=quarantine(file.quarantine),
         metrics=None if file.metrics is None else _metrics(file.metrics),
+        webhooks=webhooks(file.webhook, folder),
         retry=_retry(file.retry),
         retention=Retention(
             contents_seconds=float(file.retention.contents),

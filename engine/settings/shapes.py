@@ -15,7 +15,7 @@ from typing import Literal
 
 from engine.core.verdict import Action, ScannerKind
 from engine.secrets import Secret
-from engine.settings.addresses import IpNetwork, SocketAddress, TcpAddress
+from engine.settings.addresses import HttpUrl, IpNetwork, SocketAddress, TcpAddress
 from engine.settings.values import FreeSpace
 
 POLICY_VERSION_CHARACTERS = 12  # 48 bits: enough to tell one organisation's configurations apart
@@ -226,6 +226,19 @@ class MetricsSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WebhookSettings:
+    """A program that is told of events, by their names; none: of all. `connections` are requests at once."""
+
+    name: str
+    url: HttpUrl
+    secret: Secret
+    events: tuple[str, ...] = ()
+    tls_ca: Path | None = None
+    timeout_seconds: float = 10.0
+    connections: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """A whole configuration. `policy_version` changes when, and only when, something that decides changes."""
 
@@ -239,6 +252,7 @@ class Settings:
     scanners: tuple[ScannerSettings, ...] = ()
     quarantine: Quarantine = Quarantine()
     metrics: MetricsSettings | None = None
+    webhooks: tuple[WebhookSettings, ...] = ()
     retry: Retry = Retry()
     retention: Retention = Retention()
     policy_version: str = field(init=False)
@@ -249,7 +263,15 @@ class Settings:
 
 _DECIDES_NOTHING = frozenset(
     {"path", "store", "in_flight", "connections", "connections_per_host", "messages_per_connection"}
-    | {"poll_every", "connections_per_address", "free_space", "nameservers", "policy_version", "metrics"}
+    | {
+        "poll_every",
+        "connections_per_address",
+        "free_space",
+        "nameservers",
+        "policy_version",
+        "metrics",
+        "webhooks",
+    }
     | {"address", "timeout_seconds", "digest_at"}
 )
 

@@ -161,6 +161,16 @@ class MetricsTable(Table, frozen=True, kw_only=True):
     address: str = "127.0.0.1:9464"
 
 
+class WebhookTable(Table, frozen=True, kw_only=True):
+    name: Name | None = None
+    url: str
+    secret: SecretWritten
+    events: tuple[str, ...] = ()
+    tls_ca: str | None = None
+    timeout: Duration = Duration(10)
+    connections: Annotated[int, Meta(ge=1, le=32)] = 1
+
+
 class RetryTable(Table, frozen=True, kw_only=True):
     first: Duration = Duration(300)
     cap: Duration = Duration(3600)
@@ -183,5 +193,6 @@ class FileTable(Table, frozen=True, kw_only=True):
     scanner: tuple[ScannerTable, ...] = ()
     quarantine: QuarantineTable = QuarantineTable()
     metrics: MetricsTable | None = None
+    webhook: tuple[WebhookTable, ...] = ()
     retry: RetryTable = RetryTable()
     retention: RetentionTable = RetentionTable()

@@ -15,7 +15,16 @@ from engine.core import envelope
 from engine.core.direct import MX
 from engine.core.routing import HOME
 from engine.secrets import Secret
-from engine.settings.shapes import Mailbox, NextHopSettings, Route, ScannerSettings, Settings
+from engine.settings.shapes import (
+    Mailbox,
+    NextHopSettings,
+    Route,
+    ScannerSettings,
+    Settings,
+    WebhookSettings,
+)
+
+SECRET_CHARACTERS = 24  # of letters and digits: beyond guessing, whoever sees a signature
 
 
 def warnings(settings: Settings) -> tuple[str, ...]:
@@ -34,6 +43,8 @@ def warnings(settings: Settings) -> tuple[str, ...]:
         found += [f"scanner[{number}]: {text}" for text in _of_scanner(scanner)]
     for number, route in enumerate(settings.routes, start=1):
         found += [f"route[{number}]: {text}" for text in _of_route(route, settings)]
+    for hook in settings.webhooks:
+        found += [f"webhook '{hook.name}': {text}" for text in _of_webhook(hook)]
     found += _of_files(settings)
     return tuple(found)
 
@@ -119,6 +130,13 @@ def _of_scanner(scanner: ScannerSettings) -> Iterator[str]:
         yield 'on_found = "tag": what is found is delivered'
 
 
+def _of_webhook(hook: WebhookSettings) -> Iterator[str]:
+    if not hook.url.tls and not _is_here(hook.url.host):
+        yield "url: addresses and subjects can be read on the way; write https://"
+    if hook.secret.kind == "text" and len(hook.secret.source) < SECRET_CHARACTERS:
+        yield f"secret: is short enough to be guessed; {SECRET_CHARACTERS} random characters are not"
+
+
 def _of_files(settings: Settings) -> Iterator[str]:
     for key, path in _named_files(settings):
         try:
@@ -142,6 +160,9 @@ def _named_files(settings: Settings) -> Iterator[tuple[str, Path]]:
         for key in ("tls_cert", "tls_key"):
             if path := getattr(settings.listen, key):
                 yield f"listen.{key}", path
+    for hook in settings.webhooks:
+        if hook.tls_ca:
+            yield f"webhook '{hook.name}': tls_ca", hook.tls_ca
     for secret in _secrets(settings):
         if secret.kind == "file":
             yield secret.used_for, Path(secret.source)
@@ -151,6 +172,7 @@ def _secrets(settings: Settings) -> Iterator[Secret]:
     yield from (mailbox.password for mailbox in settings.mailboxes)
     yield from (hop.password for hop in settings.next_hops.values() if hop.password)
     yield from settings.listen.users.values() if settings.listen else ()
+    yield from (hook.secret for hook in settings.webhooks)
 
 
 def _is_open_to_all(path: Path) -> bool:

@@ -1,4 +1,4 @@
-"""The log, the octets, the seals, the agenda and the read tables.
+"""The log, the octets, the seals, the followers, the agenda and the read tables.
 
 Revision: 0001, the first.
 """
@@ -63,6 +63,17 @@ def _events() -> None:
         sa.Column("public_key", sa.LargeBinary),
         sa.Column("signature", sa.LargeBinary),
     )
+    op.create_table(
+        "followers",
+        sa.Column("name", sa.Text, primary_key=True),
+        sa.Column("position", POSITION, nullable=False),
+        sa.Column("failures", sa.Integer, nullable=False),
+        sa.Column("since", sa.BigInteger),
+        sa.Column("said", sa.Text),
+        sa.Column("retry_at", sa.BigInteger),
+        sa.Column("holder", sa.Text),
+        sa.Column("lease_until", sa.BigInteger),
+    )
 
 
 def _agenda() -> None:
@@ -110,6 +121,12 @@ def _messages() -> None:
     op.create_index("messages_mailbox", "messages", ["mailbox", "position"])
     op.create_index("messages_state", "messages", ["state", "position"])
     op.create_index("messages_direction", "messages", ["direction", "position"])
+    slow = sa.text("closed_at - opened_at >= 60000000")
+    op.create_index(
+        *("messages_slow", "messages", ["position", "closed_at", "opened_at"]),
+        sqlite_where=slow,
+        postgresql_where=slow,
+    )
     op.create_table(
         "recipients",
         sa.Column("message", POSITION, primary_key=True, autoincrement=False),

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.cli.command import Mailgate
-from tests.cli.stock import Stock, stocked
+from tests.cli.stock import Place, Stock, stocked
 
 
 @pytest.fixture(scope="session")
@@ -21,3 +22,17 @@ def stock(tmp_path_factory: pytest.TempPathFactory) -> Stock:
 def mailgate(tmp_path: Path) -> Mailgate:
     """The command in an empty folder."""
     return Mailgate(tmp_path)
+
+
+@pytest.fixture
+def place(tmp_path: Path, sqlite_url: str) -> Iterator[Place]:
+    made = Place(tmp_path, sqlite_url)
+    yield made
+    made.builder.close()
+
+
+@pytest.fixture
+def either(tmp_path: Path, database_url: str) -> Iterator[Place]:
+    made = Place(tmp_path, database_url)
+    yield made
+    made.builder.close()

@@ -56,6 +56,31 @@ def test_it_says_what_it_understood_and_asks_nobody(house: Installation) -> None
     assert not (house.folder / "mailgate.db").exists()
 
 
+def test_it_says_how_long_what_is_kept_and_who_hears_of_it(house: Installation) -> None:
+    house.configure()
+    said = " ".join(house.mailgate("check").split())
+    never = "recipients do not hear of infected mail; no digest of held spam"
+    assert f"quarantine kept for 30d, then discarded; {never}" in said
+    assert "retention octets of closed messages are kept for 30d, events for ever" in said
+    house.configure(
+        more='[quarantine]\nnotify_recipients = true\ndigest = "06:05"\n'
+        '[retention]\nquarantined = "14d"\ncontents = "36h"\n'
+    )
+    said = " ".join(house.mailgate("check").split())
+    told = "recipients hear of infected mail; a digest of held spam at 06:05 UTC"
+    assert f"quarantine kept for 14d, then discarded; {told}" in said
+    assert "kept for 1d 12h, events for ever" in said
+    parts = by_kind(house.rows("check"))
+    assert parts["retention"]["contents_seconds"] == 36 * 3600
+    assert parts["quarantine"] == {
+        "kind": "quarantine",
+        "name": "quarantine",
+        "quarantined_seconds": 14 * 86_400,
+        "notify_recipients": True,
+        "digest_utc": "06:05",
+    }
+
+
 def test_connect_says_what_each_server_offers(house: Installation) -> None:
     house.put(3)
     parts = by_kind(house.rows("check", "--connect"))

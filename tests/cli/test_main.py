@@ -157,7 +157,7 @@ def test_an_output_that_knows_only_ascii_loses_letters_not_the_list(stock: Stock
 
 def test_names_are_completed_without_loading_the_commands(mailgate: Mailgate) -> None:
     answer = mailgate.process(_MAILGATE_COMPLETE="complete_bash", COMP_WORDS="mailgate r", COMP_CWORD="1")
-    assert answer.lines == ["run", "raw", "replay", "release", "rescan", "route"]
+    assert answer.lines == ["run", "raw", "report", "replay", "release", "rescan", "route"]
 
 
 def test_options_are_completed(mailgate: Mailgate) -> None:

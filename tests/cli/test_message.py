@@ -73,6 +73,12 @@ def found(stock: Stock, *arguments: str) -> set[str]:
         ("--until 2026-03-01T12:30:00Z", {"delivered"}),
         ("--since 2026-03-01T12:30:00Z --until 2026-03-01T13:30:00Z --direction inbound", {"mixed"}),
         ("--from *@nowhere.example", set()),
+        ("--reply 5.1.1*", {"mixed", "failed"}),
+        ("--reply *CONNECTION*", {"deferred"}),
+        ("--reply 5.1.1* --state failed", {"failed"}),
+        ("--slower 1s", set()),
+        ("--faster 1s", {"delivered", "notice", "oversize", "failed"}),
+        ("--faster 1s --slower 0s --mailbox sales", {"oversize"}),
     ],
 )
 def test_filters_find_what_they_say_and_add_up(arguments: str, names: set[str], stock: Stock) -> None:

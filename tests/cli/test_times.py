@@ -42,6 +42,27 @@ def test_what_is_no_time_is_refused_with_the_way_to_write_it(text: str) -> None:
     assert refused.value.code == 2
 
 
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("0s", 0), ("10s", 10), ("5m", 300), ("90m", 5400), ("1h", 3600), ("2d", 172_800), ("1w", 604_800)],
+)
+def test_a_duration_is_a_number_and_a_unit_and_is_written_as_it_is_read(text: str, seconds: int) -> None:
+    found = times.duration(text, "--slower")
+    assert found == timedelta(seconds=seconds)
+    assert times.duration(times.written(found), "--slower") == found
+
+
+@pytest.mark.parametrize("text", ["", "5", "m", "-5m", "1.5h", "2026-03-01", "999999999d"])
+def test_what_is_no_duration_is_refused_with_the_way_to_write_it(text: str) -> None:
+    with pytest.raises(Misuse, match=r"^--slower: .* is not a duration: write it as 10s, 5m, 1h or 2d$"):
+        times.duration(text, "--slower")
+
+
+def test_a_time_is_written_so_that_it_is_read_as_the_same_anywhere() -> None:
+    for at in (NOON, NOON + timedelta(microseconds=7)):
+        assert times.read(times.exact(at) or "", "--at", NOON) == at
+
+
 @given(st.text(max_size=30))
 def test_any_text_is_a_time_or_misuse(text: str) -> None:
     try:

@@ -15,7 +15,10 @@ from engine import metrics as watched
 from engine.adapters.metrics_server import MetricsServer, MetricsTrouble
 from engine.budget import OctetBudget
 from engine.metrics import Metrics
-from store.database import reading
+from store import followers
+from store.agenda import Claim
+from store.database import reading, writing
+from store.followers import Failure
 from store.log import Append, Unit
 from store.mailbox_events import PollFailed
 from tests.build import NOON, Builder, varied
@@ -131,3 +134,27 @@ def test_a_port_that_is_taken_is_one_line(metrics: Metrics) -> None:
             MetricsTrouble, match=rf"^metrics.address: can't listen on 127.0.0.1:{port}: address"
         ):
             MetricsServer("127.0.0.1", port, metrics)
+
+
+def test_how_far_the_configured_webhooks_are(
+    builder: Builder, metrics: Metrics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = Metrics(read=metrics._read, budget=OctetBudget(1 << 20), now=lambda: builder.at, webhooks=["crm"])
+    with writing(builder.engine) as connection:
+        followers.begin(connection, ["crm", "gone"])
+    builder.downloaded()
+    server = MetricsServer("127.0.0.1", 0, told)
+    try:
+        found = figures(server)
+        crm = (("webhook", "crm"),)
+        assert (found["mailgate_webhook_lag_events", crm], found["mailgate_webhook_up", crm]) == (1, 1)
+        assert ("mailgate_webhook_up", (("webhook", "gone"),)) not in found
+        with writing(builder.engine) as connection:
+            claim = Claim("me", builder.at + followers.LEASE_TERM)
+            assert followers.claim(connection, "crm", claim, builder.at)
+            why = Failure(said="answered 500", failures=1, since=builder.at, retry_at=builder.at)
+            followers.fail(connection, "crm", "me", 0, why)
+        monkeypatch.setattr(watched, "REMEMBERED_SECONDS", 0.0)
+        assert figures(server)["mailgate_webhook_up", crm] == 0
+    finally:
+        server.close()

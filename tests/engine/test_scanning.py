@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import Counter
 
 import pytest
@@ -47,6 +48,27 @@ async def test_what_is_clean_goes_on_and_what_is_not_is_kept(database_url: str) 
         (kept,) = rig.events(Quarantined)
         assert (kept.scanner, kept.rule) == ("clamd", "clamd found Test.Virus")
         assert len(scanner.asked) == 2
+
+
+async def test_the_log_tells_what_is_kept_and_a_wave_of_it_in_one_line_a_minute(
+    sqlite_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with Rig(sqlite_url, scanners=[ScriptedScanner()]) as rig:
+        with caplog.at_level(logging.INFO, logger="mailgate.worker"):
+            rig.put(*map(infected, range(5)), mail(6))
+            await rig.poll()
+            await rig.settled()
+            rig.clock.later(minutes=1)
+            rig.put(infected(7))
+            await rig.poll()
+            await rig.settled()
+        said = [line for line in caplog.messages if "quarantine" in line]
+        *_, last = (one for one in rig.messages() if one.state == "quarantined")
+        assert len(said) == 2
+        assert said[0].partition(": ")[2] == "goes into quarantine: infected, says clamd"
+        assert said[0].partition(": ")[0] in {one.id for one in rig.messages() if one.id != last.id}
+        more = "(4 more since the last of these lines)"
+        assert said[1] == f"{last.id}: goes into quarantine: infected, says clamd {more}"
 
 
 async def test_the_verdict_is_on_record_before_anything_is_handed_over(database_url: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import pairwise
 from random import Random
 from typing import Any
@@ -43,6 +43,10 @@ ASKED = [
     Filter(since=after(minutes=200), state="delivered"),
     Filter(until=after(minutes=200)),
     Filter(direction="internal"),
+    Filter(reply="*ok*"),
+    Filter(reply="", state="received"),
+    Filter(slower=timedelta(minutes=5)),
+    Filter(faster=timedelta(minutes=30), mailbox="info"),
 ]  # fmt: skip
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import fields
+from datetime import timedelta
 from fnmatch import fnmatchcase
 from random import Random
 from typing import Any
@@ -86,6 +87,11 @@ class Archive:
             lambda since: message.opened_at >= since,
             lambda until: message.opened_at < until,
             lambda event: event in self.happened[message.id],
+            lambda reply: any(
+                fnmatchcase(stored(r.reply or "").lower(), reply.lower()) for r in message.recipients
+            ),
+            lambda slower: message.closed_at is not None and message.closed_at - message.opened_at >= slower,
+            lambda faster: message.closed_at is not None and message.closed_at - message.opened_at < faster,
         ]
         pairs = zip(fields(wanted), tests, strict=True)
         return all(test(value) for field, test in pairs if (value := getattr(wanted, field.name)) is not None)
@@ -170,6 +176,8 @@ SINGLE: list[tuple[str, Any]] = [
     *(("next_hop", hop) for hop in ("home", "provider", "none", "mx", "mx:customer.example", "mx:")),
     *((name, after(minutes=span)) for name in ("since", "until") for span in (-1, 0, 200, 400, 9999)),
     *(("event", name) for name in (*COMMON_EVENTS, "held", "deferred", "reported", "generated", "erased")),
+    *(("reply", said) for said in ("*", "", "550*", "* OK*", "*%*", "nothing like this")),
+    *((name, timedelta(minutes=span)) for name in ("slower", "faster") for span in (0, 0.1, 1, 5, 60, 99999)),
 ]
 
 
@@ -363,6 +371,7 @@ INDEXED: list[tuple[Filter, str]] = [
     (Filter(event="downloaded"), "messages_direction"),
     (Filter(event="held"), "happenings"),
     (Filter(event="delivered"), "happenings"),
+    (Filter(slower=timedelta(minutes=5)), "messages_slow"),
 ]
 
 

@@ -25,6 +25,7 @@ def test_the_policy_version_is_twelve_hex_digits_and_stays(tmp_path: Path) -> No
         ("[next_hop", '[store]\nurl = "sqlite:///other.db"\n[next_hop'),
         ("[next_hop", "# a comment\n[next_hop"),
         ("[next_hop.home]", "[next_hop.home]\nconnections = 9"),
+        ("[next_hop", '[[webhook]]\nurl = "https://a.example"\nsecret = "s"\n[next_hop'),
     ],
 )
 def test_secrets_and_places_do_not_change_the_policy_version(tmp_path: Path, old: str, new: str) -> None:

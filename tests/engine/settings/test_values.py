@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.settings.addresses import network, socket_address, tcp_address
+from engine.settings.addresses import http_url, network, socket_address, tcp_address
 from engine.settings.values import (
     Address,
     AddressPattern,
@@ -77,8 +77,10 @@ def test_a_word_is_read_or_refused_in_one_short_line(kind: type[Address], writte
     assert len(said) < 250
 
 
-@pytest.mark.parametrize("parse", [tcp_address, network, lambda text: socket_address(text, Path("/etc"))])
-@given(text=st.one_of(st.text(max_size=60), st.text(alphabet="0123456789.:/[]abunix", max_size=20)))
+@pytest.mark.parametrize(
+    "parse", [tcp_address, network, http_url, lambda text: socket_address(text, Path("/etc"))]
+)
+@given(text=st.one_of(st.text(max_size=60), st.text(alphabet="0123456789.:/[]@#?abunixhtps", max_size=20)))
 def test_a_place_is_read_or_refused_in_one_line(parse: Callable[[str], object], text: str) -> None:
     assert "\n" not in said_of(parse, text)
 

@@ -76,6 +76,18 @@ from tests.engine.settings.configurations import GATEWAY, HOME, WHOLE, loaded
             [],
         ),
         ("[next_hop", '[[route]]\nsenders = ["*"]\nnext_hop = "home"\n[next_hop', []),
+        ("[next_hop", '[[webhook]]\nurl = "https://a.example"\nsecret = { env = "S" }\n[next_hop', []),
+        ("[next_hop", '[[webhook]]\nurl = "http://[::1]:8080"\nsecret = { env = "S" }\n[next_hop', []),
+        (
+            "[next_hop",
+            '[[webhook]]\nurl = "http://a.example"\nsecret = "short"\n[next_hop',
+            ["webhook 'webhook': url: addresses and subjects", "webhook 'webhook': secret: is short enough"],
+        ),
+        (
+            "[next_hop",
+            '[[webhook]]\nurl = "https://a.example"\nsecret = { file = "absent" }\ntls_ca = "gone.pem"\n[next_hop',
+            ["webhook 'webhook': tls_ca: no such file", "webhook 'webhook': secret: no such file"],
+        ),
     ],
 )
 def test_what_is_legal_but_doubtful_is_warned_of(
