@@ -120,7 +120,7 @@ def _candidates(
     bounds = Bounds(span)
     while True:
         query = selection.chosen(asked, leads, bounds, newest_first=newest_first).where(*then).limit(PAGE)
-        rows = connection.execute(query).all()
+        rows = selection.asked(connection, leads, query)
         if rows:
             yield rows
         if len(rows) < PAGE:

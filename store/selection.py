@@ -193,7 +193,7 @@ def find(connection: Connection, wanted: Filter, before: int | None, limit: int)
     if span is not None and span.first > span.last:
         return []
     leads = weighed(connection, wanted, span)
-    return connection.execute(chosen(wanted, leads, Bounds(span, before)).limit(limit)).all()
+    return asked(connection, leads, chosen(wanted, leads, Bounds(span, before)).limit(limit))
 
 
 def weighed(connection: Connection, wanted: Filter, span: Span | None) -> list[Lead]:
@@ -202,10 +202,18 @@ def weighed(connection: Connection, wanted: Filter, span: Span | None) -> list[L
     if leads and isinstance(leads[0], Worded) and connection.dialect.name == "postgresql":
         (count,) = _counts(connection, leads[:1], span, FEW)
         leads[0] = leads[0]._replace(few=count < FEW)
-        if count < FEW:
-            # For the rest of the transaction: the few would be joined with all messages by going through these.
-            connection.exec_driver_sql("SET LOCAL enable_mergejoin = off; SET LOCAL enable_hashjoin = off")
     return leads
+
+
+def asked(connection: Connection, leads: Sequence[Lead], query: Select[Any]) -> Sequence[Row[Any]]:
+    """Return what `chosen` selects, led by the same."""
+    if not (leads and isinstance(leads[0], Worded) and leads[0].few):
+        return connection.execute(query).all()
+    # The few would be joined with all messages by going through these.
+    connection.exec_driver_sql("SET LOCAL enable_mergejoin = off; SET LOCAL enable_hashjoin = off")
+    rows = connection.execute(query).all()
+    connection.exec_driver_sql("SET LOCAL enable_mergejoin TO DEFAULT; SET LOCAL enable_hashjoin TO DEFAULT")
+    return rows
 
 
 def between(connection: Connection, since: datetime | None, until: datetime | None) -> Span | None:
