@@ -116,8 +116,8 @@ def _candidates(
     span = selection.between(connection, wanted.since, until)
     if span is None or span.first > span.last:
         return
-    leads = selection.weighed(connection, asked, span)
     bounds = Bounds(span)
+    leads = selection.weighed(connection, asked, bounds)
     while True:
         query = selection.chosen(asked, leads, bounds, newest_first=newest_first).where(*then).limit(PAGE)
         rows = selection.asked(connection, leads, query)
