@@ -52,6 +52,7 @@ time_taken = type_coerce(messages.c.closed_at, BigInteger) - type_coerce(message
 COUNTED = 10_000
 FEW = 2_000  # messages with a word that are sooner sorted than found among all
 PROBED = 500  # messages looked at before anything is counted: some tenths of a millisecond
+SOON = 10  # of these with a word: a page is full before long
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -215,7 +216,7 @@ def _found_soon(connection: Connection, lead: Worded, bounds: Bounds) -> bool:
     first = select(lead.column).where(*bounds.on(lead.place)).order_by(lead.place.desc()).limit(PROBED)
     its = first.subquery()
     fit = select(func.count()).select_from(its).where(has_words(its.c.words, wanted_words(lead.words)))
-    return (connection.scalar(fit) or 0) >= PROBED // 50
+    return (connection.scalar(fit) or 0) >= SOON
 
 
 def asked(connection: Connection, leads: Sequence[Lead], query: Select[Any]) -> Sequence[Row[Any]]:
