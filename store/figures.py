@@ -124,8 +124,9 @@ def count(connection: Connection, wanted: Filter, period: Period) -> int:
     span = selection.between(connection, asked.since, asked.until)
     if span is None or span.first > span.last:
         return 0
-    leads = selection.weighed(connection, asked, span)
-    chosen = selection.chosen(asked, leads, Bounds(span)).order_by(None).subquery()
+    bounds = Bounds(span)
+    leads = selection.weighed(connection, asked, bounds)
+    chosen = selection.chosen(asked, leads, bounds).order_by(None).subquery()
     return connection.scalar(select(func.count()).select_from(chosen)) or 0
 
 

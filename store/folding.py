@@ -17,6 +17,8 @@ WORDS_OCTETS = 500_000
 _ALONE = "\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 _BESIDE = re.compile(f"(?<=[{_ALONE}])(?=\\S)|(?<=\\S)(?=[{_ALONE}])")
 _WORD = re.compile(r"[^\W_]+")
+# The same for ASCII, in a fraction of the time: a letter or digit as it is compared, a space for all else.
+_ASCII = bytes(ord(chr(code).lower()) if chr(code).isalnum() and code < 128 else 32 for code in range(256))
 _PARTS = re.compile(r"(\*?)([^\W_]+)(?=(\*?))")
 
 
@@ -31,12 +33,20 @@ def folded(text: str) -> str:
 
 def words(texts: Iterable[str | None]) -> str:
     """Return the words of some texts, each once and sorted, with a space between; should there be too many, the first."""
-    found = _WORD.findall(folded("\n".join(text for text in texts if text)))
-    each = dict.fromkeys(word[:WORD_CHARACTERS] for word in found)
+    found = _split("\n".join([text for text in texts if text]))
+    if found and max(map(len, found)) > WORD_CHARACTERS:
+        found = [word[:WORD_CHARACTERS] for word in found]
+    each = dict.fromkeys(found)
     if len(found) * WORD_CHARACTERS * 4 > WORDS_OCTETS:
         kept = " ".join(each).encode(errors="ignore")[:WORDS_OCTETS].decode(errors="ignore")
         each = dict.fromkeys(kept.split(" ")[:-1])
     return " ".join(sorted(each))
+
+
+def _split(text: str) -> list[str]:
+    if text.isascii():
+        return text.encode().translate(_ASCII).decode().split()
+    return _WORD.findall(folded(text))
 
 
 def asked_words(text: str) -> tuple[str, ...]:

@@ -116,11 +116,11 @@ def _candidates(
     span = selection.between(connection, wanted.since, until)
     if span is None or span.first > span.last:
         return
-    leads = selection.weighed(connection, asked, span)
     bounds = Bounds(span)
+    leads = selection.weighed(connection, asked, bounds)
     while True:
         query = selection.chosen(asked, leads, bounds, newest_first=newest_first).where(*then).limit(PAGE)
-        rows = connection.execute(query).all()
+        rows = selection.asked(connection, leads, query)
         if rows:
             yield rows
         if len(rows) < PAGE:

@@ -98,11 +98,9 @@ class Changes:
 
     def happened(self, stream: str, event: Event, position: int, at: datetime) -> None:
         """Take note of one event, in the order of the log."""
-        self._stretch(hour(at), position)
+        self.noted(stream, event.NAME, position, at)
         if isinstance(event, Attempted):
             return
-        if event.NAME not in TOLD_BY_ROW and not stream.startswith(MAILBOX_PREFIX):
-            self.happenings.add((event.NAME, stream))
         match event:
             case Delivered() if event.report is not None:
                 pass  # tells nothing of the next hop as it is now
@@ -141,6 +139,12 @@ class Changes:
                 )
             case _:
                 pass
+
+    def noted(self, stream: str, name: str, position: int, at: datetime) -> None:
+        """Take note that an event happened, whatever it says."""
+        self._stretch(hour(at), position)
+        if name not in TOLD_BY_ROW and not stream.startswith(MAILBOX_PREFIX):
+            self.happenings.add((name, stream))
 
     def add(
         self, stream: str, before: Message | Mailbox | None, after: Message | Mailbox, position: int

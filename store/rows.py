@@ -121,13 +121,15 @@ def found_anew(message: Message) -> Row:
 def words_of(message: Message) -> str:
     """Return the words that a message is found by."""
     # The addresses first: should there be too many words, it is the subject that goes short.
-    addresses = (one.address for one in message.recipients)
+    addresses = [one.address for one in message.recipients]
     return words((message.reverse_path, *addresses, message.sender, message.subject))
 
 
 def hop_rows(before: Message | None, after: Message) -> Iterable[Row]:
     """Yield the names of the next hops that a message is found by now and was not before."""
     known = before.hops if before else ()
+    if len(known) == len(after.hops):  # nearly always
+        return
     direct = any(hop.startswith(DOMAIN_HOP) for hop in known)
     for hop in after.hops[len(known) :]:
         yield {"name": hop, "stream": after.id}

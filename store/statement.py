@@ -8,6 +8,7 @@ in microseconds. What goes wrong is the driver's own exception (`database.unreac
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ from sqlalchemy.sql.elements import CompilerElement
 Row = Mapping[str, Any]
 
 
-BLOCK_ROWS = 16  # inserted by one statement on SQLite
+BLOCKS = (64, 16)  # rows given to one statement on SQLite; an UPDATE of fewer takes longer than one by one
 
 
 def _dialect(name: str) -> Dialect:
@@ -43,7 +44,9 @@ class _Ready:
     """A statement as a driver takes it, and what makes the driver's parameters of a row."""
 
     sql: str
-    block: str | None  # the same for BLOCK_ROWS rows
+    blocks: tuple[
+        tuple[int, str], ...
+    ]  # the same for so many rows, most first; none: the driver does as well
     parameters: Callable[[Row], Any]
 
 
@@ -55,16 +58,19 @@ class Statement:
         self._ready: dict[str, _Ready] = {}
 
     def many(self, connection: Connection, rows: Sequence[Row]) -> None:
-        """Run it for each row; nothing for no rows."""
+        """Run it for each row; nothing for no rows. On SQLite no two rows may change the same one differently."""
         if not rows:
             return
         ready = self._for(connection)
         given = [ready.parameters(row) for row in rows]
+        done = 0
         with closing(connection.connection.cursor()) as cursor:
-            while ready.block is not None and len(given) >= BLOCK_ROWS:
-                cursor.execute(ready.block, list(chain.from_iterable(given[:BLOCK_ROWS])))
-                given = given[BLOCK_ROWS:]
-            cursor.executemany(ready.sql, given)
+            for size, sql in ready.blocks:
+                while len(given) - done >= size:
+                    cursor.execute(sql, list(chain.from_iterable(given[done : done + size])))
+                    done += size
+            if done < len(given):
+                cursor.executemany(ready.sql, given[done:])
 
     def one(self, connection: Connection, row: Row) -> None:
         """Run it once."""
@@ -78,7 +84,7 @@ class Statement:
             assert isinstance(self._statement, CompilerElement)
             compiled = self._statement.compile(dialect=_dialect(name))
             self._ready[name] = (
-                _positional(compiled) if name == "sqlite" else _Ready(str(compiled), None, _as_it_is)
+                _positional(compiled) if name == "sqlite" else _Ready(str(compiled), (), _as_it_is)
             )
         return self._ready[name]
 
@@ -87,21 +93,32 @@ def _positional(compiled: Compiled) -> _Ready:
     """Return a statement for SQLite's driver.
 
     It lets other threads run, and then waits for its turn, at each named parameter and at each row: beside a busy event loop
-    named parameters take hundreds of times longer. So parameters go by position, and many rows into one INSERT.
+    that takes many times longer than the work. So parameters go by position, and many rows into one statement.
     """
     assert isinstance(compiled, SQLCompiler)
     names = compiled.positiontup
     assert names
     sql = str(compiled)
-    row = f"({', '.join('?' * len(names))})"
-    block = (
-        f"{sql}{f', {row}' * (BLOCK_ROWS - 1)}"
-        if compiled.isinsert and sql.endswith(f"VALUES {row}")
-        else None
-    )
+    blocks = tuple((size, _for_rows(sql, len(names), size)) for size in BLOCKS)
     if len(names) == 1:
-        return _Ready(sql, block, lambda given: (given[names[0]],))
-    return _Ready(sql, block, itemgetter(*names))
+        return _Ready(sql, blocks, lambda given: (given[names[0]],))
+    return _Ready(sql, blocks, itemgetter(*names))
+
+
+def _for_rows(sql: str, width: int, rows: int) -> str:
+    """Return what does for many rows of parameters at once what a statement does for one."""
+    row = f"({', '.join('?' * width)})"
+    values = f"VALUES {', '.join([row] * rows)}"
+    if f"VALUES {row}" in sql:
+        return sql.replace(f"VALUES {row}", values)
+    if sql.startswith("DELETE"):
+        return sql.replace("= ?", f"IN ({values})")
+    numbers = iter(range(1, width + 1))
+    named = re.sub(r"\?", lambda _: f"given.column{next(numbers)}", sql)
+    if sql.startswith("UPDATE"):
+        return named.replace(" WHERE ", f" FROM ({values}) AS given WHERE ", 1)
+    # In this order: it must not go through the whole table for the rows given.
+    return re.sub(r"\bFROM\s", f"FROM ({values}) AS given CROSS JOIN ", named, count=1)
 
 
 def _as_it_is(row: Row) -> Row:

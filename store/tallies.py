@@ -7,7 +7,6 @@ buckets, four to each doubling, so that quantiles are known to an eighth. Derive
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -16,6 +15,7 @@ from typing import NamedTuple
 from sqlalchemy import Connection, func, select, text
 
 from store.events import (
+    Attempted,
     Deferred,
     Delivered,
     Downloaded,
@@ -25,6 +25,7 @@ from store.events import (
     Quarantined,
     RejectedOversize,
     Relayed,
+    RemovedFromSource,
     Scanned,
     Submitted,
 )
@@ -33,6 +34,9 @@ from store.schema import hour, tallies
 from store.statement import Statement
 
 NO_BUCKET = -1  # of what takes no time
+UNCOUNTED = frozenset(
+    {Attempted.NAME, RemovedFromSource.NAME}
+)  # what nearly every message has: not even looked at
 MILLISECOND = timedelta(milliseconds=1)
 
 
@@ -50,22 +54,23 @@ class Tallies:
     """What a batch of events adds to the counts."""
 
     def __init__(self) -> None:
-        self.counts: Counter[Key] = Counter()
-        self.octets: Counter[Key] = Counter()
+        self.counts: dict[Key, tuple[int, int]] = {}  # how often, and octets
 
     def add(self, message: Message, events: Iterable[Event], at: datetime) -> None:
         """Count these events on a message, of which only what never changes is looked at."""
         for event in events:
+            if event.NAME in UNCOUNTED:
+                continue
             key = _key(message, event, at)
             if key is not None:
-                self.counts[key] += 1
-                self.octets[key] += message.size_octets
+                count, octets = self.counts.get(key, (0, 0))
+                self.counts[key] = count + 1, octets + message.size_octets
 
     def write(self, connection: Connection) -> None:
         """Add it all to the table."""
         rows = [
-            {**key._asdict(), "count": count, "octets": self.octets[key]}
-            for key, count in sorted(self.counts.items())
+            {**key._asdict(), "count": count, "octets": octets}
+            for key, (count, octets) in sorted(self.counts.items())
         ]
         _ADD.many(connection, rows)
 
@@ -133,11 +138,11 @@ def _key(message: Message, event: Event, at: datetime) -> Key | None:
     match event:
         case Downloaded() | Submitted() | Generated():
             kind, name, what = "in", message.mailbox or "", message.direction
-        case RejectedOversize() | Failed():
-            kind, name = "out", _hop(event.next_hop)
         case Delivered() | Relayed() if isinstance(event, Relayed) or event.report is None:
             kind, name = "out", _hop(event.next_hop)
             bucket = bucket_of((at - message.opened_at) // MILLISECOND)
+        case RejectedOversize() | Failed():
+            kind, name = "out", _hop(event.next_hop)
         case Deferred() if event.tried:
             kind, name = "out", _hop(event.next_hop)
         case Scanned():

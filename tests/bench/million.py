@@ -7,8 +7,8 @@
 The first page (50 messages) of `list` by each filter, a page in the middle where there are enough, and some filters
 together: median and 95th percentile of so many runs, each query prepared anew as a command would. Then everything is
 walked: events a second, and how far the peak of this process' memory rose. The aim is 10 ms for each single filter,
-whatever it finds, 20 ms for words, 100 ms for a fragment of a subject within thirty days, and memory that does not depend
-on the size of the store. A store in a file is kept for the next run; remove it by hand.
+whatever it finds, 20 ms for words, 100 ms for a fragment of a subject within thirty days, 50 ms for the statistics of a
+day, and memory that does not depend on the size of the store. A store in a file is kept for the next run; remove it by hand.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine, Select, func, select
 
 import migrations
-from store import conserve, log, queries, selection
+from store import conserve, log, queries, selection, tallies, verified, verify
 from store.database import open_store, reading, writing
 from store.queries import Filter
 from store.rebuild import rebuild
@@ -38,6 +38,7 @@ from tests.real.postgres import Postgres
 AIM_MS = 10.0
 WORD_MS = 20.0
 FRAGMENT_MS = 100.0
+STATS_MS = 50.0
 FILE = Path("/var/tmp/mailgate-bench/million.db")
 END = BEGIN + SPAN
 DAY = timedelta(days=1)
@@ -166,6 +167,20 @@ def ask(
     return late
 
 
+def count(connection: Connection, runs: int) -> list[str]:
+    """Time statistics; returns the names of those that took too long."""
+    late = []
+    print(f"{'statistics':<34}{'rows':>10}{'median ms':>11}{'95th ms':>9}")
+    for name, days, aim_ms in (("a day in the middle", 1, STATS_MS), ("ninety days", 90, None)):
+        since, until = (BEGIN + 45 * DAY, BEGIN + 46 * DAY) if days == 1 else (BEGIN, BEGIN + days * DAY)
+        rows = len(list(tallies.between(connection, since, until)))
+        taken = times(lambda s=since, u=until: list(tallies.between(connection, s, u)), runs)
+        mark = "  *" if aim_ms is not None and taken[0] >= aim_ms else ""
+        print(f"{name:<34}{rows:>10}{taken[0]:>11.2f}{taken[1]:>9.2f}{mark}", flush=True)
+        late += [f"statistics, {name}"] if mark else []
+    return late
+
+
 def everything(wanted: Filter) -> Select[Any]:
     """Select all that fit, newest first."""
     return selection.chosen(wanted, list(selection.leads_of(wanted)))
@@ -197,6 +212,7 @@ def walk(engine: Engine) -> None:
         weigh("the log in order", total, lambda: sum(1 for _ in log.walk(connection)))
         weigh("the log by stream", total, lambda: sum(1 for _ in log.streams(connection)))
         weigh("conserve", total, lambda: print("".join(conserve.check(connection, conserve.Count())), end=""))
+        weigh("verify", total, lambda: print(*verify.log(connection, total, verified.Count())))
     weigh("rebuild", total, lambda: _rebuild(engine))
 
 
@@ -273,6 +289,8 @@ def main() -> int:
             late += ask(connection, texts(known), given.runs, WORD_MS)
             print("\nfragments of the subject")
             late += ask(connection, fragments(known), given.runs, FRAGMENT_MS)
+            print()
+            late += count(connection, given.runs)
             print()
             ask(connection, together(), given.runs)
         if given.walks == "yes":

@@ -198,11 +198,12 @@ def test_a_filter_finds_what_a_look_at_each_message_finds(name: str, value: Any,
     assert archive.found(wanted) == archive.naive(wanted)
 
 
-@pytest.mark.parametrize("few", [0, 3])
+@pytest.mark.parametrize(("few", "soon"), [(0, 1_000), (3, 1_000), (1_000, 1_000), (3, 1)])
 def test_words_are_found_whether_few_or_many_have_them(
-    few: int, archive: Archive, monkeypatch: pytest.MonkeyPatch
+    few: int, soon: int, archive: Archive, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(selection, "FEW", few)
+    monkeypatch.setattr(selection, "SOON", soon)
     for said in ("invoice", "in* 47*", "example", "sales"):
         for wanted in (
             Filter(text=said),
@@ -210,6 +211,14 @@ def test_words_are_found_whether_few_or_many_have_them(
             Filter(text=said, sender="*@odd.*"),
         ):
             assert archive.found(wanted) == archive.naive(wanted)
+
+
+def test_the_question_behind_one_for_a_rare_word_is_planned_as_ever(archive: Archive) -> None:
+    with reading(archive.engine) as connection:
+        assert queries.page(connection, Filter(text="nonesuch")) == []
+        if archive.engine.dialect.name == "postgresql":
+            assert connection.scalar(text("SHOW enable_mergejoin")) == "on"
+            assert connection.scalar(text("SHOW enable_hashjoin")) == "on"
 
 
 def test_filters_combine(archive: Archive) -> None:

@@ -60,6 +60,23 @@ def test_words_are_found_after_a_rebuild_as_before(store: Engine) -> None:
             connection.exec_driver_sql("INSERT INTO texts (texts) VALUES ('integrity-check')")
 
 
+def test_a_rebuild_leaves_the_indexes_as_they_were(store: Engine) -> None:
+    asked = {
+        "sqlite": "SELECT name, sql FROM sqlite_master WHERE type = 'index' ORDER BY name",
+        "postgresql": "SELECT indexname, indexdef FROM pg_indexes WHERE schemaname = 'public' ORDER BY 1",
+    }
+
+    def indexes() -> list[tuple[Any, ...]]:
+        with reading(store) as connection:
+            return [tuple(row) for row in connection.exec_driver_sql(asked[store.dialect.name])]
+
+    before = indexes()
+    with writing(store) as connection:
+        rebuild(connection)
+    assert indexes() == before
+    assert {"messages_state", "recipients_address", "agenda_due"} <= {name for name, _ in before}
+
+
 def test_a_rebuild_repairs_what_was_spoiled_or_lost(store: Engine) -> None:
     write(store, History(Random(7)), 120)
     live = derived(store)
