@@ -55,7 +55,8 @@ class Asker:
     async def meet(self, end: socket.socket) -> None:
         """Be on the line with the gateway from now on."""
         frames = Frames(head_limit=HEAD_OCTETS, body_limit=BODY_OCTETS)
-        self._line = await Line.on(end, frames, self._hear, lambda _error: self.gone.set())
+        self._line = Line(frames, self._hear, lambda _error: self.gone.set())
+        await self._line.open(end)
 
     def _say(self, word: FromAsker) -> None:
         if self._line is not None:

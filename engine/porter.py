@@ -101,7 +101,8 @@ class Porter:
     async def meet(self, end: socket.socket) -> None:
         """Be on the line with the gateway from now on."""
         frames = Frames(head_limit=HEAD_OCTETS, body_limit=0)
-        self._line = await Line.on(end, frames, self._hear, self._alone)
+        self._line = Line(frames, self._hear, self._alone)
+        await self._line.open(end)
 
     # -- what a connection needs
 

@@ -22,7 +22,7 @@ from store.findings import Finding
 from store.life import Message
 
 AGAIN: Final = timedelta(seconds=10)  # after a scanner broke at a message; doubled each time
-AHEAD: Final = 2  # messages for each connection of a scanner that have their octets in memory: one is asked about, one is next
+AHEAD: Final = 16  # messages for each connection of a scanner that have their octets in memory: one is asked about, one is next
 
 logger = logging.getLogger("mailgate.scan")
 

@@ -49,7 +49,8 @@ class ChildProcess:
         try:
             ours = await self._spawn(sockets)
             await asyncio.get_running_loop().sock_sendall(ours, brief)
-            self._line = await Line.on(ours, frames, heard, silent)
+            self._line = Line(frames, heard, silent)
+            await self._line.open(ours)
         except OSError:
             self._silent.set()
             raise

@@ -38,13 +38,9 @@ class Line(asyncio.Protocol):
         self._due = False  # to flush
         self._trouble: Exception | None = None
 
-    @classmethod
-    async def on(cls, end: socket.socket, frames: Frames, heard: Heard, lost: Lost) -> Line:
-        """Return the line at one end of a pair of sockets."""
-        loop = asyncio.get_running_loop()
-        line = cls(frames, heard, lost)
-        await loop.create_unix_connection(lambda: line, sock=end)
-        return line
+    async def open(self, end: socket.socket) -> None:
+        """Be at one end of a pair of sockets; what came there before is heard at once."""
+        await self._loop.create_unix_connection(lambda: self, sock=end)
 
     def say(self, head: bytes, body: Octets = b"") -> None:
         """Send a frame. A body is not to be changed any more. Where the line is broken nothing happens."""

@@ -59,7 +59,8 @@ class Gateway:
     async def meet(self, end: socket.socket) -> None:
         end.setblocking(False)
         frames = Frames(head_limit=HEAD_OCTETS, body_limit=1 << 20)
-        self.line = await Line.on(end, frames, self._hear, lambda _error: None)
+        self.line = Line(frames, self._hear, lambda _error: None)
+        await self.line.open(end)
 
     def _hear(self, head: bytes, body: Octets) -> None:
         self.heard.put_nowait((from_listener(head), bytes(body)))

@@ -29,7 +29,8 @@ class End:
     async def meet(self, end: socket.socket) -> None:
         end.setblocking(False)
         frames = Frames(head_limit=1_000, body_limit=BODY_LIMIT)
-        self.line = await Line.on(end, frames, self.hear, self.lost.set_result)
+        self.line = Line(frames, self.hear, self.lost.set_result)
+        await self.line.open(end)
 
     def hear(self, head: bytes, body: Octets) -> None:
         self.heard.append((head, body))
