@@ -27,6 +27,7 @@ from engine.adapters.asker_words import (
 )
 from engine.adapters.child_process import ISOLATED, ChildProcess
 from engine.asking import Killed, Said, Troubled, resting
+from engine.budget import OctetBudget
 from engine.ports import Mail, Octets, ScannerTrouble
 from engine.scanner_standing import ScannerStanding
 from engine.wire.frames import Frames
@@ -37,6 +38,7 @@ AGAIN_SECONDS_LIMIT: Final = 30.0
 STEADY_SECONDS: Final = 60.0  # who lived for so long is started again soon
 BEAT_SECONDS: Final = 20.0  # a process that is silent for so long hangs
 LEAVE_SECONDS: Final = 5.0  # to end, once it isn't needed any more
+THERE_OCTETS: Final = 64 << 20  # of messages that the process has a copy of, the gateway's own budget aside
 BREAKS: Final = 2  # of the process at one message, the second time alone: then it is the message
 
 logger = logging.getLogger("mailgate.scan")
@@ -61,6 +63,7 @@ class Elsewhere:
         self.posts = posts
         self._brief = briefs.written(brief)
         self._numbers = count(1)
+        self._there = OctetBudget(THERE_OCTETS)
         self._open: dict[int, _Open] = {}
         self._process: ChildProcess | None = None
         self._clear = False  # it is there, and nothing is asked about alone
@@ -103,6 +106,7 @@ class Elsewhere:
     async def _asked(self, mail: Mail, questions: tuple[Killed, ...], *, probe: bool) -> tuple[Said, ...]:
         number = next(self._numbers)
         head = encoded(_question(number, mail, questions))
+        share = await self._there.take(len(mail.octets))
         answer: asyncio.Future[tuple[Said, ...]] = asyncio.get_running_loop().create_future()
         one = self._open[number] = _Open(head, mail.octets, questions, answer)
         try:
@@ -116,6 +120,7 @@ class Elsewhere:
                 return await answer
         finally:
             del self._open[number]
+            self._there.give_back(share)
 
     @contextmanager
     def _probing(self, questions: tuple[Killed, ...]) -> Iterator[None]:

