@@ -23,6 +23,8 @@ from store.events import (
     Failed,
     Generated,
     Held,
+    Kept,
+    KeptNoLonger,
     Quarantined,
     RedeliveryRequested,
     RejectedOversize,
@@ -84,6 +86,10 @@ def sentence(event: Event, at: datetime, recipients: int | None = None) -> str:
             return f"{who} by a notice ({event.kind}), message {event.report}"
         case ContentsPurged():
             return f": the octets are no longer kept, by {event.reason}"
+        case Kept():
+            return f" from retention and erasure{_by(event.operator)}{_because(event.reason)}"
+        case KeptNoLonger():
+            return f", left to retention again{_by(event.operator)}{_because(event.reason)}"
         case Erased():
             return _erased(event)
         case RemovedFromSource():

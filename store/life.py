@@ -27,6 +27,8 @@ from store.events import (
     Failed,
     Generated,
     Held,
+    Kept,
+    KeptNoLonger,
     MessageEvent,
     Quarantined,
     RedeliveryRequested,
@@ -214,6 +216,10 @@ def _changed(message: Message, event: MessageEvent, at: datetime) -> Message:
             return _each(told, event.numbers, _listed) if event.kind == "digest" else told
         case ContentsPurged():
             return replace(message, purged_at=at, purged_by=event.reason)
+        case Kept():
+            return replace(message, exempt_since=at, exempt_by=event.operator, exempt_for=event.reason)
+        case KeptNoLonger():
+            return replace(message, exempt_since=None, exempt_by="", exempt_for="")
         case Erased():
             return _erased(message, at)
         case RemovedFromSource():

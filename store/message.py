@@ -66,6 +66,9 @@ class Message(Struct, frozen=True, kw_only=True):
     purged_at: datetime | None = None  # when its octets were dropped
     purged_by: str = ""  # the rule that says so
     erased_at: datetime | None = None  # when what was personal of it was, last
+    exempt_since: datetime | None = None  # from retention and erasure, by a person
+    exempt_by: str = ""
+    exempt_for: str = ""  # the reason
 
     @property
     def state(self) -> State:

@@ -154,6 +154,7 @@ def _messages() -> None:
         sa.Column("message", POSITION, primary_key=True, autoincrement=False),
         sqlite_with_rowid=False,
     )
+    op.create_table("exempt", sa.Column("message", POSITION, primary_key=True, autoincrement=False))
     op.create_table(
         "hours",
         sa.Column("hour", sa.BigInteger, primary_key=True, autoincrement=False),

@@ -23,6 +23,8 @@ from store.events import (
     Event,
     Generated,
     Held,
+    Kept,
+    KeptNoLonger,
     MailboxEvent,
     RejectedOversize,
     Released,
@@ -94,6 +96,7 @@ class History:
             self.scan,
             self.quarantine,
             self.purge,
+            self.exempt,
         ]
         while count > 0:
             pause = self.random.choice((timedelta(0), timedelta(microseconds=1), timedelta(minutes=7)))
@@ -284,6 +287,14 @@ class History:
         if message is not None:
             purged = ContentsPurged(reason="retention.contents: 30d", policy=POLICY)
             yield Unit((self._append(message.id, purged),))
+
+    def exempt(self) -> Iterator[Unit]:
+        """A person says that it is to be kept, or no longer."""
+        message = self._some(lambda m: m.exempt_since is not None or self.random.random() < 0.5)
+        if message is not None:
+            kind = Kept if message.exempt_since is None else KeptNoLonger
+            event = kind(operator="anna", policy=POLICY, reason="a \0 reason")
+            yield Unit((self._append(message.id, event),))
 
     def release(self) -> Iterator[Unit]:
         """What is held goes on; for nobody: somebody is named now."""

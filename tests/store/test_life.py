@@ -17,6 +17,8 @@ from store.events import (
     Discarded,
     Event,
     Held,
+    Kept,
+    KeptNoLonger,
     RejectedOversize,
     Released,
     Reported,
@@ -407,6 +409,15 @@ def test_octets_that_were_dropped_are_no_longer_kept_and_all_else_is_as_it_was()
     assert (gone.purged_by, gone.purged_at, gone.content) == (purged.reason, after(days=30), before.content)
     assert (gone.state, gone.closed_at, gone.recipients) == ("delivered", before.closed_at, before.recipients)
     assert not told(oversize()).kept
+
+
+def test_what_a_person_keeps_is_exempt_until_they_say_otherwise_and_else_as_it_was() -> None:
+    before = life(attempted(), delivered())
+    kept = evolve(before, before.id, Kept(operator="anna", policy="p", reason="case 7"), after(days=1))
+    assert (kept.exempt_since, kept.exempt_by, kept.exempt_for) == (after(days=1), "anna", "case 7")
+    assert (kept.state, kept.closed_at, kept.recipients) == ("delivered", before.closed_at, before.recipients)
+    ended = evolve(kept, before.id, KeptNoLonger(operator="bob", policy="p"), after(days=2))
+    assert (ended.exempt_since, ended.exempt_by, ended.exempt_for) == (None, "", "")
 
 
 def test_whose_digest_lists_a_message_is_known_until_it_is_kept_back_again() -> None:
