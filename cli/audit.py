@@ -133,7 +133,7 @@ def check(
     return bundles.checked(file, seals or [], public_key, as_page=page, as_json=as_json)
 
 
-app.command()(exempt.retention)
+app.command("retention")(exempt.retention)
 app.command()(erase.erase)
 app.command()(erase.scrub)
 app.command("backtest")(backtest.backtest)

@@ -16,6 +16,7 @@ from engine.settings import Settings
 from store import followers, log, queries
 from store.database import reading
 from store.schema import events, from_microseconds, messages
+from store.space import space
 
 LABEL_WIDTH = 10
 STANDINGS = {
@@ -36,6 +37,7 @@ def status(settings: Settings, engine: Engine) -> dict[str, Any]:
             "schema": migrations.revision(connection),
             "schema_standing": standing,
             "size_octets": _size_octets(connection),
+            "free_octets": room.free_octets if (room := space(connection)) else None,
             **dict.fromkeys(("events", "messages", "open", "newest_at", "newest_event", "webhooks")),
         }
         if standing == "current":
@@ -85,7 +87,10 @@ def print_status(found: dict[str, Any]) -> None:
     standing = found["schema_standing"]
     style = "green" if standing == "current" else "bold red"
     said("store", found["url"])
-    said("database", f"{found['database']}, {times.size(found['size_octets'])} on disk")
+    said(
+        "database",
+        f"{found['database']}, {times.size(found['size_octets'])} on disk{_free(found['free_octets'])}",
+    )
     said("schema", f"{found['schema']}, " if found["schema"] else "", (STANDINGS[standing], style))
     said("gateway", ("runs", "green") if found["gateway_runs"] else "does not run")
     if found["events"] is None:
@@ -108,6 +113,10 @@ def _told(hook: dict[str, Any]) -> Iterator[render.Part]:
         tries = count(hook["failures"], "failure").replace("failures", "failures in a row")
         yield (f"; {tries} since {times.stamp(hook['since'])}: {hook['said']}", "bold red")
         yield f"; next try {times.away(hook['retry_at'], now)}" if hook["retry_at"] else ""
+
+
+def _free(octets: int | None) -> str:
+    return f", {times.size(octets)} of it free for new mail" if octets else ""
 
 
 def _newest(at: datetime | None, name: str | None) -> str:

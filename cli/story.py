@@ -89,7 +89,7 @@ def sentence(event: Event, at: datetime, recipients: int | None = None) -> str:
         case Kept():
             return f" from retention and erasure{_by(event.operator)}{_because(event.reason)}"
         case KeptNoLonger():
-            return f", left to retention again{_by(event.operator)}{_because(event.reason)}"
+            return f": left to retention again{_by(event.operator)}{_because(event.reason)}"
         case Erased():
             return _erased(event)
         case RemovedFromSource():
