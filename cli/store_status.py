@@ -16,7 +16,7 @@ from engine.settings import Settings
 from store import followers, log, queries
 from store.database import reading
 from store.schema import events, from_microseconds, messages
-from store.space import space
+from store.space import size_octets, space
 
 LABEL_WIDTH = 10
 STANDINGS = {
@@ -36,7 +36,7 @@ def status(settings: Settings, engine: Engine) -> dict[str, Any]:
             "database": _version(connection),
             "schema": migrations.revision(connection),
             "schema_standing": standing,
-            "size_octets": _size_octets(connection),
+            "size_octets": size_octets(connection),
             "free_octets": room.free_octets if (room := space(connection)) else None,
             **dict.fromkeys(("events", "messages", "open", "newest_at", "newest_event", "webhooks")),
         }
@@ -69,13 +69,6 @@ def _version(connection: Connection) -> str:
     if connection.dialect.name == "sqlite":
         return f"SQLite {connection.exec_driver_sql('SELECT sqlite_version()').scalar()}"
     return f"PostgreSQL {connection.exec_driver_sql('SHOW server_version').scalar()}"
-
-
-def _size_octets(connection: Connection) -> int:
-    if connection.dialect.name == "sqlite":
-        pages = connection.exec_driver_sql("PRAGMA page_count").scalar() or 0
-        return int(pages) * int(connection.exec_driver_sql("PRAGMA page_size").scalar() or 0)
-    return int(connection.exec_driver_sql("SELECT pg_database_size(current_database())").scalar() or 0)
 
 
 def print_status(found: dict[str, Any]) -> None:

@@ -23,12 +23,13 @@ from engine.journal import Journal
 from engine.monitoring import monitoring
 from engine.outage import Outage
 from engine.poll import MailboxPlan, Poll
+from engine.postmaster import Postmaster
 from engine.purging import ROUND_MESSAGES, Purger
-from engine.scanner_watch import ScannerWatch
 from engine.scanners import posts_of
 from engine.scanning import Scanning
 from engine.settings import Listen, Settings
 from engine.settler import STORE_RETRY_SECONDS
+from engine.telling import Teller
 from engine.webhooks import Webhooks
 from engine.wiring import hops_of, listener_brief, policy_of, pollable
 from engine.worker import Worker
@@ -96,13 +97,14 @@ class Gateway:
             holder=holder,
             now=clock.now,
         )
-        self.watch = ScannerWatch(
-            self._scanning.posts,
-            journal=self._journal,
+        self._postmaster = Postmaster(
+            settings,
+            posts=self._scanning.posts,
+            teller=Teller(self._journal, self.worker.wake, clock.now),
             read=self.read,
             policy=policy,
             outage=self._outage,
-            told=self.worker.wake,
+            file=sqlite_file(engine),
             now=clock.now,
         )
         self.fetcher = Fetcher(
@@ -169,7 +171,7 @@ class Gateway:
             group.create_task(self.worker.renew(), name="leases")
             if roles.work:
                 group.create_task(self.worker.run(), name="worker")
-                group.create_task(self.watch.run(), name="scanners")
+                self._postmaster.start(group)
                 group.create_task(self.purger.run(), name="retention")
                 group.create_task(self.digest.run(), name="digest")
                 group.create_task(self.webhooks.run(), name="webhooks")
@@ -215,7 +217,7 @@ class Gateway:
             if roles.work:
                 await self.digest.send()
                 await self._until_settled(tasks[0])
-                if await self.watch.look():
+                if await self._postmaster.look(polled=roles.fetch):
                     await self._until_settled(tasks[0])
             if roles.fetch:
                 well = await self.fetcher.remove() and well

@@ -18,6 +18,7 @@ from sqlalchemy import Connection, func, select, text
 from store.events import (
     Deferred,
     Delivered,
+    Discarded,
     Downloaded,
     Event,
     Failed,
@@ -135,6 +136,8 @@ def _key(message: Message, event: Event, at: datetime) -> Key | None:
             kind, name, what = "in", message.mailbox or "", message.direction
         case RejectedOversize() | Failed():
             kind, name = "out", _hop(event.next_hop)
+        case Discarded():
+            kind = "out"
         case Delivered() | Relayed() if isinstance(event, Relayed) or event.report is None:
             kind, name = "out", _hop(event.next_hop)
             bucket = bucket_of((at - message.opened_at) // MILLISECOND)

@@ -97,6 +97,7 @@ class History:
             self.quarantine,
             self.purge,
             self.exempt,
+            self.tell,
         ]
         while count > 0:
             pause = self.random.choice((timedelta(0), timedelta(microseconds=1), timedelta(minutes=7)))
@@ -287,6 +288,15 @@ class History:
         if message is not None:
             purged = ContentsPurged(reason="retention.contents: 30d", policy=POLICY)
             yield Unit((self._append(message.id, purged),))
+
+    def tell(self) -> Iterator[Unit]:
+        """The postmaster is told of trouble, or of its end."""
+        kind, concerns = self.random.choice(
+            (("next-hop-down", "home"), ("next-hop-up", "home"), ("scanner-down", "clamd"), ("daily", None))
+        )
+        octets = f"Subject: news {self._next()}\r\n\r\n".encode()
+        notice = generated(octets, kind=kind, about="", concerns=concerns, subject="News")
+        yield Unit((self._append(self._stream(), notice, octets=octets),))
 
     def exempt(self) -> Iterator[Unit]:
         """A person says that it is to be kept, or no longer."""

@@ -286,6 +286,9 @@ EVENTS: tuple[Event, ...] = (
     Erased(revisions=(0, 2, 3), octets=True, operator="anna", reason="a request of 4 May"),
     Kept(operator="anna", policy="5e1f", reason="Jürgen ./. us"),
     KeptNoLonger(operator="bob", policy="5e1f", reason="settled"),
+    Generated(
+        kind="mailbox-failing", about="", concerns="info", size_octets=9, content="cd" * 32, recipient_count=1
+    ),
 )
 
 
