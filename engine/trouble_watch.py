@@ -94,7 +94,7 @@ class TroubleWatch:
     async def look(self, *, settled: bool = False) -> bool:
         """Tell what is to be told now; says whether there was anything. Raises StoreError.
 
-        `settled`: every mailbox was just polled.
+        `settled`: every mailbox was just polled, and this process looks once only.
         """
         try:
             found: Standings = await self._read(self._standings)
@@ -102,23 +102,23 @@ class TroubleWatch:
             self._away_since, self._away = self._away_since or self._now(), str(error)
             raise
         news = await self._store_back()
-        settled = settled or self._now() - self._began >= SETTLED_AFTER
+        tried = settled or self._now() - self._began >= SETTLED_AFTER
         for mailbox in found.mailboxes.values():
-            news = await self._of_mailbox(mailbox, found.told_mailboxes.get(mailbox.name), settled) or news
+            news = await self._of_mailbox(mailbox, found.told_mailboxes.get(mailbox.name), tried) or news
         for hop in found.hops.values():
             news = await self._of_hop(hop, found.told_hops.get(hop["next_hop"])) or news
-        return await self._of_disk(found.disk) or news
+        return await self._of_disk(found.disk, settled) or news
 
     # -- mailboxes
 
-    async def _of_mailbox(self, mailbox: Mailbox, before: Told | None, settled: bool) -> bool:
+    async def _of_mailbox(self, mailbox: Mailbox, before: Told | None, tried: bool) -> bool:
         name = mailbox.name
         if mailbox.health == "ok":
             if before is None or not before.trouble:
                 return False
             write = partial(trouble_report.mailbox_recovered, mailbox, before.at, self._policy)
             return await self._teller.tell("mailbox-recovered", name, write, ends)
-        if not begins(before) or not (settled and self._lasts(mailbox)):
+        if not begins(before) or not (tried and self._lasts(mailbox)):
             return False
         write = partial(trouble_report.mailbox_failing, mailbox, self._policy)
         return await self._teller.tell("mailbox-failing", name, write, begins)
@@ -158,16 +158,17 @@ class TroubleWatch:
 
     # -- the disk and the store
 
-    async def _of_disk(self, before: Told | None) -> bool:
+    async def _of_disk(self, before: Told | None, settled: bool) -> bool:
         now, shortage = self._now(), self._shortage()
         if shortage is not None:
             self._short_since, self._room_since = self._short_since or now, None
-            if not begins(before) or now - self._short_since < DISK:
+            if not begins(before) or not (settled or now - self._short_since >= DISK):
                 return False
             write = partial(trouble_report.disk_full, shortage, self._policy)
             return await self._teller.tell("disk-full", "", write, begins)
         self._short_since, self._room_since = None, self._room_since or now
-        if before is None or not before.trouble or now - self._room_since < DISK_CALM:
+        calm = settled or now - self._room_since >= DISK_CALM
+        if before is None or not before.trouble or not calm:
             return False
         write = partial(trouble_report.disk_free, before.at, self._policy)
         return await self._teller.tell("disk-free", "", write, ends)

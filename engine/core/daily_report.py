@@ -139,8 +139,10 @@ def _parts_in_trouble(day: Day) -> Iterator[str]:
 
 
 def _happened(day: Day) -> Iterator[str]:
-    for way, (count, octets) in day.came.items():
-        yield _figure(WAYS.get(way, way), f"{count:,} ({_size(octets)})")
+    for way, label in WAYS.items():
+        if way in day.came:
+            count, octets = day.came[way]
+            yield _figure(label, f"{count:,} ({_size(octets)})")
     for fate, label in FATES.items():
         if fate in day.went:
             yield _figure(label, f"{day.went[fate]:,}", _events(day, fate))

@@ -77,6 +77,7 @@ async def test_a_report_comes_once_a_day_whoever_is_restarted_and_however_many_t
         rig.clock.later(days=3)  # nobody was there at its time
         assert await made(rig).send()
         assert not await made(rig).send()
+        await rig.settled()
         assert daily_count(rig) == 2
 
 

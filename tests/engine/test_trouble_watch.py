@@ -152,6 +152,7 @@ async def test_what_failed_yesterday_is_tried_anew_before_it_is_told(database_ur
         looking = watch(rig)
         rig.clock.later(seconds=SETTLED_AFTER.total_seconds())
         assert await looking.look()  # nobody could poll it since
+        await rig.settled()
 
 
 async def test_restarts_in_between_tell_nobody_twice_and_the_end_is_told(database_url: str) -> None:
@@ -182,6 +183,7 @@ async def test_of_several_gateways_that_see_it_at_once_one_tells(database_url: s
         (mailbox,) = standings.mailboxes.values()
         assert not await seen._of_mailbox(mailbox, None, True)
         assert kinds(rig) == [("mailbox-failing", "info")]
+        await rig.settled()
 
 
 # -- next hops
@@ -237,6 +239,7 @@ async def test_where_nobody_tries_a_next_hop_nobody_knows_how_it_is(database_url
         await rig.restart()
         await rig.settled()
         assert await watch(rig).look()
+        await rig.settled()
 
 
 async def test_a_next_hop_that_is_restarted_is_no_trouble(database_url: str) -> None:
@@ -279,6 +282,14 @@ async def test_of_little_room_it_hears_once_and_once_when_there_is_room_for_good
         await rig.settled()
         assert subjects(rig) == ["Little room for mail", "Room for mail again"]
         assert "7 MB are free" in heard(rig)[0].get_content()
+
+
+async def test_who_looks_once_only_tells_of_the_room_at_once(database_url: str) -> None:
+    async with Rig(database_url) as rig:
+        for shortage in ("7 MB are free", "7 MB are free", None, None):
+            await watch(rig, shortage=lambda shortage=shortage: shortage).look(settled=True)
+        assert [kind for kind, _ in kinds(rig)] == ["disk-full", "disk-free"]
+        await rig.settled()
 
 
 async def test_that_the_store_was_out_of_reach_is_told_afterwards_once(database_url: str) -> None:
