@@ -1,4 +1,7 @@
-"""All that the postmaster is told of the gateway itself: scanners, mailboxes, next hops, disk and store; and each day."""
+"""All that the postmaster is told of the gateway itself: scanners, mailboxes, next hops, disk and store; and each day.
+
+And what senders are told whom it keeps waiting.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,8 @@ from sqlalchemy import Connection
 
 from engine.core.policy import Policy
 from engine.daily import Daily
+from engine.journal import Journal
+from engine.late_senders import LateSenders
 from engine.outage import Outage
 from engine.scanner_post import ScannerPost
 from engine.scanner_watch import ScannerWatch
@@ -29,13 +34,15 @@ class Postmaster:
         settings: Settings,
         *,
         posts: Mapping[str, ScannerPost],
-        teller: Teller,
+        journal: Journal,
+        told: Callable[[], None],
         read: Callable[[Callable[[Connection], Any]], Awaitable[Any]],
         policy: Policy,
         outage: Outage,
         file: Path | None,
         now: Callable[[], datetime],
     ) -> None:
+        teller = Teller(journal, told, now)
         mailboxes = tuple(mailbox.name for mailbox in settings.mailboxes)
         hops, short = tuple(settings.next_hops), shortage(settings, file)
         self._scanners = ScannerWatch(posts, teller=teller, read=read, policy=policy, outage=outage, now=now)
@@ -49,6 +56,7 @@ class Postmaster:
             outage=outage,
             now=now,
         )
+        self._late = LateSenders(journal=journal, read=read, policy=policy, outage=outage, told=told, now=now)
         self._daily = Daily(
             teller=teller,
             read=read,
@@ -66,6 +74,7 @@ class Postmaster:
         group.create_task(self._scanners.run(), name="scanners")
         group.create_task(self._trouble.run(), name="trouble")
         group.create_task(self._daily.run(), name="daily report")
+        group.create_task(self._late.run(), name="delays")
 
     async def look(self, *, polled: bool) -> bool:
         """Tell what is to be told after a single round; `polled`: of mailboxes, too. Says whether there was anything."""
@@ -74,5 +83,6 @@ class Postmaster:
                 await self._scanners.look(),
                 await self._trouble.look(settled=polled),
                 await self._daily.send(),
+                await self._late.look(),
             ]
         )

@@ -29,7 +29,6 @@ from engine.scanners import posts_of
 from engine.scanning import Scanning
 from engine.settings import Listen, Settings
 from engine.settler import STORE_RETRY_SECONDS
-from engine.telling import Teller
 from engine.webhooks import Webhooks
 from engine.wiring import hops_of, listener_brief, policy_of, pollable
 from engine.worker import Worker
@@ -100,7 +99,8 @@ class Gateway:
         self._postmaster = Postmaster(
             settings,
             posts=self._scanning.posts,
-            teller=Teller(self._journal, self.worker.wake, clock.now),
+            journal=self._journal,
+            told=self.worker.wake,
             read=self.read,
             policy=policy,
             outage=self._outage,

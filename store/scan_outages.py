@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, exists, func, select
 
+from store.agenda import lanes
 from store.codec import decode
-from store.events import Scanned
+from store.events import Reported, Scanned
 from store.message import SCAN_LANE
-from store.schema import agenda, events, from_microseconds
+from store.schema import agenda, events, from_microseconds, happenings, messages
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,3 +43,23 @@ def outage(connection: Connection, message: str, scanner: str) -> tuple[datetime
             now = (now or from_microseconds(at)) if event.verdict == "error" else None
             last = now or last
     return last, now
+
+
+def untold(connection: Connection, before: datetime, after: str, limit: int) -> list[str]:
+    """Return up to `limit` messages that go out, came in before a time, wait for a scanner, and were never reported on.
+
+    From behind the id `after`, in the order of their ids.
+    """
+    waiting = [lane for lane in lanes(connection) if lane.startswith(SCAN_LANE)]
+    if not waiting:
+        return []
+    told = exists().where(happenings.c.name == Reported.NAME, happenings.c.message == messages.c.position)
+    found = (
+        select(agenda.c.stream)
+        .join(messages, messages.c.id == agenda.c.stream)
+        .where(agenda.c.lane.in_(waiting), agenda.c.stream > after)
+        .where(messages.c.direction == "outbound", messages.c.opened_at <= before, ~told)
+        .order_by(agenda.c.stream)
+        .limit(limit)
+    )
+    return list(connection.scalars(found))
