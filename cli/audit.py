@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from cli import backtest, context, erase
+from cli import backtest, context, erase, exempt
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -133,6 +133,7 @@ def check(
     return bundles.checked(file, seals or [], public_key, as_page=page, as_json=as_json)
 
 
+app.command("retention")(exempt.retention)
 app.command()(erase.erase)
 app.command()(erase.scrub)
 app.command("backtest")(backtest.backtest)

@@ -53,6 +53,9 @@ Addresses = Annotated[
     ),
 ]
 EvenOpen = Annotated[bool, typer.Option("--even-open", help="Discard what is still open, and erase it too.")]
+EvenKept = Annotated[
+    bool, typer.Option("--even-kept", help="Erase also what is to be kept ('audit retention --keep').")
+]
 Scrub = Annotated[
     bool, typer.Option("--scrub/--no-scrub", help="Write the store's files anew, if no gateway runs.")
 ]
@@ -68,6 +71,7 @@ def erase(
         str, typer.Option("--reason", metavar="TEXT", help="Why; stays on record with your name.")
     ] = "",
     even_open: EvenOpen = False,
+    even_kept: EvenKept = False,
     scrub: Scrub = True,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would go, and stop.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Don't ask.")] = False,
@@ -89,7 +93,7 @@ def erase(
             raise Misuse("there is nobody to ask: add --yes, or --dry-run to see what would go")
     settings = context.settings()
     with context.opened(settings) as engine:
-        work = _erasure(settings, engine, reason, even_open=even_open)
+        work = _erasure(settings, engine, reason, even_open=even_open, even_kept=even_kept)
         found, every = _meant(engine, ids or (), those)
         plan = _plan(engine, work, found, every, as_json=as_json and dry_run, quiet=as_json and not dry_run)
         if dry_run or not plan.going:
@@ -127,7 +131,7 @@ def _check_reason(reason: str, addresses: Sequence[str]) -> None:
         raise Misuse("--reason: it stays on record, so it must not name the person who is erased")
 
 
-def _erasure(settings: Settings, engine: Engine, reason: str, *, even_open: bool) -> Erasure:
+def _erasure(settings: Settings, engine: Engine, reason: str, *, even_open: bool, even_kept: bool) -> Erasure:
     from cli.person import operator
     from engine.core.erasing import Request
     from engine.erasure import Erasure
@@ -135,7 +139,7 @@ def _erasure(settings: Settings, engine: Engine, reason: str, *, even_open: bool
 
     return Erasure(
         engine,
-        Request(operator=operator(), reason=reason, even_open=even_open),
+        Request(operator=operator(), reason=reason, even_open=even_open, even_kept=even_kept),
         policy=policy_of(settings),
         gateway_runs=lambda: context.gateway_runs(engine) is not False,
         now=times.now,
@@ -168,7 +172,7 @@ class Plan:
     def __init__(self, found: Found) -> None:
         self.found = found
         self.going = self.staying = self.repeated = 0
-        self.facts = self.octets = self.discarded = self.reports = self.recipients = 0
+        self.facts = self.octets = self.discarded = self.kept = self.reports = self.recipients = 0
         self.named: Counter[str] = Counter()
         self.left: list[str] = []
 
@@ -185,7 +189,8 @@ class Plan:
         self.going += 1
         self.facts += one.answer.facts
         self.octets += one.answer.octets
-        self.discarded += bool(one.answer.first)
+        self.discarded += one.discarded
+        self.kept += one.kept
         self.reports += one.target.about is not None
         self.recipients += len(one.message.recipients) if one.message is not None else 0
         self.named.update({IN_WORDS.get(name, ELSEWHERE) for name in one.target.facts})
@@ -205,6 +210,10 @@ class Plan:
         )
         if self.discarded:
             render.line(f"  {_count(self.discarded, 'message')} still open: discarded first, nobody gets it")
+        if self.kept:
+            render.line(
+                f"  {_count(self.kept, 'message')} to be kept for somebody's reason: erased all the same"
+            )
         for text in self.left:
             render.line(f"  left as it is: {text}")
         if (more := self.staying + self.repeated - len(self.left)) > 0:
@@ -294,7 +303,7 @@ def _object(one: Erasing) -> None:
             "erased": going is not None,
             "events": going.facts if going else 0,
             "octets": going.octets if going else False,
-            "discarded": bool(going.first) if going else False,
+            "discarded": one.discarded,
             "recipients": len(one.message.recipients) if one.message else 0,
             "error": None if isinstance(one.answer, Going) else one.answer.text,
         }

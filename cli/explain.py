@@ -251,7 +251,7 @@ def _when(case: Case) -> str:
 
 
 def _given_up(case: Case) -> str:
-    end = (case.message.resumed_at or case.message.opened_at) + case.policy.give_up_after
+    end = case.message.going_since + case.policy.give_up_after
     if end <= max(case.now, case.message.due_at or case.now):
         return "It is given up if that is deferred too."
     return f"If that goes on, it is given up {times.away(end, case.now)} at {times.stamp(end)}."

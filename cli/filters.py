@@ -65,6 +65,10 @@ Slower = Annotated[
 ]
 Faster = Annotated[str | None, typer.Option("--faster", metavar="TIME", help="Took less.")]
 
+Kept = Annotated[
+    bool, typer.Option("--kept", help="Only what is to be kept whatever its age ('audit retention --keep').")
+]
+
 
 def taken(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command, in place of its `wanted`, the options whose meaning together that is.
@@ -108,6 +112,7 @@ def _meant(
     reply: Reply = None,
     slower: Slower = None,
     faster: Faster = None,
+    kept: Kept = False,
     latest: str = "--until",
 ) -> Filter:
     """Return the filter that these options mean together; `latest` is what `until` is called. Raises Misuse."""
@@ -128,6 +133,7 @@ def _meant(
         reply=reply,
         slower=times.duration(slower, "--slower"),
         faster=times.duration(faster, "--faster"),
+        kept=kept,
     )
 
 
@@ -153,3 +159,5 @@ def written(wanted: Filter) -> Iterator[str]:
     for option, value in options:
         if value is not None:
             yield from (f"{option}={value}",) if value.startswith("-") else (option, value)
+    if wanted.kept:
+        yield "--kept"

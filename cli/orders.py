@@ -21,7 +21,7 @@ from cli.context import EXIT_BAD_NEWS, EXIT_DONE, Failure, Misuse
 from cli.message import Json
 from cli.person import operator
 from cli.render import Column
-from engine.core.orders import Decided, Order, Refused, UnderWay, Verb
+from engine.core.orders import EXEMPTING, Decided, Order, Refused, UnderWay, Verb
 from engine.core.plan import HandOver, Record, Scan, plan
 from engine.core.policy import Policy
 from engine.orders import BATCH, Done, Orders
@@ -42,7 +42,10 @@ PAST: dict[Verb, str] = {
     "release": "released",
     "discard": "discarded",
     "fail": "failed",
+    "keep": "kept from retention",
+    "unkeep": "left to retention",
 }
+ASKED: dict[Verb, str] = {"unkeep": "leave to retention"}
 COLUMNS = (
     Column(title="ID"),
     Column(title="STATE", styles=render.STATE_STYLES),
@@ -73,7 +76,7 @@ def give(
     by_ids, by_filter = bool(wanted.ids), wanted.everything or wanted.filter != Filter()
     if by_ids == by_filter:
         ways = ", give filters, or --all" if wanted.quarantined else ", or give filters"
-        raise Misuse(f"name the messages to {verb}{ways}" + (", not both" if by_ids else ""))
+        raise Misuse(f"name the messages to {ASKED.get(verb, verb)}{ways}" + (", not both" if by_ids else ""))
     if by_filter and not yes and (as_json or not sys.stdin.isatty()):
         raise Misuse("there is nobody to ask: add --yes")
     settings = context.settings()
@@ -92,7 +95,7 @@ def give(
             streams = list(_named(engine, wanted.ids, said))
         else:
             meant = replace(wanted.filter, state="quarantined") if wanted.quarantined else wanted.filter
-            streams = _fitting(engine, orders, meant)
+            streams = _fitting(engine, orders, verb, meant)
             if not streams:
                 where = " in quarantine" if wanted.quarantined else ""
                 raise Failure(f"there is no message{where} that fits and can be {PAST[verb]}")
@@ -146,9 +149,9 @@ def _named(engine: Engine, beginnings: Iterable[str], said: _Said) -> Iterator[s
     yield from found
 
 
-def _fitting(engine: Engine, orders: Orders, wanted: Filter) -> list[str]:
-    """Return the open messages that fit and that the order can be carried out on, oldest first."""
-    states = ATTENTION if wanted.state is None else (wanted.state,)
+def _fitting(engine: Engine, orders: Orders, verb: Verb, wanted: Filter) -> list[str]:
+    """Return the messages that fit and that the order can be carried out on, oldest first."""
+    states = ATTENTION if wanted.state is None and verb not in EXEMPTING else (wanted.state,)
     with reading(engine) as connection:
         rows = (row for s in states for row in queries.every(connection, replace(wanted, state=s)))
         found = sorted((row["position"], row["id"]) for row in rows)
@@ -256,6 +259,8 @@ class _Said:
         if order.verb == "hold":
             until = f"until {times.stamp(order.until)}" if order.until else "until it is released"
             return f"held{only} {until}"
+        if order.verb in EXEMPTING:
+            return _exempt_now(message, order.verb)
         if order.verb != "release":
             left = f", and is {message.state} for others" if message.open else ""
             return f"{PAST[order.verb]}{only}{left}"
@@ -297,3 +302,11 @@ class _Said:
             "reports": list(reports),
             "error": error,
         }
+
+
+def _exempt_now(message: Message, verb: Verb) -> str:
+    """Say what it means, also where there is little left to keep."""
+    if verb == "unkeep":
+        return "left to retention and erasure again"
+    gone = "" if message.kept else "; its octets are not here, its record is"
+    return f"kept from retention and erasure{gone}"

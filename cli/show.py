@@ -90,6 +90,7 @@ def facts(message: Message) -> None:
         ("Size", size),
         ("SHA-256", message.content),
         ("Octets", _dropped(message)),
+        ("Kept", _exempt(message)),
         ("Mailbox", f"{message.mailbox}, UIDL {message.uidl or 'none'}" if message.mailbox else None),
         ("About", f"message {message.about}" if message.about else None),
     ]
@@ -102,6 +103,15 @@ def _dropped(message: Message) -> str | None:
     if message.purged_at is None:
         return None
     return f"dropped on {times.stamp(message.purged_at)} by {message.purged_by}"
+
+
+def _exempt(message: Message) -> str | None:
+    if message.exempt_since is None:
+        return None
+    why = f": {message.exempt_for}" if message.exempt_for else ""
+    return (
+        f"from retention and erasure since {times.stamp(message.exempt_since)}, by {message.exempt_by}{why}"
+    )
 
 
 def labelled(label: str, *parts: render.Part) -> None:

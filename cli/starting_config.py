@@ -40,6 +40,8 @@ postmaster = "postmaster@example.com"
 domains = ["example.com"]
 # POP3 connections to one host at a time.
 #connections_per_host = 10
+# When the postmaster gets a report of the day, also where all is well: a time of day in UTC; without this never.
+daily_report = "07:00"
 
 [store]
 # Where everything is kept: a file, or postgresql://user@host/database (its password belongs in ~/.pgpass).

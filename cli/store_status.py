@@ -16,6 +16,7 @@ from engine.settings import Settings
 from store import followers, log, queries
 from store.database import reading
 from store.schema import events, from_microseconds, messages
+from store.space import size_octets, space
 
 LABEL_WIDTH = 10
 STANDINGS = {
@@ -35,7 +36,8 @@ def status(settings: Settings, engine: Engine) -> dict[str, Any]:
             "database": _version(connection),
             "schema": migrations.revision(connection),
             "schema_standing": standing,
-            "size_octets": _size_octets(connection),
+            "size_octets": size_octets(connection),
+            "free_octets": room.free_octets if (room := space(connection)) else None,
             **dict.fromkeys(("events", "messages", "open", "newest_at", "newest_event", "webhooks")),
         }
         if standing == "current":
@@ -69,13 +71,6 @@ def _version(connection: Connection) -> str:
     return f"PostgreSQL {connection.exec_driver_sql('SHOW server_version').scalar()}"
 
 
-def _size_octets(connection: Connection) -> int:
-    if connection.dialect.name == "sqlite":
-        pages = connection.exec_driver_sql("PRAGMA page_count").scalar() or 0
-        return int(pages) * int(connection.exec_driver_sql("PRAGMA page_size").scalar() or 0)
-    return int(connection.exec_driver_sql("SELECT pg_database_size(current_database())").scalar() or 0)
-
-
 def print_status(found: dict[str, Any]) -> None:
     """Print it for people."""
 
@@ -85,7 +80,10 @@ def print_status(found: dict[str, Any]) -> None:
     standing = found["schema_standing"]
     style = "green" if standing == "current" else "bold red"
     said("store", found["url"])
-    said("database", f"{found['database']}, {times.size(found['size_octets'])} on disk")
+    said(
+        "database",
+        f"{found['database']}, {times.size(found['size_octets'])} on disk{_free(found['free_octets'])}",
+    )
     said("schema", f"{found['schema']}, " if found["schema"] else "", (STANDINGS[standing], style))
     said("gateway", ("runs", "green") if found["gateway_runs"] else "does not run")
     if found["events"] is None:
@@ -108,6 +106,10 @@ def _told(hook: dict[str, Any]) -> Iterator[render.Part]:
         tries = count(hook["failures"], "failure").replace("failures", "failures in a row")
         yield (f"; {tries} since {times.stamp(hook['since'])}: {hook['said']}", "bold red")
         yield f"; next try {times.away(hook['retry_at'], now)}" if hook["retry_at"] else ""
+
+
+def _free(octets: int | None) -> str:
+    return f", {times.size(octets)} of it free for new mail" if octets else ""
 
 
 def _newest(at: datetime | None, name: str | None) -> str:

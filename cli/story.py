@@ -23,6 +23,8 @@ from store.events import (
     Failed,
     Generated,
     Held,
+    Kept,
+    KeptNoLonger,
     Quarantined,
     RedeliveryRequested,
     RejectedOversize,
@@ -52,7 +54,7 @@ def sentence(event: Event, at: datetime, recipients: int | None = None) -> str:
         case RejectedOversize():
             return _oversize(event)
         case Generated():
-            return f": a notice ({event.kind}) about message {event.about}{_for(event.recipients)}"
+            return f": a notice ({event.kind}){_about(event)}{_for(event.recipients)}"
         case Scanned():
             return scan_story.scanned(event, _then(event.retry_at, at) if event.retry_at else "")
         case Quarantined():
@@ -84,6 +86,10 @@ def sentence(event: Event, at: datetime, recipients: int | None = None) -> str:
             return f"{who} by a notice ({event.kind}), message {event.report}"
         case ContentsPurged():
             return f": the octets are no longer kept, by {event.reason}"
+        case Kept():
+            return f" from retention and erasure{_by(event.operator)}{_because(event.reason)}"
+        case KeptNoLonger():
+            return f": left to retention again{_by(event.operator)}{_because(event.reason)}"
         case Erased():
             return _erased(event)
         case RemovedFromSource():
@@ -158,6 +164,12 @@ def _routed(count: int, addresses: tuple[str, ...], by: tuple[str, ...]) -> str:
     return ", for " + "; ".join(
         ", ".join(those) + (f" (by {rule})" if rule else "") for rule, those in rules.items()
     )
+
+
+def _about(event: Generated) -> str:
+    """What it is about: the daily report is about nothing in particular."""
+    what = f" about {event.concerns}" if event.concerns else ""
+    return what + (f"{',' if what else ' about'} message {event.about}" if event.about else "")
 
 
 def _held(event: Held, at: datetime, recipients: int | None) -> str:

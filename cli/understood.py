@@ -80,9 +80,13 @@ def _gateway(settings: Settings) -> Part:
         "hostname": gateway.hostname,
         "postmaster": gateway.postmaster,
         "domains": list(gateway.domains),
+        "daily_report_at_seconds": gateway.daily_report_at,
         "policy": settings.policy_version,
     }
     text = f"{gateway.hostname}; postmaster {gateway.postmaster}; domains {domains or 'none'}"
+    if gateway.daily_report_at is not None:
+        hours, minutes = divmod(gateway.daily_report_at // 60, 60)
+        text += f"; daily report at {hours:02}:{minutes:02} UTC"
     return Part(kind="gateway", label="gateway", name=gateway.hostname, text=(text,), facts=facts)
 
 

@@ -13,7 +13,9 @@ Fetches, decides, hands over. What has happened is the store's; what a person as
 - free_space: room for new mail; precedence: who comes first, mail that comes in or mail that goes out
 - journal: group commit; outage: a store that is down, in the log
 - hop: a next hop's standing
-- notices: who is told of what
+- notices: who is told of what; digest: of held spam; telling: the postmaster, once, of a change of state
+- trouble_watch, scanner_watch: what is in trouble; daily: the daily report; late_senders: whose mail waits for a scanner
+- postmaster: these together
 - settler: what a step came to, appended until the store takes it
 - lives: the messages in our hands; due: what is claimed from the agenda
 - attempts: one attempt after the other; worker: a message's way from step to step

@@ -19,7 +19,7 @@ from engine.under_way import worked_on
 from store import erasing, log
 from store.database import writing
 from store.errors import Damaged, UnknownEvent
-from store.events import Delivered, Failed, Reported
+from store.events import Delivered, Discarded, Failed, KeptNoLonger, MessageEvent, Reported
 from store.life import Message
 from store.mailbox_events import MAILBOX_PREFIX
 from store.mentions import mentions
@@ -57,6 +57,19 @@ class Erasing:
     target: Target
     message: Message | None
     answer: Answer
+
+    @property
+    def discarded(self) -> bool:
+        """Whether it is discarded first."""
+        return self._comes_first(Discarded)
+
+    @property
+    def kept(self) -> bool:
+        """Whether it was to be kept."""
+        return self._comes_first(KeptNoLonger)
+
+    def _comes_first(self, kind: type[MessageEvent]) -> bool:
+        return isinstance(self.answer, Going) and any(isinstance(one, kind) for one in self.answer.first)
 
 
 def find(connection: Connection, addresses: Sequence[str]) -> Found:

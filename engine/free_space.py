@@ -8,6 +8,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+UNASKED_SHARE = 20  # without [listen]: a twentieth is little room
+UNASKED_OCTETS = 10**9  # or a gigabyte, on a large disk
+
 LOOK_SECONDS = 1.0  # how long what the file system said of its room is believed
 
 logger = logging.getLogger("mailgate.listen")
@@ -37,7 +40,9 @@ class FreeSpace:
         return self._enough
 
 
-def shortage_of(folder: Path | None, floor: Callable[[int], int]) -> str | None:
+def shortage_of(
+    folder: Path | None, floor: Callable[[int], int], asked_by: str = "listen.free_space"
+) -> str | None:
     """Say how little is free in a folder, None where it is enough. `floor` says it for a file system's size, in octets."""
     if folder is None:
         return None
@@ -48,4 +53,9 @@ def shortage_of(folder: Path | None, floor: Callable[[int], int]) -> str | None:
     wanted = floor(usage.total)
     if usage.free >= wanted:
         return None
-    return f"{usage.free // 10**6} MB are free in {folder}, less than the {wanted // 10**6} MB of listen.free_space"
+    return f"{usage.free // 10**6} MB are free in {folder}, less than the {wanted // 10**6} MB of {asked_by}"
+
+
+def unasked(total_octets: int) -> int:
+    """Return how much should be free where no configuration says so."""
+    return min(total_octets // UNASKED_SHARE, UNASKED_OCTETS)

@@ -122,13 +122,13 @@ def notice(
 
 
 def generated(
-    kind: ReportKind, about: str, written: report.Notice, now: datetime, scanner: str | None = None
+    kind: ReportKind, about: str, written: report.Notice, now: datetime, concerns: str | None = None
 ) -> Append:
     """Return the append that opens a notice's stream."""
     event = Generated(
         kind=kind,
         about=about,
-        scanner=scanner,
+        concerns=concerns,
         size_octets=len(written.octets),
         content=sha256(written.octets).hexdigest(),
         recipient_count=1,

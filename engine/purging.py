@@ -83,7 +83,7 @@ class Purger:
 
     def _in_quarantine(self, connection: Connection, after: int) -> tuple[list[tuple[str, int]], int | None]:
         before = self._now() - self._policy.retention.quarantined
-        found = queries.quarantined(connection, before, after, LOOKED_AT)
+        found = queries.quarantined(connection, before, after, LOOKED_AT, with_exempt=False)
         return [(name, size) for _, name, size, _ in found], found[-1][0] if len(found) == LOOKED_AT else None
 
     def _closed(self, connection: Connection, after: int) -> tuple[list[tuple[str, int]], int | None]:

@@ -13,45 +13,39 @@ from typing import Any, Final
 
 from sqlalchemy import Connection
 
-from engine import intake
 from engine.core import scanner_report
 from engine.core.policy import Policy
 from engine.core.scanner_report import Standing
-from engine.journal import Journal
-from engine.opening import new_id
 from engine.outage import Outage
 from engine.scanner_standing import ScannerStanding
-from store import scan_outages
+from engine.telling import Teller, begins, ends
+from store import scan_outages, told
 from store.errors import StoreError
-from store.events import Generated, ReportKind
-from store.log import Append, Unit
+from store.told import Told
 
 LOOK_EVERY_SECONDS: Final = 5.0
 PATIENCE: Final = timedelta(minutes=1)  # a reload of signatures takes less, and tells nobody
 
 
 class ScannerWatch:
-    """Looks after all scanners. For one event loop; run `run` as a task. `told` is called when a notice went into the log."""
+    """Looks after all scanners. For one event loop; run `run` as a task."""
 
     def __init__(
         self,
         posts: Mapping[str, ScannerStanding],
         *,
-        journal: Journal,
+        teller: Teller,
         read: Callable[[Callable[[Connection], Any]], Awaitable[Any]],
         policy: Policy,
         outage: Outage,
-        told: Callable[[], None],
         now: Callable[[], datetime],
     ) -> None:
         self._posts = posts
-        self._journal = journal
+        self._teller = teller
         self._read = read
         self._policy = policy
         self._outage = outage
-        self._told = told
         self._now = now
-        self._down: set[str] | None = None  # of which it was told; None: not looked up yet
 
     async def run(self) -> None:
         """Look again and again, until cancelled."""
@@ -64,14 +58,16 @@ class ScannerWatch:
 
     async def look(self) -> bool:
         """Tell what is to be told now; says whether there was anything. Raises StoreError."""
-        if self._down is None:
-            self._down = set(await self._known()) if self._posts else set()
+        if not self._posts:
+            return False
         news = False
+        known: dict[str, Told] = await self._read(partial(told.of, what="scanner"))
         for post in self._posts.values():
-            if post.failures and post.name not in self._down:
+            before = known.get(post.name)
+            if post.failures and begins(before):
                 news = await self._fell(post) or news
-            elif not post.failures and post.answered and post.name in self._down:
-                news = await self._rose(post) or news
+            elif not post.failures and post.answered and before is not None and before.trouble:
+                news = await self._rose(post, before) or news
         return news
 
     async def _fell(self, post: ScannerStanding) -> bool:
@@ -80,44 +76,21 @@ class ScannerWatch:
         since = await self._since(post, about)
         if self._now() - since < PATIENCE:
             return False
-        if post.name in await self._known():  # another process of this gateway was quicker
-            self._down = (self._down or set()) | {post.name}
-            return False
         standing = Standing(scanner=post.policy, since=since, said=post.trouble, waiting=waiters.count)
-        await self._tell("scanner-down", about, standing)
-        self._down = (self._down or set()) | {post.name}
-        return True
+        write = partial(scanner_report.down, standing, self._policy)
+        return await self._teller.tell("scanner-down", post.name, write, begins, about)
 
-    async def _rose(self, post: ScannerStanding) -> bool:
-        known = (await self._known()).get(post.name)
-        self._down = (self._down or set()) - {post.name}
-        if known is None:
-            return False
+    async def _rose(self, post: ScannerStanding, before: Told) -> bool:
         waiters = await self._read(partial(scan_outages.waiters, scanner=post.name))
-        since, _ = await self._read(partial(scan_outages.outage, message=known.about, scanner=post.name))
+        since, _ = await self._read(partial(scan_outages.outage, message=before.about, scanner=post.name))
         standing = Standing(
-            scanner=post.policy, since=since or self._now(), said=post.trouble, waiting=waiters.count
+            scanner=post.policy, since=since or before.at, said=post.trouble, waiting=waiters.count
         )
-        await self._tell("scanner-up", known.about, standing)
-        return True
+        write = partial(scanner_report.up, standing, self._policy)
+        return await self._teller.tell("scanner-up", post.name, write, ends, before.about)
 
     async def _since(self, post: ScannerStanding, about: str) -> datetime:
         """Since when it is down: we may have been started later than that."""
         known = post.down_since or self._now()
         _, still = await self._read(partial(scan_outages.outage, message=about, scanner=post.name))
         return known if still is None else min(known, still)
-
-    async def _known(self) -> dict[str, Generated]:
-        names = tuple(self._posts)
-        found: dict[str, Generated] = await self._read(
-            partial(scan_outages.told_down, scanners=names, now=self._now())
-        )
-        return found
-
-    async def _tell(self, kind: ReportKind, about: str, standing: Standing) -> None:
-        now = self._now()
-        write = scanner_report.down if kind == "scanner-down" else scanner_report.up
-        written = write(standing, self._policy, new_id(now), now)
-        opened: Append = intake.generated(kind, about, written, now, standing.scanner.name)
-        await self._journal.append(Unit((opened,)))
-        self._told()

@@ -23,8 +23,8 @@ from engine.journal import Journal
 from engine.monitoring import monitoring
 from engine.outage import Outage
 from engine.poll import MailboxPlan, Poll
+from engine.postmaster import Postmaster
 from engine.purging import ROUND_MESSAGES, Purger
-from engine.scanner_watch import ScannerWatch
 from engine.scanners import asking_of
 from engine.scanning import Scanning
 from engine.settings import Listen, Settings
@@ -97,13 +97,15 @@ class Gateway:
             holder=holder,
             now=clock.now,
         )
-        self.watch = ScannerWatch(
-            self._scanning.posts,
+        self._postmaster = Postmaster(
+            settings,
+            posts=self._scanning.posts,
             journal=self._journal,
+            told=self.worker.wake,
             read=self.read,
             policy=policy,
             outage=self._outage,
-            told=self.worker.wake,
+            file=sqlite_file(engine),
             now=clock.now,
         )
         self.fetcher = Fetcher(
@@ -172,7 +174,7 @@ class Gateway:
             group.create_task(self.worker.renew(), name="leases")
             if roles.work:
                 group.create_task(self.worker.run(), name="worker")
-                group.create_task(self.watch.run(), name="scanners")
+                self._postmaster.start(group)
                 group.create_task(self.purger.run(), name="retention")
                 group.create_task(self.digest.run(), name="digest")
                 group.create_task(self.webhooks.run(), name="webhooks")
@@ -220,7 +222,7 @@ class Gateway:
             if roles.work:
                 await self.digest.send()
                 await self._until_settled(tasks[0])
-                if await self.watch.look():
+                if await self._postmaster.look(polled=roles.fetch):
                     await self._until_settled(tasks[0])
             if roles.fetch:
                 well = await self.fetcher.remove() and well

@@ -20,6 +20,7 @@ from engine.core.relaying import Rules
 from engine.core.routing import MailboxRule, RouteRule
 from engine.core.verdict import ScannerPolicy
 from engine.fetch import Pollable
+from engine.free_space import shortage_of, unasked
 from engine.hop import Hop
 from engine.hops import DomainHop, Hops
 from engine.poll import MailboxPlan
@@ -80,6 +81,14 @@ def _scanner_policy(settings: ScannerSettings) -> ScannerPolicy:
         scl=settings.scl,
         subject_prefix=settings.subject_prefix,
     )
+
+
+def shortage(settings: Settings, file: Path | None) -> Callable[[], str | None]:
+    """Return what says how little room there is where the store is, None for enough; `file` is the store, where it is one."""
+    folder = None if file is None else file.parent
+    if settings.listen is None:
+        return partial(shortage_of, folder, unasked, "a safe store")
+    return partial(shortage_of, folder, settings.listen.free_space.octets_of)
 
 
 def mailbox_rule(mailbox: Mailbox) -> MailboxRule:

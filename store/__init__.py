@@ -13,7 +13,7 @@ database's, and knows no asyncio.
 - contents: the octets of messages
 - agenda: when to look at a stream again, and who holds its lease
 - rows: what a message looks like in the read tables
-- projections: the read tables, written with each append
+- projections: the read tables, written with each append; told: what the postmaster was told last
 - rebuild: the read tables made anew
 - selection: which messages a filter means, and which index leads
 - queries: questions about messages, mailboxes and next hops

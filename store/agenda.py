@@ -18,6 +18,7 @@ from sqlalchemy import (
     Text,
     bindparam,
     delete,
+    func,
     insert,
     null,
     or_,
@@ -126,6 +127,12 @@ def due_lanes(connection: Connection, now: datetime) -> list[str]:
 def lanes_of(connection: Connection, streams: Sequence[str]) -> dict[str, str]:
     """Return the lanes of those of these streams that are in the agenda."""
     return dict(_LANES_OF.rows(connection, list(streams)))
+
+
+def waiting(connection: Connection, lane: str) -> int:
+    """Return how many streams a lane has."""
+    found = select(func.count()).select_from(agenda).where(agenda.c.lane == lane)
+    return connection.scalar(found) or 0
 
 
 def any_due(connection: Connection, lane: str, now: datetime) -> bool:

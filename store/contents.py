@@ -12,11 +12,11 @@ from datetime import datetime
 from hashlib import sha256
 from typing import Any
 
-from sqlalchemy import Connection, LargeBinary, bindparam, delete, func, select
+from sqlalchemy import Connection, LargeBinary, bindparam, delete, exists, func, select
 
 from store.errors import Damaged
 from store.life import Message
-from store.schema import contents, messages
+from store.schema import contents, exempt, messages
 from store.selection import between
 
 _BEGINNING = (
@@ -63,12 +63,16 @@ def closed(
 ) -> tuple[list[tuple[str, int]], int | None]:
     """Look at the octets of up to `limit` messages from behind position `after`, oldest first.
 
-    Returns the ids and sizes of those that are closed since `before`, and from where to go on; None at the end. Along the octets
-    that are still here and not along the messages: of these nearly all have none, after years.
+    Returns the ids and sizes of those that are closed since `before`, and from where to go on; None at the end. What is exempt is
+    passed over. Along the octets that are still here and not along the messages: of these nearly all have none, after years.
     """
     span = between(connection, None, before)
     last = span.last if span is not None else 0
-    walked = select(contents.c.position).where(contents.c.position > after, contents.c.position <= last)
+    walked = select(contents.c.position).where(
+        contents.c.position > after,
+        contents.c.position <= last,
+        ~exists().where(exempt.c.message == contents.c.position),
+    )
     positions = list(connection.scalars(walked.order_by(contents.c.position).limit(limit)))
     found = select(messages.c.id, messages.c.size_octets).where(
         messages.c.position.in_(positions), messages.c.closed_at <= before

@@ -27,6 +27,7 @@ SILENT = frozenset(
         "address",
         "bare_newlines",
         "code",
+        "concerns",
         "confirmed_by",
         "content",
         "duration_ms",

@@ -28,6 +28,8 @@ from store.opening_events import ReportKind as ReportKind
 from store.opening_events import Submitted as Submitted
 from store.personal import Personal as Personal
 from store.personal import personal_facts as personal_facts
+from store.retention_events import Kept as Kept
+from store.retention_events import KeptNoLonger as KeptNoLonger
 from store.scan_events import Blame as Blame
 from store.scan_events import Quarantined as Quarantined
 from store.scan_events import QuarantinedWhy as QuarantinedWhy
@@ -262,6 +264,8 @@ MessageEvent = (
     | RedeliveryRequested
     | RemovedFromSource
     | ContentsPurged
+    | Kept
+    | KeptNoLonger
     | Erased
 )
 MailboxEvent = PollFailed | PollRecovered | PollFinished | Adopted | UidlResetSuspected | RemovedFromSource

@@ -10,7 +10,7 @@ rejected as oversize.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, assert_never
 
 from msgspec.structs import replace
@@ -27,6 +27,8 @@ from store.events import (
     Failed,
     Generated,
     Held,
+    Kept,
+    KeptNoLonger,
     MessageEvent,
     Quarantined,
     RedeliveryRequested,
@@ -63,6 +65,8 @@ def evolve(message: Message | None, stream: str, event: MessageEvent, at: dateti
     if message is None:
         return _opened(stream, event, at)
     after = _changed(message, event, at)
+    if after.findings is not message.findings or after.resumed_at is not message.resumed_at:
+        after = _awaited(message, after, at)
     closed_at = None if after.open else (message.closed_at or at)
     revision, hops = message.revision + 1, _hops(message, event)
     return replace(after, revision=revision, changed_at=at, closed_at=closed_at, hops=hops)
@@ -214,6 +218,10 @@ def _changed(message: Message, event: MessageEvent, at: datetime) -> Message:
             return _each(told, event.numbers, _listed) if event.kind == "digest" else told
         case ContentsPurged():
             return replace(message, purged_at=at, purged_by=event.reason)
+        case Kept():
+            return replace(message, exempt_since=at, exempt_by=event.operator, exempt_for=event.reason)
+        case KeptNoLonger():
+            return replace(message, exempt_since=None, exempt_by="", exempt_for="")
         case Erased():
             return _erased(message, at)
         case RemovedFromSource():
@@ -240,6 +248,19 @@ def _scanned(message: Message, event: Scanned) -> Message:
         return replace(message, findings=findings)
     waiting = tuple(unscanned(r, event) for r in message.recipients)
     return replace(message, findings=findings, recipients=waiting)
+
+
+def _awaited(before: Message, after: Message, at: datetime) -> Message:
+    """Take note of how long it waits for scanners, of which its next hop knows nothing."""
+    since, waited = before.awaiting_since, before.awaited_for
+    if after.resumed_at is not before.resumed_at:  # all its time begins anew
+        since, waited = None if since is None else at, timedelta(0)
+    if after.awaited is None and since is not None:
+        waited += max(at - since, timedelta(0))  # a clock may go back
+        since = None
+    elif after.awaited is not None and since is None:
+        since = at
+    return replace(after, awaiting_since=since, awaited_for=waited)
 
 
 def _requested_again(message: Message, event: RedeliveryRequested, at: datetime) -> Message:

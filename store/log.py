@@ -24,7 +24,7 @@ from store.life import Message, evolve, fold
 from store.mailbox_events import MAILBOX_PREFIX
 from store.mailbox_life import Mailbox, evolve_mailbox, fold_mailbox
 from store.recorded import Recorded, event_row, recorded
-from store.schema import contents, events
+from store.schema import contents, events, from_microseconds
 from store.statement import Lookup, Statement, scalar
 
 READ_BATCH = 1_000  # rows fetched at a time when walking the log: memory stays constant
@@ -151,6 +151,12 @@ def streams(connection: Connection) -> Iterator[tuple[str, list[Recorded]]]:
         after = (rows[-1].stream, rows[-1].revision)
     if gathered:
         yield gathered[0].stream, gathered
+
+
+def first_at(connection: Connection) -> datetime | None:
+    """Return the time of the first event, None for an empty log."""
+    at = connection.scalar(select(events.c.at).order_by(events.c.position).limit(1))
+    return None if at is None else from_microseconds(at)
 
 
 def last_position(connection: Connection) -> int:

@@ -57,7 +57,7 @@ def evolve_mailbox(mailbox: Mailbox, event: MailboxEvent, at: datetime) -> Mailb
             return replace(
                 mailbox,
                 health="suspended" if mailbox.health == "suspended" else "failing",
-                since=at,
+                since=at if mailbox.health == "ok" else mailbox.since,  # also where it fails otherwise now
                 kind=event.kind,
                 permanent=event.permanent,
                 text=event.text,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Literal
 
 from msgspec import Struct
@@ -40,6 +40,8 @@ class Message(Struct, frozen=True, kw_only=True):
     held_until: datetime | None = None
     resumed_at: datetime | None = None  # when it last goes on, or went on, after it was held
     findings: tuple[Finding, ...] = ()  # the last verdict of each scanner
+    awaiting_since: datetime | None = None  # a scanner that can't be asked now
+    awaited_for: timedelta = timedelta(0)  # scanners, before that, since it goes on
     quarantined_why: QuarantinedWhy | None = None  # when last it was, also after it went on
     quarantined_by: str = ""  # the rule that says so
     quarantined_at: datetime | None = None
@@ -66,6 +68,9 @@ class Message(Struct, frozen=True, kw_only=True):
     purged_at: datetime | None = None  # when its octets were dropped
     purged_by: str = ""  # the rule that says so
     erased_at: datetime | None = None  # when what was personal of it was, last
+    exempt_since: datetime | None = None  # from retention and erasure, by a person
+    exempt_by: str = ""
+    exempt_for: str = ""  # the reason
 
     @property
     def state(self) -> State:
@@ -86,8 +91,8 @@ class Message(Struct, frozen=True, kw_only=True):
 
     @property
     def going_since(self) -> datetime:
-        """From when on it is tried: the time for which a person held it back is not held against it."""
-        return self.resumed_at or self.opened_at
+        """From when on it is tried: the time for which a person held it back, or our scanners did, is not held against it."""
+        return (self.resumed_at or self.opened_at) + self.awaited_for
 
     @property
     def open(self) -> bool:

@@ -18,6 +18,14 @@ ReportKind = Literal[
     "infected",
     "scanner-down",
     "scanner-up",
+    "mailbox-failing",
+    "mailbox-recovered",
+    "next-hop-down",
+    "next-hop-up",
+    "disk-full",
+    "disk-free",
+    "store-back",
+    "daily",
     "digest",
     "rescan",
 ]
@@ -121,8 +129,8 @@ class Generated(Struct, frozen=True, kw_only=True):
     VERSION: ClassVar[int] = 1
 
     kind: ReportKind
-    about: str  # the message it speaks of, or the first of them
-    scanner: str | None = None  # that it speaks of
+    about: str  # the message it speaks of, or the first of them; "" for none
+    concerns: str | None = None  # the scanner, mailbox or next hop that it speaks of
     size_octets: int
     content: str
     recipient_count: int

@@ -13,7 +13,7 @@ from datetime import datetime
 from fnmatch import fnmatchcase
 from typing import Any, Protocol, TypeVar
 
-from sqlalchemy import ColumnElement, Connection, Row, or_
+from sqlalchemy import ColumnElement, Connection, Row, exists, or_
 
 from store import log, queries, selection
 from store.folding import asked_words
@@ -21,7 +21,7 @@ from store.life import DOMAIN_HOP, Message, fold
 from store.recipient import ATTENTION
 from store.recorded import Recorded
 from store.rows import DIRECTLY, key, words_of
-from store.schema import messages
+from store.schema import exempt, messages
 from store.selection import Bounds, Filter
 
 PAGE = 200  # messages whose events are in memory at once
@@ -98,6 +98,8 @@ def _stood(
     then += (or_(since, condition) for condition in selection.took(wanted))
     if states:
         then.append(or_(since, messages.c.state.in_(states)))
+    if wanted.kept:
+        then.append(or_(since, exists().where(exempt.c.message == messages.c.position)))
     for rows in _candidates(connection, wanted, at, then, newest_first=newest_first):
         yield from _as_of(connection, rows, wanted, at)
 
@@ -111,7 +113,7 @@ def _candidates(
     newest_first: bool,
 ) -> Iterator[Sequence[Row[Any]]]:
     """Yield pages of what may have fitted: what may have been otherwise then is not asked for, all else only grows."""
-    asked = replace(wanted, state=None, reply=None, slower=None, faster=None)
+    asked = replace(wanted, state=None, reply=None, slower=None, faster=None, kept=False)
     until = at if wanted.until is None else min(wanted.until, at)
     span = selection.between(connection, wanted.since, until)
     if span is None or span.first > span.last:
@@ -145,6 +147,8 @@ def _as_of(connection: Connection, rows: Sequence[Row[Any]], wanted: Filter, at:
 def _fits(message: Message, recorded: Sequence[Recorded], wanted: Filter) -> bool:
     """Whether it fitted by what may have changed since; the rest was asked of the database."""
     if wanted.state is not None and message.state != wanted.state:
+        return False
+    if wanted.kept and message.exempt_since is None:
         return False
     if not _took(message, wanted):
         return False

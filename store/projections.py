@@ -33,6 +33,9 @@ from store.events import (
     Delivered,
     Downloaded,
     Event,
+    Generated,
+    Kept,
+    KeptNoLonger,
     RedeliveryRequested,
     RejectedOversize,
     Relayed,
@@ -63,6 +66,7 @@ from store.rows import (
 )
 from store.schema import (
     Utc,
+    exempt,
     from_microseconds,
     hour,
     mailboxes,
@@ -75,6 +79,7 @@ from store.schema import (
 )
 from store.statement import Lookup, Statement
 from store.tallies import Tallies
+from store.told import TELL, row_of
 
 # What nearly every message has, and its own row tells (`queries`): not worth a row of its own.
 TOLD_BY_ROW = frozenset({Downloaded.NAME, Attempted.NAME})
@@ -94,6 +99,8 @@ class Changes:
         self.removed: list[Row] = []
         self.forgotten: list[Row] = []
         self.fetched_again: list[Row] = []
+        self.exempt: dict[str, bool] = {}
+        self.told: dict[tuple[object, object], Row] = {}
         self.hops: dict[str, list[Callable[[Row], Row]]] = {}
 
     def happened(self, stream: str, event: Event, position: int, at: datetime) -> None:
@@ -133,6 +140,11 @@ class Changes:
                 self.removed.append({"the_stream": stream, "the_digest": digest, "before": position})
             case RedeliveryRequested() if not event.numbers and not event.added:
                 self.fetched_again.append({"the_stream": stream, "before": position})
+            case Generated():
+                if (row := row_of(stream, event, at)) is not None:
+                    self.told[row["what"], row["name"]] = row
+            case Kept() | KeptNoLonger():
+                self.exempt[stream] = isinstance(event, Kept)
             case Deferred() if event.scope == "next-hop" and event.tried:
                 self.hops.setdefault(event.next_hop, []).append(
                     lambda row: hop_down(row, event, at, position)
@@ -185,6 +197,9 @@ class Changes:
         _REMOVE.many(connection, self.removed)
         _FORGET.many(connection, self.forgotten)
         _FETCH_AGAIN.many(connection, self.fetched_again)
+        TELL.many(connection, list(self.told.values()))
+        _EXEMPT.many(connection, [{"stream": stream} for stream, now in self.exempt.items() if now])
+        _EXEMPT_NO_LONGER.many(connection, [{"the_id": s} for s, now in self.exempt.items() if not now])
         for name, changes in self.hops.items():
             _write_hop(connection, name, changes)
         for mailbox in self.mailboxes.values():
@@ -261,6 +276,12 @@ _HOPS = Statement(
         " ON CONFLICT DO NOTHING"
     )
 )
+_EXEMPT = Statement(
+    text(
+        "INSERT INTO exempt (message) SELECT position FROM messages WHERE id = :stream ON CONFLICT DO NOTHING"
+    )
+)
+_EXEMPT_NO_LONGER = Statement(delete(exempt).where(exempt.c.message == _its_position))
 _STRETCH = Statement(
     text(
         "INSERT INTO hours (hour, first, last) VALUES (:hour, :first, :last) ON CONFLICT (hour) DO UPDATE SET"

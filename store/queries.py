@@ -12,7 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from msgspec import structs
-from sqlalchemy import Connection, Row, Select, Table, Text, bindparam, func, select
+from sqlalchemy import Connection, Row, Select, Table, Text, bindparam, exists, func, select
 
 from store import selection
 from store.life import Message
@@ -24,6 +24,7 @@ from store.schema import (
     Utc,
     agenda,
     events,
+    exempt,
     from_microseconds,
     mailboxes,
     messages,
@@ -109,11 +110,11 @@ def queue(connection: Connection, wanted: Filter = Filter(), limit: int = 1000) 
 
 
 def quarantined(
-    connection: Connection, before: datetime, after: int, limit: int
+    connection: Connection, before: datetime, after: int, limit: int, *, with_exempt: bool = True
 ) -> list[tuple[int, str, int, str]]:
     """Return position, id, size and why of up to `limit` messages in quarantine from behind position `after`, oldest first.
 
-    All that are there since `before` are among them.
+    All that are there since `before` are among them; those that are exempt from retention unless they are not asked for.
     """
     span = selection.between(connection, None, before) or selection.Span(1, 0)
     found = select(
@@ -124,6 +125,8 @@ def quarantined(
         messages.c.position <= span.last,
         messages.c.opened_at <= before,
     )
+    if not with_exempt:
+        found = found.where(~exists().where(exempt.c.message == messages.c.position))
     return [tuple(row) for row in connection.execute(found.order_by(messages.c.position).limit(limit))]
 
 

@@ -1,22 +1,17 @@
-"""What the log knows of a scanner's outage: who waits for it and since when, and whether the postmaster was told."""
+"""What the log knows of a scanner's outage: who waits for it and since when."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, exists, func, select
 
+from store.agenda import lanes
 from store.codec import decode
-from store.events import Generated, Scanned
+from store.events import Reported, Scanned
 from store.message import SCAN_LANE
-from store.schema import COMMON_EVENTS, agenda, events, from_microseconds, microseconds
-
-NOTICES_LOOKED_AT = (
-    10_000  # newest first: an outage that is further back than so many reports is told of anew
-)
-LOOKED_BACK = timedelta(days=90)
+from store.schema import agenda, events, from_microseconds, happenings, messages
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,22 +45,21 @@ def outage(connection: Connection, message: str, scanner: str) -> tuple[datetime
     return last, now
 
 
-def told_down(connection: Connection, scanners: Collection[str], now: datetime) -> dict[str, Generated]:
-    """Return of which of these scanners the postmaster was told that they are down, and not yet that they are up."""
-    last: dict[str, Generated] = {}
-    rows = (
-        select(events.c.version, events.c.data)
-        .where(events.c.name == Generated.NAME, events.c.name.not_in(COMMON_EVENTS))
-        .where(events.c.at >= microseconds(now - LOOKED_BACK))
-        .order_by(events.c.position.desc())
-        .limit(NOTICES_LOOKED_AT)
+def untold(connection: Connection, before: datetime, after: str, limit: int) -> list[str]:
+    """Return up to `limit` messages that go out, came in before a time, wait for a scanner, and were never reported on.
+
+    From behind the id `after`, in the order of their ids.
+    """
+    waiting = [lane for lane in lanes(connection) if lane.startswith(SCAN_LANE)]
+    if not waiting:
+        return []
+    told = exists().where(happenings.c.name == Reported.NAME, happenings.c.message == messages.c.position)
+    found = (
+        select(agenda.c.stream)
+        .join(messages, messages.c.id == agenda.c.stream)
+        .where(agenda.c.lane.in_(waiting), agenda.c.stream > after)
+        .where(messages.c.direction == "outbound", messages.c.opened_at <= before, ~told)
+        .order_by(agenda.c.stream)
+        .limit(limit)
     )
-    for version, data in connection.execute(rows):
-        if b'"scanner-' not in (octets := bytes(data)):
-            continue
-        event = decode(Generated.NAME, version, octets, None)
-        if isinstance(event, Generated) and event.scanner is not None:
-            last.setdefault(event.scanner, event)
-            if all(name in last for name in scanners):
-                break
-    return {name: event for name, event in last.items() if event.kind == "scanner-down"}
+    return list(connection.scalars(found))

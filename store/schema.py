@@ -2,8 +2,8 @@
 
 `events` is the log and the only truth. `contents` holds octets, `seals` what stood for the whole log at some times,
 `followers` how far other programs have been told of it. The read tables (`messages`, `recipients`, `texts`, `subjects`,
-`happenings`, `hops`, `hours`, `tallies`, `uidls`, `next_hops`, `mailboxes`) and the due times in `agenda` are derived from the
-log alone, written in the same transaction, and can be made anew by `mailgate db rebuild`.
+`happenings`, `hops`, `hours`, `tallies`, `uidls`, `next_hops`, `mailboxes`, `exempt`, `told`) and the due times in `agenda` are
+derived from the log alone, written in the same transaction, and can be made anew by `mailgate db rebuild`.
 
 Times are microseconds since 1970 UTC in a BIGINT on both databases: SQLite forgets zones. Positions are given out
 by the appender under the append lock, without gaps; so a reader that follows `position > checkpoint` misses nothing,
@@ -313,6 +313,25 @@ hours = Table(
     Column("last", Position, nullable=False),
 )
 
+# What is exempt from retention now, by a person's word: few of all there is.
+exempt = Table(
+    "exempt",
+    metadata,
+    Column("message", Position, primary_key=True, autoincrement=False),  # position of the message
+)
+
+# What the postmaster was told last of each scanner, mailbox, next hop (`told`), and when the last daily report was written.
+told = Table(
+    "told",
+    metadata,
+    Column("what", Text, primary_key=True),
+    Column("name", Text, primary_key=True),
+    Column("kind", Text, nullable=False),
+    Column("stream", Text, nullable=False),
+    Column("about", Text, nullable=False),
+    Column("at", Utc, nullable=False),
+)
+
 # How much of what happened in an hour (`tallies`): what took how long is in the bucket.
 tallies = Table(
     "tallies",
@@ -329,5 +348,5 @@ tallies = Table(
 
 READ_TABLES = (
     *(recipients, messages, texts, subjects, happenings, hops, hours),
-    *(tallies, uidls, next_hops, mailboxes),
+    *(tallies, uidls, next_hops, mailboxes, exempt, told),
 )

@@ -24,6 +24,7 @@ from sqlalchemy import (
     func,
     literal,
     select,
+    true,
     type_coerce,
 )
 
@@ -35,6 +36,7 @@ from store.rows import indexed, key
 from store.schema import (
     MICROSECOND,
     SLOW,
+    exempt,
     happenings,
     hops,
     hour,
@@ -74,6 +76,7 @@ class Filter:
     reply: str | None = None  # the last one to a recipient; "" for none on record
     slower: timedelta | None = None  # took so long or longer, from its arrival until it was closed
     faster: timedelta | None = None  # took less
+    kept: bool = False  # only what is exempt from retention
 
 
 class Span(NamedTuple):
@@ -189,6 +192,22 @@ class Fragment(NamedTuple):
         return exists().where(self.place == messages.c.position, self.served(), *bounds.beside(self.place))
 
 
+class Exempt(NamedTuple):
+    """A person said that it is to be kept, whatever its age."""
+
+    column: ColumnElement[int] = exempt.c.message
+    place: ColumnElement[int] = exempt.c.message
+    countable: bool = True
+
+    def served(self) -> ColumnElement[Any]:
+        """Return the condition on a row of those: it is one."""
+        return true()
+
+    def checked(self, bounds: Bounds) -> ColumnElement[bool]:
+        """Return the condition on a message in hand."""
+        return exists().where(self.place == messages.c.position, *bounds.beside(self.place))
+
+
 def find(connection: Connection, wanted: Filter, before: int | None, limit: int) -> Sequence[Row[Any]]:
     """Return rows of messages, newest first, from below position `before`."""
     span = between(connection, wanted.since, wanted.until)
@@ -277,6 +296,8 @@ def leads_of(wanted: Filter) -> Iterator[Lead]:
         yield Indexed(happenings.c.name, (wanted.event,), happenings.c.message)
     if wanted.event == Downloaded.NAME:
         yield Indexed(messages.c.direction, ("inbound",))
+    if wanted.kept:
+        yield Exempt()
     if wanted.next_hop is not None:
         yield Indexed(hops.c.name, (wanted.next_hop,), hops.c.message)
     for column, value in (

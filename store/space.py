@@ -32,6 +32,13 @@ def space(connection: Connection) -> Space | None:
     return Space(size * pages, size * free)
 
 
+def size_octets(connection: Connection) -> int:
+    """Return how large the store is on disk: a SQLite file, or a Postgres database with its indexes."""
+    if (found := space(connection)) is not None:
+        return found.file_octets
+    return int(scalar(connection, "SELECT pg_database_size(current_database())"))
+
+
 def give_back(connection: Connection, octets: int) -> None:
     """Make a SQLite file smaller by up to so many octets, in a write transaction: what stands at its end moves forward."""
     if connection.dialect.name != "sqlite":

@@ -18,6 +18,7 @@ from store.events import (
     Attempted,
     Deferred,
     Delivered,
+    Discarded,
     Downloaded,
     Event,
     Failed,
@@ -145,6 +146,8 @@ def _key(message: Message, event: Event, at: datetime) -> Key | None:
             kind, name = "out", _hop(event.next_hop)
         case Deferred() if event.tried:
             kind, name = "out", _hop(event.next_hop)
+        case Discarded():
+            kind = "out"
         case Scanned():
             kind, name, what = "rescan" if event.late else "scan", event.scanner, event.verdict
             bucket = NO_BUCKET if event.verdict == "error" else bucket_of(event.duration_ms)

@@ -137,8 +137,9 @@ def _for_people(kind: Kind, message: Message, fates: tuple[Fate, ...], policy: P
     for fate in fates:
         lines += _of_one(kind, fate)
     if kind == "delay":
-        end = message.going_since + policy.give_up_after
-        lines += [f"If it can't be delivered until {format_datetime(end)}, you will be told."]
+        end = _end(message, policy)
+        until = f"until {format_datetime(end)}" if end else "after that"
+        lines += [f"If it can't be delivered {until}, you will be told."]
     lines += ["", f"Questions? {policy.postmaster} can look it up: it is message {message.id}."]
     from email.policy import SMTP  # slow to import, and most runs write no report
 
@@ -197,9 +198,14 @@ def _fields(kind: Kind, message: Message, fate: Fate, policy: Policy) -> list[st
     if fate.reply:
         kind_of_code = "smtp" if _by_smtp(fate.reply) else "x-mailgate"
         lines.append(f"Diagnostic-Code: {kind_of_code}; {_field(fate.reply)}")
-    if kind == "delay":
-        lines.append(f"Will-Retry-Until: {format_datetime(message.going_since + policy.give_up_after)}")
+    if kind == "delay" and (end := _end(message, policy)) is not None:
+        lines.append(f"Will-Retry-Until: {format_datetime(end)}")
     return lines
+
+
+def _end(message: Message, policy: Policy) -> datetime | None:
+    """Until when it is tried; None where nobody knows, for that begins once it is scanned."""
+    return None if message.awaited is not None else message.going_since + policy.give_up_after
 
 
 def _original(orcpt: str) -> str:

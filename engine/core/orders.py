@@ -1,4 +1,4 @@
-"""What a person decides about a message: hold, release, discard, fail.
+"""What a person decides about a message: hold, release, discard, fail; and whether it is kept whatever its age.
 
 `carry_out` looks at a message as it stands and returns the events of an order, or why it can't be carried out. Pure. An
 order concerns a message's recipients as they are: those that have a fate keep it.
@@ -15,11 +15,12 @@ from engine.core import envelope
 from engine.core.plan import NO_ANSWER, addresses, no_octets
 from engine.core.policy import Policy
 from engine.core.routing import Recipients
-from store.events import Discarded, Failed, Held, MessageEvent, Released
+from store.events import Discarded, Failed, Held, Kept, KeptNoLonger, MessageEvent, Released
 from store.life import Message
 from store.recipient import Recipient
 
-Verb = Literal["hold", "release", "discard", "fail"]
+Verb = Literal["hold", "release", "discard", "fail", "keep", "unkeep"]
+EXEMPTING = frozenset({"keep", "unkeep"})  # from retention: of a message whole, open or closed
 
 BY_HAND = "by hand"
 
@@ -73,6 +74,8 @@ def carry_out(
     `worked_on` says that a gateway that lives holds the message. `named` is whom the current rules name, for a message
     that names nobody and is to be released.
     """
+    if order.verb in EXEMPTING:
+        return _exempted(message, order, policy)
     if not message.open:
         return Refused(_closed(message))
     if order.verb == "release" and not message.kept:
@@ -92,6 +95,19 @@ def carry_out(
         events=tuple(_events(message, order, chosen, policy)),
         doubtful=tuple(r for r in chosen if r.state == "outcome-unknown"),
     )
+
+
+def _exempted(message: Message, order: Order, policy: Policy) -> Answer:
+    """Exempt it from retention and erasure, or leave it to them again."""
+    since = message.exempt_since
+    if order.verb == "unkeep" and since is None:
+        return Refused("it isn't kept from it")
+    if order.verb == "keep" and since is not None:
+        why = f": {message.exempt_for}" if message.exempt_for else ""
+        return Refused(f"it is already, since {since:%Y-%m-%d} by {message.exempt_by}{why}")
+    if order.verb == "keep" and message.erased_at is not None and not message.kept:
+        return Refused("it was erased: there is nothing left to keep")
+    return Decided(events=tuple(_events(message, order, [], policy)))
 
 
 def _can(recipient: Recipient, order: Order) -> bool:
@@ -150,6 +166,10 @@ def _events(
             )
         case "discard" | "fail":
             yield _given_up(message, order, numbers, policy)
+        case "keep":
+            yield Kept(operator=order.operator, policy=policy.version, reason=order.reason)
+        case "unkeep":
+            yield KeptNoLonger(operator=order.operator, policy=policy.version, reason=order.reason)
         case _:
             assert_never(order.verb)
 

@@ -14,11 +14,12 @@ from typing import Literal
 
 from engine.core import envelope
 from engine.core.policy import Policy
-from store.events import Deferred, Delivered, Failed, MessageEvent, RejectedOversize, Relayed
+from store.events import Deferred, Delivered, Failed, MessageEvent, RejectedOversize, Relayed, Scanned
 from store.life import Message
 from store.recipient import Recipient
 
 BY_HAND = "an administrator decided that it is not tried again"
+UNSCANNED = "it waits here until it can be scanned for viruses and spam"
 
 Kind = Literal["failure", "delay", "success"]
 Wish = Literal["FAILURE", "DELAY", "SUCCESS"]
@@ -99,12 +100,37 @@ def _delays(
 ) -> Iterable[Fate]:
     """Once for each message, of all that wait then."""
     deferred = [event for event in events if isinstance(event, Deferred)]
-    if not deferred or "delay" in after.reported or now - after.going_since < policy.warn_after:
-        return
-    waiting = tuple(r.number for r in after.recipients if r.retry_at is not None)
-    for one in _those(after, waiting, "DELAY"):
-        address = next((event.address for event in deferred if one.number in event.numbers), "")
-        yield Fate(recipient=one, reply=one.reply or "", address=address)
+    unscanned = any(isinstance(event, Scanned) and event.retry_at is not None for event in events)
+    if (deferred or unscanned) and delayed(after, policy, now):
+        waiting = tuple(r.number for r in after.recipients if r.retry_at is not None)
+        for one in _those(after, waiting, "DELAY"):
+            address = next((event.address for event in deferred if one.number in event.numbers), "")
+            yield Fate(recipient=one, reply=_said(after, one), address=address)
+
+
+def delayed(message: Message, policy: Policy, now: datetime) -> bool:
+    """Whether it has waited for so long that its sender should hear of it, and did not yet.
+
+    Whom it waits for makes no difference to the sender: the time for which our scanners could not be asked counts.
+    """
+    since = message.resumed_at or message.opened_at
+    return "delay" not in message.reported and now - since >= policy.warn_after
+
+
+def late(message: Message, policy: Policy, now: datetime) -> Owed:
+    """Return what is to be reported of a message that waits for a scanner, and to which nothing happens meanwhile."""
+    if message.awaited is None or not message.protocol or message.direction != "outbound":
+        return {}
+    if silence(message) is not None or not delayed(message, policy, now):
+        return {}
+    waiting = tuple(r.number for r in message.recipients if r.retry_at is not None)
+    fates = tuple(Fate(recipient=one, reply=UNSCANNED) for one in _those(message, waiting, "DELAY"))
+    return {"delay": fates} if fates else {}
+
+
+def _said(message: Message, recipient: Recipient) -> str:
+    """What is in the way, as the sender may hear it: how our scanners are is for the house."""
+    return UNSCANNED if message.awaited is not None else recipient.reply or ""
 
 
 def _successes(after: Message, events: tuple[MessageEvent, ...], policy: Policy) -> Iterable[Fate]:

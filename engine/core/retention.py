@@ -17,6 +17,8 @@ def outdated(message: Message, policy: Policy, now: datetime) -> tuple[MessageEv
 
     Who appends `contents-purged` drops the octets in the same transaction.
     """
+    if message.exempt_since is not None:
+        return ()
     if message.open:
         return _too_long_in_quarantine(message, policy, now)
     kept_for = policy.retention.contents

@@ -49,6 +49,17 @@ def meant(place: Place, parse: Callable[[], _T]) -> _T:
         raise Fault(place, str(trouble)) from None
 
 
+_CLOCK = re.compile(r"([01][0-9]|2[0-3]):([0-5][0-9])")
+
+
+def time_of_day(place: Place, written: str) -> int:
+    """`written` as seconds after midnight. Raises Fault."""
+    found = _CLOCK.fullmatch(written)
+    if found is None:
+        raise Fault(place, f'expected a time of day in UTC such as "06:30", found {shown(written)}')
+    return int(found[1]) * 3600 + int(found[2]) * 60
+
+
 _WORDS = (
     Address
     | AddressPattern

@@ -18,7 +18,7 @@ from engine.settings.lines import Place
 from engine.settings.listen import listen
 from engine.settings.mailbox import mailbox, unique_names
 from engine.settings.next_hop import next_hop
-from engine.settings.reading import Fault, meant, nearest, read
+from engine.settings.reading import Fault, meant, nearest, read, time_of_day
 from engine.settings.scanner import quarantine, scanners
 from engine.settings.shapes import (
     Gateway,
@@ -81,6 +81,9 @@ def _gateway(table: GatewayTable) -> Gateway:
         postmaster=postmaster,
         domains=tuple(dict.fromkeys(table.domains)),
         connections_per_host=table.connections_per_host,
+        daily_report_at=None
+        if table.daily_report is None
+        else time_of_day(("gateway", "daily_report"), table.daily_report),
     )
 
 

@@ -5,7 +5,6 @@ Owns which keys go with which kind of scanner, and what each kind has by default
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from math import isfinite
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Final, cast
 from engine.core.verdict import WHATEVER_IS_SPAM, Action, ScannerKind
 from engine.settings.addresses import socket_address
 from engine.settings.lines import Place
-from engine.settings.reading import Fault, meant
+from engine.settings.reading import Fault, meant, time_of_day
 from engine.settings.shapes import Quarantine, ScannerSettings
 from engine.settings.tables import QuarantineTable, ScannerTable
 from engine.settings.values import Address, shown
@@ -29,8 +28,6 @@ MAX_SIZE: Final[dict[ScannerKind, int]] = {
     "rspamd": 50 << 20,
     "attachments": 35 << 20,
 }
-
-_CLOCK = re.compile(r"([01][0-9]|2[0-3]):([0-5][0-9])")
 
 
 def scanners(tables: Sequence[ScannerTable], folder: Path) -> tuple[ScannerSettings, ...]:
@@ -49,16 +46,8 @@ def quarantine(table: QuarantineTable) -> Quarantine:
     """Who is told of what is kept. Raises Fault."""
     return Quarantine(
         notify_recipients=table.notify_recipients,
-        digest_at=None if table.digest is None else _digest_at(table.digest),
+        digest_at=None if table.digest is None else time_of_day(("quarantine", "digest"), table.digest),
     )
-
-
-def _digest_at(written: str) -> int:
-    found = _CLOCK.fullmatch(written)
-    if found is None:
-        text = f'expected a time of day in UTC such as "06:30", found {shown(written)}'
-        raise Fault(("quarantine", "digest"), text)
-    return int(found[1]) * 3600 + int(found[2]) * 60
 
 
 def _scanner(place: Place, table: ScannerTable, folder: Path) -> ScannerSettings:

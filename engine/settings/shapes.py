@@ -41,6 +41,7 @@ class Gateway:
     postmaster: str
     domains: tuple[str, ...] = ()
     connections_per_host: int = 10
+    daily_report_at: int | None = None  # seconds after midnight UTC
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -272,7 +273,7 @@ _DECIDES_NOTHING = frozenset(
         "metrics",
         "webhooks",
     }
-    | {"address", "timeout_seconds", "digest_at"}
+    | {"address", "timeout_seconds", "digest_at", "daily_report_at"}
 )
 
 

@@ -59,6 +59,7 @@ class GatewayTable(Table, frozen=True, kw_only=True):
     postmaster: Address | None = None
     domains: tuple[Domain, ...] = ()
     connections_per_host: Count = 10
+    daily_report: str | None = None
 
 
 class StoreTable(Table, frozen=True, kw_only=True):

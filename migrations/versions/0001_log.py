@@ -154,6 +154,16 @@ def _messages() -> None:
         sa.Column("message", POSITION, primary_key=True, autoincrement=False),
         sqlite_with_rowid=False,
     )
+    op.create_table("exempt", sa.Column("message", POSITION, primary_key=True, autoincrement=False))
+    op.create_table(
+        "told",
+        sa.Column("what", sa.Text, primary_key=True),
+        sa.Column("name", sa.Text, primary_key=True),
+        sa.Column("kind", sa.Text, nullable=False),
+        sa.Column("stream", sa.Text, nullable=False),
+        sa.Column("about", sa.Text, nullable=False),
+        sa.Column("at", sa.BigInteger, nullable=False),
+    )
     op.create_table(
         "hours",
         sa.Column("hour", sa.BigInteger, primary_key=True, autoincrement=False),

@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select
 
+from engine import purging
 from engine.core.policy import Retention
 from engine.outage import Outage
 from engine.purging import BATCH_MESSAGES, BATCH_OCTETS, Purger
 from store import contents, space
-from store.events import ContentsPurged, Discarded, Quarantined
+from store.events import ContentsPurged, Discarded, Kept, KeptNoLonger, MessageEvent, Quarantined
 from store.life import Message
 from store.log import Append, Unit
 from store.schema import contents as table
@@ -30,9 +31,13 @@ async def purge(rig: Rig, most: int | None = None) -> int:
     return await purger(rig).purge(most, rest=0)
 
 
+async def happens(rig: Rig, message: Message, event: MessageEvent) -> None:
+    await rig.journal.append(Unit((Append(message.id, message, (event,), rig.clock()),)))
+
+
 async def quarantine(rig: Rig, message: Message) -> None:
     kept = Quarantined(reason="spam", rule="spamd says spam", scanner="spamd", policy=rig.policy.version)
-    await rig.journal.append(Unit((Append(message.id, message, (kept,), rig.clock()),)))
+    await happens(rig, message, kept)
 
 
 def octets(rig: Rig, message: Message) -> bytes | None:
@@ -103,6 +108,71 @@ async def test_many_are_purged_in_small_batches_and_a_round_may_be_bounded(
         assert await purge(rig) == count - 7
         assert kept_count(rig) == 0
         assert (sum(batches), max(batches)) == (count - 7, BATCH_MESSAGES)
+
+
+async def test_what_a_person_keeps_stays_and_stops_nobody_else(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Many that are kept are older than all that is to go: no look, however short, sees only them."""
+    monkeypatch.setattr(purging, "LOOKED_AT", 3)
+    async with Rig(database_url, policy=RETENTION) as rig:
+        rig.put(*(mail(n) for n in range(12)))
+        await rig.through()
+        kept = rig.messages()[:9]
+        for message in kept:
+            await happens(rig, message, Kept(operator="anna", policy="p", reason="case 7"))
+        rig.clock.later(days=30)
+        looks: list[int] = []
+        closed = contents.closed
+
+        def counted(*asked: Any) -> Any:
+            looks.append(1)
+            return closed(*asked)
+
+        monkeypatch.setattr(contents, "closed", counted)
+        assert await purge(rig) == 3
+        assert len(looks) <= 2  # one for what goes, one for the end
+        assert kept_count(rig) == 9
+        assert all(m.kept for m in rig.messages()[:9])
+        last = rig.messages()[0]
+        await happens(rig, last, KeptNoLonger(operator="anna", policy="p", reason="settled"))
+        assert await purge(rig) == 1
+        assert octets(rig, last) is None
+        assert kept_count(rig) == 8
+
+
+async def test_what_is_kept_in_quarantine_stays_there(database_url: str) -> None:
+    async with Rig(database_url, policy=RETENTION, works=False) as rig:
+        rig.put(mail(1), mail(2))
+        await rig.poll()
+        for message in rig.messages():
+            await quarantine(rig, message)
+        first, _ = rig.messages()
+        await happens(rig, first, Kept(operator="anna", policy="p"))
+        rig.clock.later(days=400)
+        assert await purge(rig) == 1
+        first, second = rig.messages()
+        assert (first.state, octets(rig, first)) == ("quarantined", mail(1))
+        assert (second.state, second.kept) == ("discarded", False)
+
+
+async def test_who_says_keep_in_the_last_moment_is_heard(database_url: str) -> None:
+    """It was found to be outdated, and is kept by the time its batch is written."""
+    async with Rig(database_url, policy=RETENTION) as rig:
+        rig.put(mail(1))
+        await rig.through()
+        rig.clock.later(days=30)
+        message = rig.message()
+        call = rig.journal.call
+
+        async def kept_before(function: Any) -> Any:
+            if rig.message().exempt_since is None:
+                await happens(rig, message, Kept(operator="anna", policy="p"))
+            return await call(function)
+
+        rig.journal.call = kept_before  # type: ignore[method-assign]
+        assert await purge(rig) == 0
+        assert octets(rig, message) == mail(1)
 
 
 async def test_large_ones_go_alone(database_url: str) -> None:

@@ -8,6 +8,7 @@ from email.message import Message as Mail
 from engine.outage import Outage
 from engine.scanner_standing import LONGEST_REST
 from engine.scanner_watch import PATIENCE, ScannerWatch
+from engine.telling import Teller
 from store.events import Generated
 from tests.engine.rig import POSTMASTER, Rig, mail
 from tests.engine.scripted import GONE, ScriptedScanner
@@ -16,11 +17,10 @@ from tests.engine.scripted import GONE, ScriptedScanner
 def watch(rig: Rig) -> ScannerWatch:
     return ScannerWatch(
         rig.scanning.posts,
-        journal=rig.journal,
+        teller=Teller(rig.journal, rig.worker.wake, rig.clock),
         read=rig.read,
         policy=rig.policy,
         outage=Outage(),
-        told=rig.worker.wake,
         now=rig.clock,
     )
 
@@ -67,7 +67,7 @@ async def test_of_an_outage_it_hears_once_when_it_lasts_and_once_when_it_ends(da
         assert up["Subject"] == "Scanner clamd is up again at gate.example.com"
         assert "Down from: 2026-03-01 12:00:00 UTC" in up.get_payload()
         assert "24 min" in up.get_payload()
-        told = [(e.kind, e.scanner) for e in rig.events(Generated)]
+        told = [(e.kind, e.concerns) for e in rig.events(Generated)]
         assert told == [("scanner-down", "clamd"), ("scanner-up", "clamd")]
         (about,) = {e.about for e in rig.events(Generated)}
         assert about in {m.id for m in rig.messages() if m.direction == "inbound"}
@@ -171,4 +171,4 @@ async def test_each_scanner_has_its_own(database_url: str) -> None:
         assert sorted(m["Subject"].split()[1] for m in heard(rig)) == ["clamd", "spamd"]
         first.down = None
         assert await later(rig, looking, minutes=2)
-        assert [e.scanner for e in rig.events(Generated) if e.kind == "scanner-up"] == ["clamd"]
+        assert [e.concerns for e in rig.events(Generated) if e.kind == "scanner-up"] == ["clamd"]

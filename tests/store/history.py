@@ -23,6 +23,8 @@ from store.events import (
     Event,
     Generated,
     Held,
+    Kept,
+    KeptNoLonger,
     MailboxEvent,
     RejectedOversize,
     Released,
@@ -94,6 +96,8 @@ class History:
             self.scan,
             self.quarantine,
             self.purge,
+            self.exempt,
+            self.tell,
         ]
         while count > 0:
             pause = self.random.choice((timedelta(0), timedelta(microseconds=1), timedelta(minutes=7)))
@@ -284,6 +288,23 @@ class History:
         if message is not None:
             purged = ContentsPurged(reason="retention.contents: 30d", policy=POLICY)
             yield Unit((self._append(message.id, purged),))
+
+    def tell(self) -> Iterator[Unit]:
+        """The postmaster is told of trouble, or of its end."""
+        kind, concerns = self.random.choice(
+            (("next-hop-down", "home"), ("next-hop-up", "home"), ("scanner-down", "clamd"), ("daily", None))
+        )
+        octets = f"Subject: news {self._next()}\r\n\r\n".encode()
+        notice = generated(octets, kind=kind, about="", concerns=concerns, subject="News")
+        yield Unit((self._append(self._stream(), notice, octets=octets),))
+
+    def exempt(self) -> Iterator[Unit]:
+        """A person says that it is to be kept, or no longer."""
+        message = self._some(lambda m: m.exempt_since is not None or self.random.random() < 0.5)
+        if message is not None:
+            kind = Kept if message.exempt_since is None else KeptNoLonger
+            event = kind(operator="anna", policy=POLICY, reason="a \0 reason")
+            yield Unit((self._append(message.id, event),))
 
     def release(self) -> Iterator[Unit]:
         """What is held goes on; for nobody: somebody is named now."""

@@ -28,6 +28,8 @@ from store.events import (
     Failed,
     Generated,
     Held,
+    Kept,
+    KeptNoLonger,
     MailboxEvent,
     MessageEvent,
     Quarantined,
@@ -282,6 +284,11 @@ EVENTS: tuple[Event, ...] = (
     Reported(kind="digest", report="m2", numbers=(0, 2)),
     ContentsPurged(reason="retention.contents: 30d", policy="5e1f"),
     Erased(revisions=(0, 2, 3), octets=True, operator="anna", reason="a request of 4 May"),
+    Kept(operator="anna", policy="5e1f", reason="Jürgen ./. us"),
+    KeptNoLonger(operator="bob", policy="5e1f", reason="settled"),
+    Generated(
+        kind="mailbox-failing", about="", concerns="info", size_octets=9, content="cd" * 32, recipient_count=1
+    ),
 )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from random import Random
 from typing import Any, get_args
 
@@ -17,6 +18,8 @@ from store.events import (
     Discarded,
     Event,
     Held,
+    Kept,
+    KeptNoLonger,
     RejectedOversize,
     Released,
     Reported,
@@ -40,6 +43,7 @@ from tests.store.build import (
     quarantined,
     relayed,
     removed,
+    scanned,
 )
 from tests.store.history import History
 
@@ -409,6 +413,15 @@ def test_octets_that_were_dropped_are_no_longer_kept_and_all_else_is_as_it_was()
     assert not told(oversize()).kept
 
 
+def test_what_a_person_keeps_is_exempt_until_they_say_otherwise_and_else_as_it_was() -> None:
+    before = life(attempted(), delivered())
+    kept = evolve(before, before.id, Kept(operator="anna", policy="p", reason="case 7"), after(days=1))
+    assert (kept.exempt_since, kept.exempt_by, kept.exempt_for) == (after(days=1), "anna", "case 7")
+    assert (kept.state, kept.closed_at, kept.recipients) == ("delivered", before.closed_at, before.recipients)
+    ended = evolve(kept, before.id, KeptNoLonger(operator="bob", policy="p"), after(days=2))
+    assert (ended.exempt_since, ended.exempt_by, ended.exempt_for) == (None, "", "")
+
+
 def test_whose_digest_lists_a_message_is_known_until_it_is_kept_back_again() -> None:
     listed = life(
         quarantined(),
@@ -421,3 +434,23 @@ def test_whose_digest_lists_a_message_is_known_until_it_is_kept_back_again() -> 
     again = evolve(listed, listed.id, quarantined(), after(days=1))
     assert [r.listed for r in again.recipients] == [False, False]
     assert again.quarantined_at == after(days=1)
+
+
+def test_the_time_without_a_scanner_is_not_counted_and_begins_anew_where_a_person_lets_it_go_on() -> None:
+    def at(message: Message, event: Event, **span: float) -> Message:
+        return evolve(message, message.id, event, after(**span))  # type: ignore[arg-type]
+
+    waits = scanned("error", retry_at=after(hours=1), blame="scanner")
+    message = at(life(), waits, hours=1)
+    message = at(message, waits, hours=2)  # asked again, and still down
+    assert (message.awaiting_since, message.going_since) == (after(hours=1), message.opened_at)
+    message = at(message, scanned("clean"), days=3)
+    assert (message.awaiting_since, message.going_since - message.opened_at) == (
+        None,
+        timedelta(days=3, hours=-1),
+    )
+    message = at(message, scanned("error", scanner="spamd", retry_at=after(days=4), blame="scanner"), days=4)
+    message = at(message, attempted(), days=5)  # that scanner is not configured any more
+    assert message.going_since - message.opened_at == timedelta(days=4, hours=-1)
+    held = at(message, Held(why="operator", rule="by hand", operator="anna", policy="p"), days=6)
+    assert at(held, Released(operator="anna", policy="p"), days=7).going_since == after(days=7)

@@ -53,6 +53,15 @@ def test_a_mailbox_is_well_failing_or_suspended(
     assert (mailbox.text is None) == (health == "ok")
 
 
+def test_how_long_it_fails_counts_from_the_first_failure_whatever_fails_then() -> None:
+    other = replace(NO, kind="connect", permanent=False, text="refused")
+    told = [(event, after(minutes=n)) for n, event in enumerate((NO, other, NO))]
+    assert fold_mailbox("info", told).since == NOW
+    well = [*told, (PollRecovered(mailbox="info"), after(hours=1)), (other, after(hours=2))]
+    assert fold_mailbox("info", well).since == after(hours=2)
+    assert fold_mailbox("info", [*told, (RESET, after(hours=1))]).since == after(hours=1)
+
+
 def test_a_mailbox_counts_what_it_gave() -> None:
     mailbox = fold_mailbox("info", [(FOUND, NOW), (replace(FOUND, downloaded=4), after(hours=1))])
     assert (mailbox.downloaded, mailbox.last_new_at, mailbox.since) == (7, after(hours=1), None)

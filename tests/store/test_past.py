@@ -47,6 +47,8 @@ ASKED = [
     Filter(reply="", state="received"),
     Filter(slower=timedelta(minutes=5)),
     Filter(faster=timedelta(minutes=30), mailbox="info"),
+    Filter(kept=True),
+    Filter(kept=True, state="deferred"),
 ]  # fmt: skip
 
 

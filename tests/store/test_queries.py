@@ -92,6 +92,7 @@ class Archive:
             ),
             lambda slower: message.closed_at is not None and message.closed_at - message.opened_at >= slower,
             lambda faster: message.closed_at is not None and message.closed_at - message.opened_at < faster,
+            lambda kept: message.exempt_since is not None or not kept,
         ]
         pairs = zip(fields(wanted), tests, strict=True)
         return all(test(value) for field, test in pairs if (value := getattr(wanted, field.name)) is not None)
@@ -178,6 +179,7 @@ SINGLE: list[tuple[str, Any]] = [
     *(("event", name) for name in (*COMMON_EVENTS, "held", "deferred", "reported", "generated", "erased")),
     *(("reply", said) for said in ("*", "", "550*", "* OK*", "*%*", "nothing like this")),
     *((name, timedelta(minutes=span)) for name in ("slower", "faster") for span in (0, 0.1, 1, 5, 60, 99999)),
+    ("kept", True),
 ]
 
 
@@ -381,6 +383,7 @@ INDEXED: list[tuple[Filter, str]] = [
     (Filter(event="held"), "happenings"),
     (Filter(event="delivered"), "happenings"),
     (Filter(slower=timedelta(minutes=5)), "messages_slow"),
+    (Filter(kept=True), "exempt"),
 ]
 
 

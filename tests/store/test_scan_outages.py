@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import Connection, Engine
@@ -11,7 +10,7 @@ from store import scan_outages
 from store.database import reading, writing
 from store.events import Event, Scanned
 from store.log import Append, Unit, append, message
-from tests.store.build import NOW, POLICY, after, downloaded, generated
+from tests.store.build import POLICY, after, downloaded
 
 
 def put(engine: Engine, stream: str, *events: tuple[int, Event]) -> None:
@@ -58,21 +57,3 @@ def test_who_waits_and_who_longest(store: Engine) -> None:
     put(store, "m3", (4, downloaded(uidl="3")), (5, down("spamd")))
     with reading(store) as connection:
         assert scan_outages.waiters(connection, "clamd") == scan_outages.Waiters(2, "m1")
-
-
-def test_the_last_notice_of_each_scanner_counts(store: Engine) -> None:
-    def notice(kind: str, scanner: str | None) -> Event:
-        return generated(kind=kind, scanner=scanner)
-
-    def told(now: Any = NOW) -> set[str]:
-        with reading(store) as connection:
-            return set(scan_outages.told_down(connection, ("clamd", "spamd"), now))
-
-    assert told() == set()
-    put(store, "n1", (0, notice("scanner-down", "clamd")))
-    put(store, "n2", (1, notice("scanner-down", "spamd")))
-    put(store, "n3", (2, notice("failure", None)))
-    assert told() == {"clamd", "spamd"}
-    put(store, "n4", (3, notice("scanner-up", "clamd")))
-    assert told() == {"spamd"}
-    assert told(NOW + scan_outages.LOOKED_BACK + timedelta(hours=1)) == set()

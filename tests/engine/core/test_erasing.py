@@ -8,7 +8,7 @@ import pytest
 
 from engine.core.erasing import RULE, Answer, Going, Request, Staying, ask
 from engine.core.policy import Policy
-from store.events import Discarded, Event, Held
+from store.events import Discarded, Event, Held, Kept, KeptNoLonger
 from store.life import Message, fold
 from tests.store.build import NOW, POLICY, attempted, delivered, downloaded, failed, quarantined
 
@@ -16,11 +16,11 @@ PEOPLE = ("info@example.com", "sales@example.com")
 HELD = Held(why="unroutable", rule="nobody is named", policy=POLICY)
 
 
-def asked(*events: Event, even_open: bool = False, **facts: Any) -> Answer:
+def asked(*events: Event, even_open: bool = False, even_kept: bool = False, **facts: Any) -> Answer:
     message = fold("m1", ((event, NOW) for event in (downloaded(recipients=PEOPLE), *events)))
     assert isinstance(message, Message)
     policy = Policy(version="v", hostname="g", postmaster="p@example.com", domains=())
-    request = Request(operator="anna", reason="so", even_open=even_open)
+    request = Request(operator="anna", reason="so", even_open=even_open, even_kept=even_kept)
     return ask(message, request, policy, **{"worked_on": False, "facts": 3, "octets": True} | facts)
 
 
@@ -55,6 +55,20 @@ def test_what_is_open_is_discarded_first_where_that_is_asked_for(
         octets=True,
         first=(Discarded(numbers=numbers, operator="anna", rule=RULE, policy="v"),),
     )
+
+
+def test_what_is_to_be_kept_is_erased_only_where_a_person_says_so_and_that_is_on_record() -> None:
+    kept, closed = Kept(operator="bob", policy=POLICY, reason="case 7"), (attempted(0, 1), delivered(0, 1))
+    refused = asked(*closed, kept, even_open=True)
+    assert isinstance(refused, Staying)
+    assert not refused.done
+    assert refused.text.startswith("it is to be kept, since 2026-05-04 by bob (case 7): ")
+    ended = KeptNoLonger(operator="anna", policy="v")
+    assert asked(*closed, kept, even_kept=True) == Going(facts=3, octets=True, first=(ended,))
+    assert asked(*closed, kept, KeptNoLonger(operator="bob", policy=POLICY)) == Going(facts=3, octets=True)
+    both = asked(kept, even_open=True, even_kept=True)
+    discarded = Discarded(numbers=(0, 1), operator="anna", rule=RULE, policy="v")
+    assert both == Going(facts=3, octets=True, first=(ended, discarded))
 
 
 @pytest.mark.parametrize("even_open", [False, True])

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.core.decide import decide
-from engine.core.orders import Decided, Order, Refused, UnderWay, Verb, carry_out
+from engine.core.orders import EXEMPTING, Decided, Order, Refused, UnderWay, Verb, carry_out
 from engine.core.plan import HandOver, Rest, plan
 from engine.core.routing import Recipients
 from store.events import ContentsPurged, Held, Quarantined
@@ -121,6 +121,16 @@ def test_what_can_t_be_done_says_as_what_it_is() -> None:
     )
 
 
+def test_what_is_kept_is_so_once_and_what_is_not_need_not_be_let_go() -> None:
+    """Open or closed, and also where nobody is named."""
+    for message in (downloaded(), downloaded(INFO), delivered(attempted(downloaded(INFO)))):
+        kept = carried_out(message, order("keep"))
+        assert (kept.exempt_by, kept.state) == ("anna", message.state)
+        assert refusal(kept, order("keep")).startswith("it is already, since 2026-03-01 by anna")
+        assert carried_out(kept, order("unkeep")).exempt_since is None
+        assert refusal(message, order("unkeep")) == "it isn't kept from it"
+
+
 def test_what_was_held_for_long_has_its_time_from_its_release() -> None:
     days = [NOON + timedelta(days=n) for n in range(12)]
     message = held(downloaded(INFO), 0)
@@ -155,6 +165,10 @@ def test_an_order_is_carried_out_on_all_it_means_or_changes_nothing(
     if not isinstance(answer, Decided):
         return
     now = after(message, *answer.events, at=NOON + timedelta(hours=1))
+    if verb in EXEMPTING:  # from retention: that changes nothing of where it goes
+        assert now.recipients == message.recipients
+        assert (now.exempt_since is not None) == (verb == "keep")
+        return
     named = {r.number for event in answer.events for r in message.recipients if r.number in event.numbers}  # type: ignore[union-attr]
     assert named
     for old, new in zip(message.recipients, now.recipients, strict=True):

@@ -14,6 +14,8 @@ from store.events import (
     Delivered,
     Discarded,
     Failed,
+    Kept,
+    KeptNoLonger,
     MessageEvent,
     Quarantined,
     Released,
@@ -90,6 +92,14 @@ def test_who_was_in_quarantine_twice_stays_from_the_last_time_on() -> None:
     twice = evolve(after(downloaded(INFO), quarantined()), "message-1", quarantined(), WEEK)
     assert outdated(twice, POLICY, WEEK + timedelta(days=6)) == ()
     assert outdated(twice, POLICY, WEEK + timedelta(days=7)) != ()
+
+
+@pytest.mark.parametrize("event", [delivered(0), quarantined(0)])
+def test_what_a_person_keeps_stays_whatever_its_age(event: MessageEvent) -> None:
+    kept = after(downloaded(INFO), event, Kept(operator="anna", policy=VERSION, reason="case 7"))
+    assert outdated(kept, POLICY, MONTH) == ()
+    ended = after(kept, KeptNoLonger(operator="anna", policy=VERSION))
+    assert outdated(ended, POLICY, MONTH) == outdated(after(downloaded(INFO), event), POLICY, MONTH) != ()
 
 
 @pytest.mark.parametrize(

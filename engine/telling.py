@@ -1,0 +1,76 @@
+"""Tell the postmaster of a change of state, once: also across restarts, and where several gateways see it.
+
+What was told last is asked in the transaction in which the notice goes into the log, where nobody else writes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from functools import partial
+
+from sqlalchemy import Connection
+
+from engine import intake
+from engine.core.report import Notice
+from engine.journal import Journal
+from engine.opening import new_id
+from store import log, told
+from store.events import ReportKind
+from store.log import Append, Unit
+from store.told import Told
+
+Write = Callable[[str, datetime], Notice]  # with the id and the time it is to have
+
+
+class Teller:
+    """Writes notices to the postmaster. `told` is called when one went into the log."""
+
+    def __init__(self, journal: Journal, told: Callable[[], None], now: Callable[[], datetime]) -> None:
+        self._journal = journal
+        self._told = told
+        self._now = now
+
+    async def tell(
+        self,
+        kind: ReportKind,
+        name: str,
+        write: Write,
+        is_news: Callable[[Told | None], bool],
+        about: str = "",
+        at: datetime | None = None,
+    ) -> bool:
+        """Tell of `name`, if that is news after what was told last, as of `at`, now; says whether it was. Raises StoreError."""
+        now = at or self._now()
+        opened = intake.generated(kind, about, write(new_id(now), now), now, name or None)
+        said: bool = await self._journal.call(
+            partial(_append, opened=opened, kind=kind, name=name, is_news=is_news)
+        )
+        if said:
+            self._told()
+        return said
+
+
+def begins(before: Told | None) -> bool:
+    """Whether trouble that begins is news."""
+    return before is None or not before.trouble
+
+
+def ends(before: Told | None) -> bool:
+    """Whether it is news that trouble is over."""
+    return before is not None and before.trouble
+
+
+def _append(
+    connection: Connection,
+    opened: Append,
+    kind: ReportKind,
+    name: str,
+    is_news: Callable[[Told | None], bool],
+) -> bool:
+    what, _ = told.NEWS[kind]
+    if not is_news(told.last(connection, what, name)):
+        return False
+    (refusal,) = log.append(connection, [Unit((opened,))])
+    assert refusal is None  # nobody has written to a new stream
+    return True
