@@ -10,6 +10,8 @@ Fetches, decides, hands over. What has happened is the store's; what a person as
 - settings: the configuration as frozen values; secrets: where passwords come from
 - opening: what opens a message's stream; intake: the one door in; acceptance: what clients submitted
 - porter: the process that listens; listening: how it is started and watched; desk: what it hands over
+- scanner_standing, scanner_post: a scanner's standing; who asks it, and whom to blame; scanning: verdicts as events
+- asking: what is asked and said; asker: the process that asks; elsewhere: how it is started and watched
 - free_space: room for new mail; precedence: who comes first, mail that comes in or mail that goes out
 - journal: group commit; outage: a store that is down, in the log
 - hop: a next hop's standing

@@ -7,10 +7,12 @@ import signal
 import subprocess
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from tests.life.gateway import children
 from tests.life.house import House, mail
 from tests.life.scanned import ScannedHouse, scanned_house
 from tests.peers.scanner_peer import EICAR
@@ -92,6 +94,36 @@ def test_killed_in_the_middle_of_an_outage_all_still_waits(full: ScannedHouse) -
     assert full.arrived() == {}
     full.clamd_thread.come_back()
     check(full)
+
+
+def test_where_the_process_that_asks_is_killed_the_gateway_goes_on(full: ScannedHouse) -> None:
+    gateway: list[subprocess.Popen[str]] = []
+    started = threading.Event()
+    killed: list[int] = []
+
+    def kill(_occasion: object) -> None:
+        started.wait(30)
+        askers = [pid for pid in children(gateway[0].pid) if b"engine.asker" in cmdline(pid)]
+        if not killed:
+            os.kill(askers[0], signal.SIGKILL)
+            killed.append(askers[0])
+
+    full.clamd.on("answer", kill)
+    gateway.append(full.house.start("run", "--once"))
+    started.set()
+    _, errors = gateway[0].communicate(timeout=60)
+    assert gateway[0].returncode == 0, errors
+    assert len(killed) == 1
+    assert "the process that asks the scanners is gone (SIGKILL)" in errors
+    assert full.unscanned() == []
+    check(full)
+    assert max(full.arrived().values()) == 1
+
+
+def cmdline(pid: int) -> bytes:
+    with suppress(OSError):  # gone by now
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    return b""
 
 
 def check(survivor: ScannedHouse) -> None:
