@@ -248,7 +248,7 @@ def _question(number: int, mail: Mail, questions: tuple[Killed, ...]) -> Questio
         questions,
         mail.id,
         mail.reverse_path,
-        tuple([str(one) for one in mail.recipients]),  # no kinds of string that only we know
+        mail.recipients,
         mail.client_ip,
         mail.helo,
         mail.user,

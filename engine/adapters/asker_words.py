@@ -71,6 +71,14 @@ class Standing(Word, frozen=True, tag=4):
 ToAsker = Question | Beat
 FromAsker = Answer | Beat | Standing
 
-encoded: Final = msgpack.Encoder().encode
+
+def _plain(text: object) -> str:
+    """The settings and the envelope have kinds of string of their own; on the line a string is a string."""
+    if isinstance(text, str):
+        return str(text)
+    raise TypeError(f"{type(text).__name__} can't be said")
+
+
+encoded: Final = msgpack.Encoder(enc_hook=_plain).encode
 from_asker: Final = msgpack.Decoder(FromAsker).decode
 to_asker: Final = msgpack.Decoder(ToAsker).decode

@@ -23,12 +23,13 @@ from engine.ports import Answered, Mail
 from engine.scanner_standing import ScannerStanding
 from engine.settings import ScannerSettings
 from engine.settings.addresses import TcpAddress
+from engine.settings.values import Address, Name
 from tests.life.gateway import children
 from tests.peers.clamd_peer import ClamdPeer
 from tests.peers.scanner_peer import EICAR
 
 PATIENCE_SECONDS = 60.0  # only ends a hung test
-ASKED = (("clamd", 0),)
+ASKED = ((Name("clamd"), 0),)  # as the settings have it
 KILLER = b"what kills the process"
 # A process that dies at a message with this in it, as by a defect of ours.
 DIES = (
@@ -48,7 +49,9 @@ DIES = (
 
 def mail(number: int, content: bytes = b"hello") -> Mail:
     octets = b"Subject: %d\r\n\r\n%s\r\n" % (number, content)
-    return Mail(id=f"m{number}", octets=octets, reverse_path="a@out.example", recipients=("b@home.example",))
+    return Mail(
+        id=f"m{number}", octets=octets, reverse_path="a@out.example", recipients=(Address("b@home.example"),)
+    )
 
 
 def askers() -> list[int]:
