@@ -136,8 +136,7 @@ class Elsewhere:
 
     def _send(self, one: _Open) -> None:
         assert self._process is not None
-        one.sent = True
-        self._process.send(one.head, one.octets)
+        one.sent = self._process.send(one.head, one.octets)
 
     def _wake(self) -> None:
         self._wanted.set()
@@ -185,6 +184,8 @@ class Elsewhere:
         """Ask what is open: alone where a process has ended at it, then all the others at once."""
         while suspect := next((one for one in self._open.values() if one.broken and not one.sent), None):
             self._send(suspect)
+            if not suspect.sent:
+                return  # the process is gone again, but not for this one
             await asyncio.wait([suspect.answer])
         self._clear = True
         for one in self._open.values():

@@ -76,10 +76,12 @@ class ChildProcess:
             its.close()
         return ours
 
-    def send(self, head: bytes, body: Octets = b"") -> None:
-        """Send it a frame, if it is still there."""
-        if self._line is not None:
-            self._line.say(head, body)
+    def send(self, head: bytes, body: Octets = b"") -> bool:
+        """Send it a frame; False where it is gone."""
+        if self._line is None:
+            return False
+        self._line.say(head, body)
+        return True
 
     def hang_up(self) -> None:
         """Close the line, upon which it ends by itself."""
