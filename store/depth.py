@@ -15,12 +15,12 @@ from sqlalchemy import BigInteger, ColumnElement, Connection, Row, exists, or_, 
 
 from store import log, selection
 from store.events import RedeliveryRequested
+from store.leads import Bounds, Span
 from store.life import evolve
 from store.message import Message
 from store.recipient import ATTENTION
 from store.recorded import Recorded
 from store.schema import MICROSECOND, SLOW, happenings, messages, microseconds, slow
-from store.selection import Bounds, Span
 
 PAGE = 500  # messages whose events are in memory at once
 

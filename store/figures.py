@@ -26,10 +26,11 @@ from sqlalchemy import (
 )
 
 from store import selection
+from store.leads import Bounds
 from store.message import DOMAIN_HOP
 from store.recipient import State
 from store.schema import MICROSECOND, hops, messages, microseconds, recipients
-from store.selection import Bounds, Filter, time_taken
+from store.selection import Filter, time_taken
 
 FAILING: tuple[State, ...] = ("failed", "deferred", "outcome-unknown")
 SAID = 30  # characters that replies without a code of their own have in common

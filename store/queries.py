@@ -15,6 +15,7 @@ from msgspec import structs
 from sqlalchemy import Connection, Row, Select, Table, Text, bindparam, exists, func, select
 
 from store import selection
+from store.leads import Bounds, Indexed, Span
 from store.life import Message
 from store.mailbox_life import Known, Mailbox
 from store.recipient import ATTENTION
@@ -96,11 +97,11 @@ def queue(connection: Connection, wanted: Filter = Filter(), limit: int = 1000) 
     span = selection.between(connection, wanted.since, wanted.until)
     if span is not None and span.first > span.last:
         return
-    states = () if wanted.state is not None else (selection.Indexed(messages.c.state, ATTENTION),)
+    states = () if wanted.state is not None else (Indexed(messages.c.state, ATTENTION),)
     leads = selection.fewest_first(connection, [*states, *selection.leads_of(wanted)], span)
     after = 0
     while True:
-        bounds = selection.Bounds(span, after=after)
+        bounds = Bounds(span, after=after)
         found = selection.chosen(wanted, leads, bounds, newest_first=False).limit(limit)
         rows = connection.execute(found).all()
         yield from with_recipients(connection, rows)
@@ -116,7 +117,7 @@ def quarantined(
 
     All that are there since `before` are among them; those that are exempt from retention unless they are not asked for.
     """
-    span = selection.between(connection, None, before) or selection.Span(1, 0)
+    span = selection.between(connection, None, before) or Span(1, 0)
     found = select(
         messages.c.position, messages.c.id, messages.c.size_octets, messages.c.quarantined_why
     ).where(

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple, Protocol
+from typing import Any
 
 from sqlalchemy import (
     BigInteger,
@@ -24,19 +24,18 @@ from sqlalchemy import (
     func,
     literal,
     select,
-    true,
     type_coerce,
 )
 
 from store.events import Attempted, Direction, Downloaded
 from store.folding import asked_words, certain_words, folded
+from store.leads import Bounds, Exempt, Fragment, Indexed, Lead, Span, Worded
 from store.projections import TOLD_BY_ROW
 from store.recipient import State
 from store.rows import indexed, key
 from store.schema import (
     MICROSECOND,
     SLOW,
-    exempt,
     happenings,
     hops,
     hour,
@@ -44,10 +43,8 @@ from store.schema import (
     messages,
     recipients,
     slow,
-    subjects,
-    texts,
 )
-from store.searching import also, has_fragment, has_words, wanted_words
+from store.searching import has_words, wanted_words
 
 time_taken = type_coerce(messages.c.closed_at, BigInteger) - type_coerce(messages.c.opened_at, BigInteger)
 # Index entries counted to find who leads: half a millisecond of work. Where every filter fits more, each finds a page soon.
@@ -77,135 +74,6 @@ class Filter:
     slower: timedelta | None = None  # took so long or longer, from its arrival until it was closed
     faster: timedelta | None = None  # took less
     kept: bool = False  # only what is exempt from retention
-
-
-class Span(NamedTuple):
-    """Between which positions to look, both included."""
-
-    first: int
-    last: int
-
-
-class Bounds(NamedTuple):
-    """Where a page may be: of any time or in a span, from below a position or from the newest, or from above one."""
-
-    span: Span | None = None
-    before: int | None = None
-    after: int | None = None
-
-    def beside(self, place: ColumnElement[int]) -> Iterator[ColumnElement[Any]]:
-        """Yield the conditions on a column that is the position of a message in hand, which are implied then."""
-        return (also(condition) for condition in self.on(place))
-
-    def on(self, place: ColumnElement[int]) -> Iterator[ColumnElement[bool]]:
-        """Yield the conditions on a column that is the message's position.
-
-        Every table asked gets them, for Postgres concludes no bound of one from that of another, and may merge them
-        from the newest message down. One bound above: SQLite begins at the first of two, however far from the other.
-        """
-        last = None if self.before is None else self.before - 1
-        first = None if self.after is None else self.after + 1
-        if self.span is not None:
-            last = self.span.last if last is None else min(last, self.span.last)
-            first = self.span.first if first is None else max(first, self.span.first)
-        if first is not None:
-            yield place >= first
-        if last is not None:
-            yield place <= last
-
-
-class Lead(Protocol):
-    """A filter that may lead: with an index, or with rows made to be gone through."""
-
-    @property
-    def place(self) -> ColumnElement[int]:
-        """The column that is the message's position, in the table that is asked."""
-
-    @property
-    def countable(self) -> bool:
-        """Whether it has an index."""
-
-    def served(self) -> ColumnElement[Any]:
-        """Return the condition so that its index serves it."""
-
-    def checked(self, bounds: Bounds) -> ColumnElement[bool]:
-        """Return the condition on a message in hand, so that its index does not serve it."""
-
-
-class Indexed(NamedTuple):
-    """What is asked of a column with an index, and which column beside it is the message's position."""
-
-    column: ColumnElement[str]
-    values: tuple[str, ...]
-    place: ColumnElement[int] = messages.c.position
-    countable: bool = True
-
-    def served(self) -> ColumnElement[Any]:
-        """Return the condition so that its index serves it."""
-        return self.column == self.values[0] if len(self.values) == 1 else self.column.in_(self.values)
-
-    def checked(self, bounds: Bounds) -> ColumnElement[bool]:
-        """Return the condition on a message in hand, so that its index does not serve it."""
-        if self.place is not messages.c.position:
-            return exists().where(
-                self.place == messages.c.position, self.served(), *bounds.beside(self.place)
-            )
-        return func.coalesce(self.column, "").in_(self.values)
-
-
-class Worded(NamedTuple):
-    """All of these words are in the subject or in an address.
-
-    `few`: they are known to be in few messages. Postgres can't know how rare a rare word is, and would rather walk all messages
-    from the newest than sort what its index finds.
-    """
-
-    words: tuple[str, ...]
-    few: bool = False
-    column: ColumnElement[str] = texts.c.words
-    place: ColumnElement[int] = texts.c.rowid
-    countable: bool = True
-
-    def served(self) -> ColumnElement[Any]:
-        """Return the condition so that its index serves it."""
-        return has_words(self.column, wanted_words(self.words))
-
-    def checked(self, bounds: Bounds) -> ColumnElement[bool]:
-        """Return the condition on a message in hand: asked of its one row."""
-        return exists().where(self.place == messages.c.position, self.served(), *bounds.beside(self.place))
-
-
-class Fragment(NamedTuple):
-    """This is somewhere in the subject, also inside a word."""
-
-    fragment: str
-    column: ColumnElement[str] = subjects.c.folded
-    place: ColumnElement[int] = subjects.c.position
-    countable: bool = False
-
-    def served(self) -> ColumnElement[Any]:
-        """Return the condition on a row of the subjects."""
-        return has_fragment(self.column, literal(self.fragment))
-
-    def checked(self, bounds: Bounds) -> ColumnElement[bool]:
-        """Return the condition on a message in hand."""
-        return exists().where(self.place == messages.c.position, self.served(), *bounds.beside(self.place))
-
-
-class Exempt(NamedTuple):
-    """A person said that it is to be kept, whatever its age."""
-
-    column: ColumnElement[int] = exempt.c.message
-    place: ColumnElement[int] = exempt.c.message
-    countable: bool = True
-
-    def served(self) -> ColumnElement[Any]:
-        """Return the condition on a row of those: it is one."""
-        return true()
-
-    def checked(self, bounds: Bounds) -> ColumnElement[bool]:
-        """Return the condition on a message in hand."""
-        return exists().where(self.place == messages.c.position, *bounds.beside(self.place))
 
 
 def find(connection: Connection, wanted: Filter, before: int | None, limit: int) -> Sequence[Row[Any]]:

@@ -16,12 +16,12 @@ from sqlalchemy.event import listen
 
 from store import log, queries, selection
 from store.database import reading, writing
+from store.leads import Bounds, Span
 from store.life import Message
 from store.log import Append
 from store.queries import Filter
 from store.recipient import ATTENTION
 from store.schema import COMMON_EVENTS, next_hops
-from store.selection import Bounds, Span
 from tests.store.build import (
     NOW,
     after,

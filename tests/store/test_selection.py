@@ -10,9 +10,10 @@ from sqlalchemy import Engine
 
 from store import queries, selection
 from store.database import reading
+from store.leads import Bounds, Span
 from store.log import Append
 from store.schema import happenings, hours
-from store.selection import Bounds, Filter, Span
+from store.selection import Filter
 from tests.store.build import (
     after,
     append,
