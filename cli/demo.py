@@ -134,7 +134,7 @@ async def _play(folder: Path) -> tuple[int, int]:
 async def _run_gateway() -> None:
     """As `mailgate run --once`, again when something deferred falls due."""
     from engine import service
-    from engine.service import Roles
+    from engine.gateway import Roles
 
     settings = context.settings()
     context.ensure_store(settings)

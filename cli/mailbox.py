@@ -274,7 +274,7 @@ def _held(connection: Connection, name: str, current: datetime) -> bool:
 def _poll_here(settings: Settings, engine: Engine, names: Sequence[str]) -> int:
     from cli.run import complete
     from engine import service
-    from engine.service import Roles
+    from engine.gateway import Roles
 
     before = {row["name"]: row["downloaded"] for row in _rows(settings, engine)}
     still_open = complete(service.once(settings, engine, Roles(), frozenset(names))).open

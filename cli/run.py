@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Engine
 
-    from engine.service import Roles
+    from engine.gateway import Roles
     from engine.settings import Settings
 
 PARTS = ("fetch", "listen", "work")
@@ -50,7 +50,7 @@ def run(
     settings = context.settings()
     _check_parts(settings, parts, once=once, named=only is not None)
     log_to_stderr()
-    from engine.service import Roles
+    from engine.gateway import Roles
     from engine.settings import warnings
 
     for warning in warnings(settings):

@@ -27,5 +27,5 @@ Fetches, decides, hands over. What has happened is the store's; what a person as
 - presence: who is alive
 - loops, log_lines: the event loop and the log of each process
 - wiring: settings become policy, next hops, mailboxes
-- service: all of it put together, signals, draining
+- gateway: all of it put together; service: signs of life, signals, one round or many
 """
