@@ -197,8 +197,8 @@ class Page(Level):
         self.watch(self._scroll, "scroll_y", self._say_where, init=False)
 
     def on_resize(self, _: Resize) -> None:
-        """Wrap it anew."""
-        self._draw()
+        """Wrap it anew, once its place on the screen is known."""
+        self.call_after_refresh(self._draw)
 
     def reload(self) -> None:
         """Ask again."""
@@ -210,8 +210,15 @@ class Page(Level):
 
     def _draw(self) -> None:
         if self._entries is not None:
+            at_end = 0 < self._scroll.max_scroll_y <= self._scroll.scroll_offset.y
             self._body.update(self._page(self._scroll.size.width))
-            self.call_after_refresh(self._say_where)
+            self.call_after_refresh(self._drawn, at_end)
+
+    def _drawn(self, at_end: bool) -> None:
+        """Who looks at the end goes on looking at it."""
+        if at_end:
+            self._scroll.scroll_end(animate=False)
+        self._say_where()
 
     def _say_where(self) -> None:
         """Say which lines are seen, where not all are."""
