@@ -7,6 +7,7 @@ stands for is its tooltip, and the table beside the picture says it all.
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Sequence
 from importlib import import_module
 from typing import Any, Literal
@@ -44,8 +45,15 @@ def drawn(section: Section, kind: Kind, marks: Sequence[str] | None = None) -> s
     return str(chart.render(is_unicode=True))
 
 
+def _pygal() -> Any:
+    """Return pygal, without what it does to all imports that come after: that is for its maps, in a way that Python gave up."""
+    pygal = import_module("pygal")
+    sys.meta_path[:] = [one for one in sys.meta_path if type(one).__module__ != "pygal"]
+    return pygal
+
+
 def _chart(kind: Kind, section: Section, rows: int) -> Any:
-    pygal, style = import_module("pygal"), import_module("pygal.style")
+    pygal, style = _pygal(), import_module("pygal.style")
     look = style.Style(
         background="transparent",
         plot_background="transparent",

@@ -18,6 +18,9 @@ from store.events import (
     Delivered,
     Downloaded,
     Event,
+    Generated,
+    Kept,
+    KeptNoLonger,
     RedeliveryRequested,
     RejectedOversize,
     Relayed,
@@ -34,8 +37,9 @@ BATCH_STREAMS = 500
 # What the order of the log has a say in; of all other events it counts only that they happened.
 TOLD_IN_ORDER = frozenset(
     {
-        *(Adopted.NAME, Deferred.NAME, Delivered.NAME, Downloaded.NAME, RedeliveryRequested.NAME),
-        *(RejectedOversize.NAME, Relayed.NAME, RemovedFromSource.NAME),
+        *(Adopted.NAME, Deferred.NAME, Delivered.NAME, Downloaded.NAME, Generated.NAME, Kept.NAME),
+        *(KeptNoLonger.NAME, RedeliveryRequested.NAME, RejectedOversize.NAME, Relayed.NAME),
+        RemovedFromSource.NAME,
     }
 )
 

@@ -178,7 +178,14 @@ def test_adopting_ends_the_suspicion_of_a_uidl_reset(house: Installation) -> Non
     house.put(1)
     house.mailgate("run", "--once")
     assert health(house)["health"] == "ok"
-    assert len(house.home.ledger) == 9  # the eight of before once each, and the new one
+    arrived = house.home.ledger
+    assert (
+        sum(bool(one.reverse_path) for one in arrived) == 9
+    )  # the eight of before once each, and the new one
+    notices = [one for one in arrived if not one.reverse_path]
+    assert [one.recipients for one in notices] == [
+        ("postmaster@example.com",)
+    ] * 2  # suspended, and well again
     assert len(recorded(house, "uidl-reset-suspected")) == 1
 
 
