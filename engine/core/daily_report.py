@@ -13,6 +13,7 @@ from typing import Final
 
 from engine.core.policy import Policy
 from engine.core.report import Notice, short, to_postmaster
+from engine.core.report_words import messages
 from store.mailbox_life import Mailbox
 
 LABEL: Final = 26  # columns
@@ -100,13 +101,13 @@ def daily(day: Day, policy: Policy, notice_id: str, now: datetime) -> Notice:
 def _looks(day: Day, policy: Policy, now: datetime) -> Iterator[str]:
     yield from _parts_in_trouble(day)
     if failed := day.went.get("failed"):
-        yield f"  - {_messages(failed)} failed for good:"
+        yield f"  - {messages(failed)} failed for good:"
         yield f"    {_events(day, 'failed')}"
     if day.doubtful:
-        yield f"  - {_messages(day.doubtful)} may have been handed over or not, and wait for you:"
+        yield f"  - {messages(day.doubtful)} may have been handed over or not, and wait for you:"
         yield "    mailgate list --state outcome-unknown"
     if day.held:
-        yield f"  - {_messages(day.held)} {'is' if day.held == 1 else 'are'} held until you decide:"
+        yield f"  - {messages(day.held)} {'is' if day.held == 1 else 'are'} held until you decide:"
         yield "    mailgate list --state held"
     if day.oldest is not None and now - day.oldest.opened_at >= policy.warn_after:
         yield f"  - a message has waited for {_span(now - day.oldest.opened_at)}:"
@@ -120,7 +121,7 @@ def _parts_in_trouble(day: Day) -> Iterator[str]:
             yield f"  - mailbox {mailbox.name} {verb}{_since(mailbox.since)}: {_quoted(mailbox.text)}"
             yield "    mailgate mailbox list"
         if mailbox.withheld:
-            count = _messages(len(mailbox.withheld))
+            count = messages(len(mailbox.withheld))
             yield f"  - mailbox {mailbox.name} lists {count} and does not give them:"
             yield "    mailgate mailbox list"
     for lane in day.lanes:
@@ -207,10 +208,6 @@ def _since(at: datetime | None) -> str:
 
 def _quoted(said: str | None) -> str:
     return short(said or "no reason is known", QUOTED_CHARACTERS)
-
-
-def _messages(count: int) -> str:
-    return "1 message" if count == 1 else f"{count:,} messages"
 
 
 def _minute(at: datetime) -> str:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from engine.core.policy import Policy
-from engine.core.report import Notice, short, to_postmaster
+from engine.core.report import Notice, short
+from engine.core.report_words import letter, messages, moment, span
 from engine.core.verdict import ScannerPolicy
 
 
@@ -26,9 +27,9 @@ def down(standing: Standing, policy: Policy, notice_id: str, now: datetime) -> N
     lines = [
         f"the scanner '{name}' ({standing.scanner.kind}) gives no verdicts.",
         "",
-        f"  Since:   {_time(standing.since)}",
+        f"  Since:   {moment(standing.since)}",
         f"  It said: {short(standing.said)}",
-        f"  Waiting: {_messages(standing.waiting)}",
+        f"  Waiting: {messages(standing.waiting)}",
         "",
         *_meanwhile(standing.scanner),
         "It is tried again every minute, and you hear when it is back. What waits:",
@@ -36,7 +37,7 @@ def down(standing: Standing, policy: Policy, notice_id: str, now: datetime) -> N
         "What it says to a test:",
         "  mailgate check --connect",
     ]
-    return _to_postmaster(f"Scanner {name} is down", lines, policy, notice_id, now)
+    return letter(f"Scanner {name} is down", lines, policy, notice_id, now)
 
 
 def up(standing: Standing, policy: Policy, notice_id: str, now: datetime) -> Notice:
@@ -45,12 +46,12 @@ def up(standing: Standing, policy: Policy, notice_id: str, now: datetime) -> Not
     lines = [
         f"the scanner '{name}' ({standing.scanner.kind}) gives verdicts again.",
         "",
-        f"  Down from: {_time(standing.since)}",
-        f"  To:        {_time(now)} ({_span(now - standing.since)})",
+        f"  Down from: {moment(standing.since)}",
+        f"  To:        {moment(now)} ({span(now - standing.since)})",
         "",
         *_afterwards(standing),
     ]
-    return _to_postmaster(f"Scanner {name} is up again", lines, policy, notice_id, now)
+    return letter(f"Scanner {name} is up again", lines, policy, notice_id, now)
 
 
 def _meanwhile(scanner: ScannerPolicy) -> list[str]:
@@ -71,30 +72,4 @@ def _afterwards(standing: Standing) -> list[str]:
         ]
     if not standing.waiting:
         return ["Nothing waits for it any more."]
-    return [f"What waited goes on now; left: {_messages(standing.waiting)}."]
-
-
-def _to_postmaster(subject: str, lines: list[str], policy: Policy, notice_id: str, now: datetime) -> Notice:
-    return to_postmaster(
-        f"{subject} at {policy.hostname}",
-        lines,
-        hostname=policy.hostname,
-        postmaster=policy.postmaster,
-        notice_id=notice_id,
-        now=now,
-    )
-
-
-def _messages(count: int) -> str:
-    return "1 message" if count == 1 else f"{count:,} messages"
-
-
-def _time(at: datetime) -> str:
-    return at.strftime("%Y-%m-%d %H:%M:%S UTC")
-
-
-def _span(span: timedelta) -> str:
-    minutes, seconds = divmod(round(span.total_seconds()), 60)
-    hours, minutes = divmod(minutes, 60)
-    parts = ((hours, "h"), (minutes, "min"), (seconds, "s"))
-    return " ".join(f"{count} {unit}" for count, unit in parts if count) or "0 s"
+    return [f"What waited goes on now; left: {messages(standing.waiting)}."]

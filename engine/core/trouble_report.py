@@ -5,10 +5,11 @@ Each tells what is wrong and since when, what becomes of the mail meanwhile, and
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from engine.core.policy import Policy
-from engine.core.report import Notice, short, to_postmaster
+from engine.core.report import Notice, short
+from engine.core.report_words import letter, messages, moment, span
 from store.mailbox_life import Mailbox
 
 AFTERWARDS = "You hear when it is over."
@@ -28,7 +29,7 @@ def mailbox_failing(mailbox: Mailbox, policy: Policy, notice_id: str, now: datet
     lines += [AFTERWARDS]
     lines += ["How all of them are:", "  mailgate mailbox list"]
     verb = "is suspended" if suspended else "fails"
-    return _written(f"Mailbox {name} {verb}", lines, policy, notice_id, now)
+    return letter(f"Mailbox {name} {verb}", lines, policy, notice_id, now)
 
 
 def mailbox_recovered(
@@ -38,7 +39,7 @@ def mailbox_recovered(
     name = mailbox.name
     lines = [f"the mailbox '{name}' is fetched from again.", "", *_over(told_at, mailbox.since or now)]
     lines += ["", "How all of them are:", "  mailgate mailbox list"]
-    return _written(f"Mailbox {name} works again", lines, policy, notice_id, now)
+    return letter(f"Mailbox {name} works again", lines, policy, notice_id, now)
 
 
 def next_hop_down(
@@ -52,15 +53,15 @@ def next_hop_down(
 ) -> Notice:
     """Tell that a next hop takes nothing; `waiting` counts the messages for it."""
     lines = [f"the next hop '{name}' takes no mail.", "", *_known(since, said)]
-    lines += [f"  Waiting: {_messages(waiting)}", ""]
+    lines += [f"  Waiting: {messages(waiting)}", ""]
     lines += [
         "Mail for it is taken in, kept, and tried again until it works. What waited for",
-        f"{_span(policy.give_up_after)} is given up. {AFTERWARDS}",
+        f"{span(policy.give_up_after)} is given up. {AFTERWARDS}",
         "What waits, and what it says to a greeting:",
         "  mailgate queue",
         "  mailgate check --connect",
     ]
-    return _written(f"Next hop {name} is down", lines, policy, notice_id, now)
+    return letter(f"Next hop {name} is down", lines, policy, notice_id, now)
 
 
 def next_hop_up(
@@ -68,8 +69,8 @@ def next_hop_up(
 ) -> Notice:
     """Tell that a next hop takes mail again."""
     lines = [f"the next hop '{name}' takes mail again.", "", *_over(since, now)]
-    lines += [f"  Waiting:   {_messages(waiting)}", "", "What is left goes on by itself:", "  mailgate queue"]
-    return _written(f"Next hop {name} is up again", lines, policy, notice_id, now)
+    lines += [f"  Waiting:   {messages(waiting)}", "", "What is left goes on by itself:", "  mailgate queue"]
+    return letter(f"Next hop {name} is up again", lines, policy, notice_id, now)
 
 
 def disk_full(shortage: str, policy: Policy, notice_id: str, now: datetime) -> Notice:
@@ -83,13 +84,13 @@ def disk_full(shortage: str, policy: Policy, notice_id: str, now: datetime) -> N
         "How large the store is:",
         "  mailgate db status",
     ]
-    return _written("Little room for mail", lines, policy, notice_id, now)
+    return letter("Little room for mail", lines, policy, notice_id, now)
 
 
 def disk_free(since: datetime, policy: Policy, notice_id: str, now: datetime) -> Notice:
     """Tell that there is room again."""
     lines = ["there is room again where the store is: mail is taken as ever.", "", *_over(since, now)]
-    return _written("Room for mail again", [*lines, "", "  mailgate db status"], policy, notice_id, now)
+    return letter("Room for mail again", [*lines, "", "  mailgate db status"], policy, notice_id, now)
 
 
 def store_back(since: datetime, said: str, policy: Policy, notice_id: str, now: datetime) -> Notice:
@@ -102,7 +103,7 @@ def store_back(since: datetime, said: str, policy: Policy, notice_id: str, now: 
         "  mailgate queue",
         "  mailgate audit conserve",
     ]
-    return _written("The store was out of reach", lines, policy, notice_id, now)
+    return letter("The store was out of reach", lines, policy, notice_id, now)
 
 
 def _to_do(mailbox: Mailbox) -> list[str]:
@@ -124,37 +125,10 @@ def _to_do(mailbox: Mailbox) -> list[str]:
 
 
 def _known(since: datetime | None, said: str | None) -> list[str]:
-    known = [("Since:  ", None if since is None else _time(since)), ("It said:", said and short(said))]
+    known = [("Since:  ", None if since is None else moment(since)), ("It said:", said and short(said))]
     return [f"  {label} {value}" for label, value in known if value]
 
 
 def _over(told_at: datetime, over_at: datetime) -> list[str]:
-    span = _span(over_at - told_at)
-    return [f"  You heard:  {_time(told_at)}", f"  Over since: {_time(over_at)} ({span} later)"]
-
-
-def _written(subject: str, lines: list[str], policy: Policy, notice_id: str, now: datetime) -> Notice:
-    return to_postmaster(
-        f"{subject} at {policy.hostname}",
-        lines,
-        hostname=policy.hostname,
-        postmaster=policy.postmaster,
-        notice_id=notice_id,
-        now=now,
-    )
-
-
-def _messages(count: int) -> str:
-    return "1 message" if count == 1 else f"{count:,} messages"
-
-
-def _time(at: datetime) -> str:
-    return at.strftime("%Y-%m-%d %H:%M:%S UTC")
-
-
-def _span(span: timedelta) -> str:
-    minutes, seconds = divmod(round(span.total_seconds()), 60)
-    hours, minutes = divmod(minutes, 60)
-    days, hours = divmod(hours, 24)
-    parts = ((days, "d"), (hours, "h"), (minutes, "min"), (seconds, "s"))
-    return " ".join(f"{count} {unit}" for count, unit in parts if count) or "0 s"
+    later = span(over_at - told_at)
+    return [f"  You heard:  {moment(told_at)}", f"  Over since: {moment(over_at)} ({later} later)"]
