@@ -111,7 +111,9 @@ password = "{PASSWORD}"
         self.write()
         program = ["cli.main"] if seam == "-" else ["tests.life.killed", seam, str(count)]
         command = [sys.executable, "-m", *program, "--config", str(self.config)]
-        environment = {**os.environ, "PYTHONPATH": str(ROOT), **self.environment}
+        # However wide the terminal is that the tests run on, lines are as long as they are.
+        environment = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
+        environment |= {"PYTHONPATH": str(ROOT), **self.environment}
         return subprocess.Popen(
             [*command, *arguments], cwd=self.folder, env=environment, text=True, stdout=-1, stderr=-1
         )
