@@ -60,6 +60,10 @@ class Rspamd(Server):
     def log(self) -> str:
         return super().log() + last_lines(self.folder / "run" / "log")
 
+    def seen(self) -> str:
+        """All of its log, not only the end of it."""
+        return (self.folder / "run" / "log").read_text(errors="replace")
+
     def _prepare(self) -> None:
         run = self.folder / "run"
         run.mkdir()
