@@ -38,7 +38,7 @@ def asking_of(
     now: Callable[[], datetime],
     log_level: int,
 ) -> Asking:
-    """return what asks these scanners for a gateway: a process of its own."""
+    """Return what asks these scanners for a gateway: a process of its own."""
     standings = {
         one.name: ScannerStanding(decided, connections=one.connections, now=now)
         for one, decided in zip(settings, policies, strict=True)
