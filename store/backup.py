@@ -75,7 +75,7 @@ def restore(file: Path, target: Engine, progress: Progress = quiet) -> Copied:
         _compare_revisions(file, reader, writer)
         writer.execute(delete(followers))  # of a gateway that ran here before there was any mail
         copied = pour(reader, lambda table, rows: insert_rows(writer, table, rows), progress, file)
-        rebuild(writer, lambda done, total: progress("read tables", done, total))
+        rebuild(writer, lambda done, total: progress("read tables", done, total), from_events=None)
     return copied
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
-from typing import Any, assert_never
+from typing import Any, assert_never, cast, get_args
 
 from msgspec.structs import replace
 
@@ -53,33 +53,43 @@ from store.recipient import (
     held,
     quarantined,
     recipients_of,
+    refused,
     released,
     requested_again,
     submitted_recipients,
+    taken,
     unscanned,
 )
+
+Facts = dict[str, Any]  # of a message, by the name of the field
 
 
 def evolve(message: Message | None, stream: str, event: MessageEvent, at: datetime) -> Message:
     """Add one event to a message; None is a stream not opened yet."""
     if message is None:
         return _opened(stream, event, at)
-    after = _changed(message, event, at)
+    facts = _facts(message, event, at)
+    if (hop := getattr(event, "next_hop", None)) is not None and hop not in message.hops:
+        facts["hops"] = (*message.hops, hop)
+    after: Message = replace(message, revision=message.revision + 1, changed_at=at, **facts)
     if after.findings is not message.findings or after.resumed_at is not message.resumed_at:
         after = _awaited(message, after, at)
     closed_at = None if after.open else (message.closed_at or at)
-    revision, hops = message.revision + 1, _hops(message, event)
-    return replace(after, revision=revision, changed_at=at, closed_at=closed_at, hops=hops)
+    # It costs as much as all else: not where it changes nothing.
+    return after if closed_at is message.closed_at else replace(after, closed_at=closed_at)
 
 
 def fold(stream: str, events: Iterable[tuple[Event, datetime]]) -> Message | None:
     """Add up a message's events, oldest first; None for no events."""
     message: Message | None = None
     for event, at in events:
-        if not isinstance(event, MessageEvent):
+        if type(event) not in _ITS_EVENTS:
             raise TypeError(f"{event.NAME} is no message's event")
-        message = evolve(message, stream, event, at)
+        message = evolve(message, stream, cast(MessageEvent, event), at)
     return message
+
+
+_ITS_EVENTS = frozenset(get_args(MessageEvent))  # to ask the union takes longer than all of an event's fold
 
 
 def _opened(stream: str, event: MessageEvent, at: datetime) -> Message:
@@ -166,88 +176,75 @@ def _new(
     )
 
 
-def _hops(message: Message, event: MessageEvent) -> tuple[str, ...]:
-    hop: str | None = getattr(event, "next_hop", None)
-    return message.hops if hop is None or hop in message.hops else (*message.hops, hop)
-
-
-def _changed(message: Message, event: MessageEvent, at: datetime) -> Message:
+def _facts(message: Message, event: MessageEvent, at: datetime) -> Facts:
+    """Return the facts of a message that an event changes. What nearly every message has comes first."""
     match event:
         case Attempted():
             touched = _each(message, event.numbers, lambda r: attempted(r, event, at))
-            return replace(touched, attempts=event.attempt, findings=past(message.findings))
+            facts = {"recipients": touched, "attempts": event.attempt}
+            return facts | {"findings": past(message.findings)} if message.findings else facts
         case Delivered() | Relayed():
             fate: State = "delivered" if isinstance(event, Delivered) else "relayed"
-            return _each(
-                message,
-                _meant(message, event),
-                lambda r: replace(r, state=fate, next_hop=event.next_hop, reply=event.reply, retry_at=None),
-            )
+            return {"recipients": _each(message, _meant(message, event), lambda r: taken(r, event, fate))}
+        case RemovedFromSource():
+            return {"removed": True}
         case Deferred():
-            put_off = _each(message, event.numbers, lambda r: deferred(r, event))
-            return replace(put_off, findings=past(message.findings)) if message.findings else put_off
+            facts = {"recipients": _each(message, event.numbers, lambda r: deferred(r, event))}
+            return facts | {"findings": past(message.findings)} if message.findings else facts
         case Failed() | Discarded():
             fate = "failed" if isinstance(event, Failed) else "discarded"
-            settled = _each(message, _meant(message, event), lambda r: given_up(r, event))
-            return settled if message.recipients else replace(settled, fate=fate)
+            if not message.recipients:
+                return {"fate": fate}
+            return {"recipients": _each(message, _meant(message, event), lambda r: given_up(r, event))}
         case Scanned():
-            return message if event.late else _scanned(message, event)
+            return {} if event.late else _scanned(message, event)
         case Quarantined():
-            numbers = event.numbers or tuple(r.number for r in message.recipients if r.open)
-            kept = _each(message, numbers, lambda r: quarantined(r, event.reply))
-            return replace(kept, quarantined_why=event.reason, quarantined_by=event.rule, quarantined_at=at)
+            kept = _each(message, event.numbers or _open(message), lambda r: quarantined(r, event.reply))
+            why = {"quarantined_why": event.reason, "quarantined_by": event.rule, "quarantined_at": at}
+            return {"recipients": kept, **why}
         case RedeliveryRequested():
             return _requested_again(message, event, at)
         case Held():
-            numbers = event.numbers or tuple(r.number for r in message.recipients if r.open)
-            kept = _each(message, numbers, lambda r: held(r, event))
+            kept = _each(message, event.numbers or _open(message), lambda r: held(r, event))
             resumed_at = event.until or message.resumed_at
-            return replace(kept, held_why=event.why, held_until=event.until, resumed_at=resumed_at)
+            why = {"held_why": event.why, "held_until": event.until, "resumed_at": resumed_at}
+            return {"recipients": kept, **why}
         case Released():
             return _released(message, event, at)
         case RejectedOversize():
-            numbers = tuple(r.number for r in message.recipients if r.open)
-            refused = _each(
-                message,
-                numbers,
-                lambda r: replace(r, state="rejected-oversize", reply=event.reply, retry_at=None),
-            )
-            return replace(refused, oversize=True)
+            return {
+                "recipients": _each(message, _open(message), lambda r: refused(r, event)),
+                "oversize": True,
+            }
         case Reported():
-            told = replace(message, reported=(*message.reported, event.kind))
-            return _each(told, event.numbers, _listed) if event.kind == "digest" else told
+            facts = {"reported": (*message.reported, event.kind)}
+            if event.kind == "digest":
+                facts["recipients"] = _each(message, event.numbers, _listed)
+            return facts
         case ContentsPurged():
-            return replace(message, purged_at=at, purged_by=event.reason)
+            return {"purged_at": at, "purged_by": event.reason}
         case Kept():
-            return replace(message, exempt_since=at, exempt_by=event.operator, exempt_for=event.reason)
+            return {"exempt_since": at, "exempt_by": event.operator, "exempt_for": event.reason}
         case KeptNoLonger():
-            return replace(message, exempt_since=None, exempt_by="", exempt_for="")
+            return {"exempt_since": None, "exempt_by": "", "exempt_for": ""}
         case Erased():
-            return _erased(message, at)
-        case RemovedFromSource():
-            return replace(message, removed=True)
+            purged = {"purged_at": at, "purged_by": "erasure"} if message.kept else {}
+            return {"erased_at": at, **purged}
         case Downloaded() | Submitted() | Generated():
             raise TypeError(f"{event.NAME} in the middle of stream {message.id}")
         case _:
             assert_never(event)
 
 
-def _erased(message: Message, at: datetime) -> Message:
-    if message.kept:
-        message = replace(message, purged_at=at, purged_by="erasure")
-    return replace(message, erased_at=at)
-
-
 def _listed(recipient: Recipient) -> Recipient:
     return replace(recipient, listed=True)
 
 
-def _scanned(message: Message, event: Scanned) -> Message:
-    findings = found(message.findings, event)
-    if event.retry_at is None:
-        return replace(message, findings=findings)
-    waiting = tuple(unscanned(r, event) for r in message.recipients)
-    return replace(message, findings=findings, recipients=waiting)
+def _scanned(message: Message, event: Scanned) -> Facts:
+    facts: Facts = {"findings": found(message.findings, event)}
+    if event.retry_at is not None:
+        facts["recipients"] = tuple(unscanned(r, event) for r in message.recipients)
+    return facts
 
 
 def _awaited(before: Message, after: Message, at: datetime) -> Message:
@@ -263,15 +260,15 @@ def _awaited(before: Message, after: Message, at: datetime) -> Message:
     return replace(after, awaiting_since=since, awaited_for=waited)
 
 
-def _requested_again(message: Message, event: RedeliveryRequested, at: datetime) -> Message:
+def _requested_again(message: Message, event: RedeliveryRequested, at: datetime) -> Facts:
     replays = message.replays if event.replay is None else (*message.replays, event.replay)
     if message.content is None:
-        return replace(message, replays=replays)  # it never was here: should it come, it is another message
+        return {"replays": replays}  # it never was here: should it come, it is another message
     again = _each(message, event.numbers, lambda r: requested_again(r, event.next_hop, at, force=event.force))
+    facts: Facts = {"replays": replays, "resumed_at": at, "fate": None, "oversize": False}
     kept = ("quarantined", "discarded")
     if any(r.state in kept for r in message.recipients if r.number in event.numbers):
-        operator = event.operator or event.rule
-        again = replace(again, findings=forgiven(again.findings), released_by=operator, released_at=at)
+        facts |= _forgiven(message, event.operator or event.rule, at)
     first = len(message.recipients)
     addresses = event.recipients[len(event.recipients) - event.added :] if event.added else ()
     named = (*addresses, *("",) * event.added)[: event.added]
@@ -279,26 +276,29 @@ def _requested_again(message: Message, event: RedeliveryRequested, at: datetime)
         Recipient(number=first + n, address=address, routed_by=event.rule or "replay", via=event.next_hop)
         for n, address in enumerate(named)
     )
-    return replace(
-        again, recipients=again.recipients + added, replays=replays, resumed_at=at, fate=None, oversize=False
-    )
+    return facts | {"recipients": again + added}
 
 
-def _released(message: Message, event: Released, at: datetime) -> Message:
+def _released(message: Message, event: Released, at: datetime) -> Facts:
     if not message.recipients:
         named = recipients_of(len(event.numbers), event.recipients, event.routed_by)
-        return replace(message, recipients=named, held_why=None, held_until=None, resumed_at=at)
+        return {"recipients": named, "held_why": None, "held_until": None, "resumed_at": at}
     numbers = event.numbers or tuple(r.number for r in message.recipients)
     going = _each(message, numbers, lambda r: released(r, at))
+    facts: Facts = {"recipients": going, "resumed_at": at}
     if any(r.state == "quarantined" for r in message.recipients if r.number in numbers):
-        going = replace(going, findings=forgiven(going.findings), released_by=event.operator, released_at=at)
-    left = next((r for r in going.recipients if r.held and r.open), None)
-    return replace(
-        going,
-        held_why=left.held_why if left else None,
-        held_until=left.held_until if left else None,
-        resumed_at=at,
-    )
+        facts |= _forgiven(message, event.operator, at)
+    left = next((r for r in going if r.held and r.open), None)
+    facts |= {"held_why": left.held_why if left else None, "held_until": left.held_until if left else None}
+    return facts
+
+
+def _forgiven(message: Message, operator: str | None, at: datetime) -> Facts:
+    return {"findings": forgiven(message.findings), "released_by": operator, "released_at": at}
+
+
+def _open(message: Message) -> tuple[int, ...]:
+    return tuple(r.number for r in message.recipients if r.open)
 
 
 def _meant(message: Message, event: Delivered | Relayed | Failed | Discarded) -> tuple[int, ...]:
@@ -308,8 +308,12 @@ def _meant(message: Message, event: Delivered | Relayed | Failed | Discarded) ->
     return tuple(r.number for r in message.recipients if r.number in event.numbers and r.state == "relayed")
 
 
-def _each(message: Message, numbers: tuple[int, ...], change: Callable[[Recipient], Recipient]) -> Message:
+def _each(
+    message: Message, numbers: tuple[int, ...], change: Callable[[Recipient], Recipient]
+) -> tuple[Recipient, ...]:
+    """Return a message's recipients with those of these numbers changed."""
+    if len(message.recipients) == 1:  # nearly always
+        only = message.recipients[0]
+        return (change(only),) if only.number in numbers else message.recipients
     touched = frozenset(numbers)
-    return replace(
-        message, recipients=tuple(change(r) if r.number in touched else r for r in message.recipients)
-    )
+    return tuple(change(r) if r.number in touched else r for r in message.recipients)

@@ -12,6 +12,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 PAGE_ROWS = 1_000  # more is slower: it leaves the processor's cache
+LAST_REVISION = 2**31 - 1  # above any there is, and Postgres' largest integer
 
 Row = tuple[Any, ...]
 
@@ -29,16 +30,33 @@ def by_position(
         after = rows[-1][0]
 
 
-def by_stream(connection: Connection, columns: Sequence[str]) -> Iterator[list[Row]]:
-    """Yield all events, stream by stream in the order of names; stream and revision are the first columns, then these."""
+def by_stream(
+    connection: Connection, columns: Sequence[str], after: str = "", until: str | None = None
+) -> Iterator[list[Row]]:
+    """Yield the events of the streams behind one name up to another, stream by stream in the order of names, or all.
+
+    Stream and revision are the first columns, then these.
+    """
     sql = (
         f"SELECT stream, revision, {', '.join(columns)} FROM events"  # noqa: S608  # names from this program
-        " WHERE (stream, revision) > ({0}, {0}) ORDER BY stream, revision LIMIT {0}"
+        " WHERE (stream, revision) > ({0}, {0})"
+        f"{'' if until is None else ' AND stream <= {0}'} ORDER BY stream, revision LIMIT {{0}}"
     )
-    after: tuple[str, int] = ("", -1)
-    while rows := query(connection, sql, (*after, PAGE_ROWS)):
+    bound = () if until is None else (until,)
+    last = (after, LAST_REVISION)
+    while rows := query(connection, sql, (*last, *bound, PAGE_ROWS)):
         yield rows
-        after = (rows[-1][0], rows[-1][1])
+        last = (rows[-1][0], rows[-1][1])
+
+
+def stream_after(connection: Connection, stream: str, events: int) -> str | None:
+    """Return the stream that so many events behind the end of this one are in; None where there are no more so many."""
+    sql = (
+        "SELECT stream FROM events WHERE (stream, revision) > ({0}, {0})"
+        " ORDER BY stream, revision LIMIT 1 OFFSET {0}"
+    )
+    found = query(connection, sql, (stream, LAST_REVISION, events))
+    return found[0][0] if found else None
 
 
 def query(connection: Connection, sql: str, parameters: tuple[Any, ...] = ()) -> list[Row]:

@@ -6,7 +6,6 @@ meaning. Derived from the log alone: `rebuild` makes them anew and arrives at th
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
@@ -27,10 +26,9 @@ from sqlalchemy import (
     update,
 )
 
+from store import next_hop_rows
 from store.events import (
     Attempted,
-    Deferred,
-    Delivered,
     Downloaded,
     Event,
     Generated,
@@ -38,25 +36,20 @@ from store.events import (
     KeptNoLonger,
     RedeliveryRequested,
     RejectedOversize,
-    Relayed,
     RemovedFromSource,
 )
-from store.life import DOMAIN_HOP, Message
+from store.life import Message
 from store.mailbox_events import MAILBOX_PREFIX, Adopted
 from store.mailbox_life import Mailbox
 from store.rows import (
     Row,
     changed_row,
     found_anew,
-    hop_down,
-    hop_limit,
     hop_rows,
-    hop_up,
     joined_rows,
     mailbox_row,
     message_row,
     moved_rows,
-    new_hop,
     recipient_row,
     subject_row,
     text_row,
@@ -67,17 +60,15 @@ from store.rows import (
 from store.schema import (
     Utc,
     exempt,
-    from_microseconds,
     hour,
     mailboxes,
     messages,
-    next_hops,
     recipients,
     subjects,
     texts,
     uidls,
 )
-from store.statement import Lookup, Statement
+from store.statement import Statement
 from store.tallies import Tallies
 from store.told import TELL, row_of
 
@@ -101,30 +92,22 @@ class Changes:
         self.fetched_again: list[Row] = []
         self.exempt: dict[str, bool] = {}
         self.told: dict[tuple[object, object], Row] = {}
-        self.hops: dict[str, list[Callable[[Row], Row]]] = {}
+        self.hops: dict[str, list[next_hop_rows.Change]] = {}
 
     def happened(self, stream: str, event: Event, position: int, at: datetime) -> None:
         """Take note of one event, in the order of the log."""
         self.noted(stream, event.NAME, position, at)
         if isinstance(event, Attempted):
             return
+        if (told := next_hop_rows.change(event, at, position)) is not None:
+            self.hops.setdefault(told[0], []).append(told[1])
         match event:
-            case Delivered() if event.report is not None:
-                pass  # tells nothing of the next hop as it is now
-            case Delivered() | Relayed():
-                self.hops.setdefault(event.next_hop, []).append(lambda row: hop_up(row, at))
             case Downloaded():
                 self.taken.append(
                     uidl_row(position, 0, stream, event.mailbox, event.uidl, event.listed_octets)
                 )
-            case RejectedOversize():
-                if event.mailbox is not None and event.uidl is not None:
-                    self.taken.append(
-                        uidl_row(position, 0, stream, event.mailbox, event.uidl, event.size_octets)
-                    )
-                elif event.next_hop is not None:
-                    limit = event.limit_octets
-                    self.hops.setdefault(event.next_hop, []).append(lambda row: hop_limit(row, limit))
+            case RejectedOversize() if event.mailbox is not None and event.uidl is not None:
+                self.taken.append(uidl_row(position, 0, stream, event.mailbox, event.uidl, event.size_octets))
             case Adopted():
                 self.taken += [
                     uidl_row(position, number, one.message, event.mailbox, one.uidl, one.size_octets)
@@ -145,10 +128,6 @@ class Changes:
                     self.told[row["what"], row["name"]] = row
             case Kept() | KeptNoLonger():
                 self.exempt[stream] = isinstance(event, Kept)
-            case Deferred() if event.scope == "next-hop" and event.tried:
-                self.hops.setdefault(event.next_hop, []).append(
-                    lambda row: hop_down(row, event, at, position)
-                )
             case _:
                 pass
 
@@ -189,7 +168,7 @@ class Changes:
         _HAPPEN.many(
             connection, [{"name": name, "stream": stream} for name, stream in sorted(self.happenings)]
         )
-        _STRETCH.many(connection, [{"hour": h, "first": f, "last": t} for h, (f, t) in self.hours.items()])
+        STRETCH.many(connection, [{"hour": h, "first": f, "last": t} for h, (f, t) in self.hours.items()])
         self.tallies.write(connection)
         _TAKE.many(connection, self.taken)
         _CHANGE.many(connection, [changed_row(after) for _, after in self.changed.values()])
@@ -201,7 +180,7 @@ class Changes:
         _EXEMPT.many(connection, [{"stream": stream} for stream, now in self.exempt.items() if now])
         _EXEMPT_NO_LONGER.many(connection, [{"the_id": s} for s, now in self.exempt.items() if not now])
         for name, changes in self.hops.items():
-            _write_hop(connection, name, changes)
+            next_hop_rows.write(connection, name, changes)
         for mailbox in self.mailboxes.values():
             _write_mailbox(connection, mailbox)
 
@@ -282,7 +261,7 @@ _EXEMPT = Statement(
     )
 )
 _EXEMPT_NO_LONGER = Statement(delete(exempt).where(exempt.c.message == _its_position))
-_STRETCH = Statement(
+STRETCH = Statement(
     text(
         "INSERT INTO hours (hour, first, last) VALUES (:hour, :first, :last) ON CONFLICT (hour) DO UPDATE SET"
         " first = CASE WHEN excluded.first < hours.first THEN excluded.first ELSE hours.first END,"
@@ -315,36 +294,6 @@ _FORGET = Statement(
 _FETCH_AGAIN = Statement(
     update(uidls).where(uidls.c.stream == bindparam("the_stream", type_=Text), _earlier).values(gone=true())
 )
-
-_COLUMNS = ", ".join(f"h.{name}" for name in next_hops.c.keys())  # noqa: SIM118 - a column collection is no dict
-_HOP = Lookup(
-    sqlite=f"SELECT {_COLUMNS} FROM json_each(:wanted) w JOIN next_hops h ON h.name = w.value",  # noqa: S608
-    postgres=f"SELECT {_COLUMNS} FROM jsonb_array_elements_text(%(wanted)s::jsonb) w"  # noqa: S608
-    " JOIN next_hops h ON h.name = w",
-)
-
-
-def _write_hop(connection: Connection, name: str, changes: list[Callable[[Row], Row]]) -> None:
-    found = _HOP.rows(connection, [name])
-    before: Row = dict(zip(next_hops.c.keys(), found[0], strict=True)) if found else new_hop(name)
-    after = before
-    for change in changes:
-        after = change(after)
-    if name.startswith(DOMAIN_HOP) and after == new_hop(name):
-        # It works: of the many domains there are only those in trouble are worth a row.
-        if found:
-            connection.execute(delete(next_hops).where(next_hops.c.name == name))
-    elif not found:
-        connection.execute(insert(next_hops), _with_times(after))
-    elif after != before:
-        connection.execute(update(next_hops).where(next_hops.c.name == name).values(_with_times(after)))
-
-
-def _with_times(row: Row) -> Row:
-    """Rows come from the driver with microseconds, and go to SQLAlchemy as times."""
-    return {
-        k: from_microseconds(v) if k in ("since", "probe_at") and v is not None else v for k, v in row.items()
-    }
 
 
 def _write_mailbox(connection: Connection, mailbox: Mailbox) -> None:

@@ -8,7 +8,19 @@ from typing import Literal
 from msgspec import Struct
 from msgspec.structs import replace
 
-from store.events import Attempted, Deferred, Discarded, Failed, Held, HeldWhy, Scanned, Submitted
+from store.events import (
+    Attempted,
+    Deferred,
+    Delivered,
+    Discarded,
+    Failed,
+    Held,
+    HeldWhy,
+    RejectedOversize,
+    Relayed,
+    Scanned,
+    Submitted,
+)
 
 State = Literal[
     "received",
@@ -105,6 +117,16 @@ def attempted(recipient: Recipient, event: Attempted, at: datetime) -> Recipient
         held_why=None,
         held_until=None,
     )
+
+
+def taken(recipient: Recipient, event: Delivered | Relayed, fate: State) -> Recipient:
+    """Return a recipient for whom a next hop took responsibility."""
+    return replace(recipient, state=fate, next_hop=event.next_hop, reply=event.reply, retry_at=None)
+
+
+def refused(recipient: Recipient, event: RejectedOversize) -> Recipient:
+    """Return a recipient for whom the message is too large."""
+    return replace(recipient, state="rejected-oversize", reply=event.reply, retry_at=None)
 
 
 def deferred(recipient: Recipient, event: Deferred) -> Recipient:

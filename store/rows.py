@@ -10,7 +10,6 @@ from typing import Any
 import msgspec
 from sqlalchemy import RowMapping
 
-from store.events import Deferred
 from store.folding import folded, words
 from store.life import DOMAIN_HOP, Message
 from store.mailbox_events import Withheld
@@ -193,48 +192,6 @@ def uidl_row(
         "size_octets": size_octets,
         "stream": stream,
         "gone": False,
-    }
-
-
-def hop_up(row: Row, at: datetime) -> Row:
-    """Return a next hop's row after it took a message; of a domain that works nothing is kept, so not since when."""
-    if row["failures"] == 0:
-        return row
-    since = None if row["name"].startswith(DOMAIN_HOP) else microseconds(at)
-    return row | {"failures": 0, "since": since, "probe_at": None, "reply": None, "reply_position": None}
-
-
-def hop_down(row: Row, event: Deferred, at: datetime, position: int) -> Row:
-    """Return a next hop's row after it as a whole was to blame, as the event at this position tells."""
-    probe_at = microseconds(event.retry_at)
-    if row["failures"] and row["probe_at"] == probe_at:
-        return row  # another message of the same failure
-    since = row["since"] if row["failures"] else microseconds(at)
-    return row | {
-        "failures": row["failures"] + 1,
-        "since": since,
-        "probe_at": probe_at,
-        "reply": _optional(event.reply),
-        "reply_position": position,
-    }
-
-
-def hop_limit(row: Row, limit_octets: int) -> Row:
-    """Return a next hop's row after it refused a message for its size."""
-    known = row["size_limit_octets"]
-    return row | {"size_limit_octets": limit_octets if known is None else min(known, limit_octets)}
-
-
-def new_hop(name: str) -> Row:
-    """Return the row of a next hop of which nothing is known yet."""
-    return {
-        "name": name,
-        "failures": 0,
-        "since": None,
-        "probe_at": None,
-        "reply": None,
-        "reply_position": None,
-        "size_limit_octets": None,
     }
 
 

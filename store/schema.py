@@ -60,7 +60,7 @@ def hour(at: datetime) -> int:
 
 def from_microseconds(value: int) -> datetime:
     """Return a stored time, in UTC."""
-    return EPOCH + timedelta(microseconds=value)
+    return EPOCH + timedelta(0, 0, value)  # by name it takes half as long again
 
 
 class Utc(TypeDecorator[datetime]):

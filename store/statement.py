@@ -39,11 +39,17 @@ def _dialect(name: str) -> Dialect:
     return made
 
 
+Parcel = list[
+    Any
+]  # parameters as a driver takes them: of a block of rows one behind the other, or of each row by itself
+
+
 @dataclass(frozen=True, slots=True)
 class _Ready:
     """A statement as a driver takes it, and what makes the driver's parameters of a row."""
 
     sql: str
+    width: int  # how many parameters a row has
     blocks: tuple[
         tuple[int, str], ...
     ]  # the same for so many rows, most first; none: the driver does as well
@@ -59,32 +65,44 @@ class Statement:
 
     def many(self, connection: Connection, rows: Sequence[Row]) -> None:
         """Run it for each row; nothing for no rows. On SQLite no two rows may change the same one differently."""
-        if not rows:
-            return
-        ready = self._for(connection)
+        if rows:
+            self.send(connection, self.packed(connection.dialect.name, rows))
+
+    def packed(self, dialect: str, rows: Sequence[Row]) -> list[Parcel]:
+        """Return what `send` needs to run it for each row: plain values, that another process may have put together."""
+        ready = self._for(dialect)
         given = [ready.parameters(row) for row in rows]
+        parcels: list[Parcel] = []
         done = 0
+        for size, _ in ready.blocks:
+            while len(given) - done >= size:
+                parcels.append(list(chain.from_iterable(given[done : done + size])))
+                done += size
+        return [*parcels, given[done:]]
+
+    def send(self, connection: Connection, parcels: Sequence[Parcel]) -> None:
+        """Run it for what was packed for this database."""
+        ready = self._for(connection.dialect.name)
+        by_length = {size * ready.width: sql for size, sql in ready.blocks}
+        *blocks, rest = parcels
         with closing(connection.connection.cursor()) as cursor:
-            for size, sql in ready.blocks:
-                while len(given) - done >= size:
-                    cursor.execute(sql, list(chain.from_iterable(given[done : done + size])))
-                    done += size
-            if done < len(given):
-                cursor.executemany(ready.sql, given[done:])
+            for block in blocks:
+                cursor.execute(by_length[len(block)], block)
+            if rest:
+                cursor.executemany(ready.sql, rest)
 
     def one(self, connection: Connection, row: Row) -> None:
         """Run it once."""
-        ready = self._for(connection)
+        ready = self._for(connection.dialect.name)
         with closing(connection.connection.cursor()) as cursor:
             cursor.execute(ready.sql, ready.parameters(row))
 
-    def _for(self, connection: Connection) -> _Ready:
-        name = connection.dialect.name
+    def _for(self, name: str) -> _Ready:
         if name not in self._ready:
             assert isinstance(self._statement, CompilerElement)
             compiled = self._statement.compile(dialect=_dialect(name))
             self._ready[name] = (
-                _positional(compiled) if name == "sqlite" else _Ready(str(compiled), (), _as_it_is)
+                _positional(compiled) if name == "sqlite" else _Ready(str(compiled), 0, (), _as_it_is)
             )
         return self._ready[name]
 
@@ -101,8 +119,8 @@ def _positional(compiled: Compiled) -> _Ready:
     sql = str(compiled)
     blocks = tuple((size, _for_rows(sql, len(names), size)) for size in BLOCKS)
     if len(names) == 1:
-        return _Ready(sql, blocks, lambda given: (given[names[0]],))
-    return _Ready(sql, blocks, itemgetter(*names))
+        return _Ready(sql, 1, blocks, lambda given: (given[names[0]],))
+    return _Ready(sql, len(names), blocks, itemgetter(*names))
 
 
 def _for_rows(sql: str, width: int, rows: int) -> str:

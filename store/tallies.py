@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, func, select, text
 
@@ -67,13 +67,16 @@ class Tallies:
                 count, octets = self.counts.get(key, (0, 0))
                 self.counts[key] = count + 1, octets + message.size_octets
 
-    def write(self, connection: Connection) -> None:
-        """Add it all to the table."""
-        rows = [
+    def rows(self) -> list[dict[str, Any]]:
+        """Return what to add to the table's rows."""
+        return [
             {**key._asdict(), "count": count, "octets": octets}
             for key, (count, octets) in sorted(self.counts.items())
         ]
-        _ADD.many(connection, rows)
+
+    def write(self, connection: Connection) -> None:
+        """Add it all to the table."""
+        ADD.many(connection, self.rows())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,7 +166,7 @@ def _hop(name: str | None) -> str:
     return "mx" if name is not None and name.startswith(DOMAIN_HOP) else name or ""
 
 
-_ADD = Statement(
+ADD = Statement(
     text(
         "INSERT INTO tallies (hour, kind, name, what, bucket, count, octets)"
         " VALUES (:hour, :kind, :name, :what, :bucket, :count, :octets)"

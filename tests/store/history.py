@@ -78,6 +78,7 @@ class History:
         self.alive: dict[str, Message] = {}
         self.mailboxes: dict[str, Mailbox] = {}
         self.adopted: list[tuple[str, str]] = []
+        self.copies: list[tuple[str, str, str]] = []  # message, mailbox, and another UIDL it is there under
         self._number = 0
 
     def units(self, count: int) -> Iterator[Unit]:
@@ -332,6 +333,11 @@ class History:
         yield Unit((self._append(message.id, event),))
 
     def remove(self) -> Iterator[Unit]:
+        if self.copies and self.random.random() < 0.3:
+            stream, mailbox, uidl = self.copies.pop(self.random.randrange(len(self.copies)))
+            copy = RemovedFromSource(mailbox=mailbox, uidl=uidl, confirmed_by="listing")
+            yield Unit((self._append(stream, copy),))
+            return
         message = self._some(lambda m: m.mailbox is not None and not m.removed)
         if message is None or message.uidl is None or message.mailbox is None:
             return
@@ -381,6 +387,7 @@ class History:
         if known is not None and self.random.random() < 0.5:
             again = Adoption(uidl=self._uidl(), size_octets=known.listed_octets, message=known.id)
             event = Adopted(mailbox=name, uidls=(again,), operator="mailgate", reason="the same octets")
+            self.copies.append((known.id, name, again.uidl))
         else:
             taken = tuple(
                 Adoption(uidl=self._uidl(), size_octets=n) for n in range(self.random.randrange(1, 4))

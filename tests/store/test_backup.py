@@ -329,4 +329,4 @@ def test_progress_reaches_the_end(database_url: str, tmp_path: Path, opened: Cal
     assert any(done == total > 0 for _, done, total in seen)
     seen.clear()
     backup.restore(tmp_path / "copy.db", opened(file_url(tmp_path / "again.db")), see)
-    assert seen[-1] == ("read tables", 30, 30)
+    assert seen[-1] == ("read tables", 15, 15)

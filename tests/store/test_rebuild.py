@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import multiprocessing
 from random import Random
 from typing import Any
 
 import pytest
 from sqlalchemy import Engine, Table
 
-from store import conserve, queries
+from store import conserve, folders, queries
 from store.database import reading, writing
+from store.errors import StoreError
 from store.queries import Filter
 from store.rebuild import rebuild
 from store.schema import READ_TABLES, agenda, events
@@ -40,6 +42,35 @@ def test_rebuilt_tables_are_the_live_ones(seed: int, store: Engine) -> None:
         assert rebuilt[name] == before
     with reading(store) as connection:
         assert list(conserve.check(connection, conserve.Count())) == []
+
+
+@pytest.mark.parametrize("seed", [10, 11])
+def test_other_processes_make_the_same_tables(
+    seed: int, store: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(folders, "RANGE_EVENTS", 40)
+    write(store, History(Random(seed)), 350)
+    live = derived(store)
+    with writing(store) as connection:
+        rebuild(connection, from_events=1)
+    assert derived(store) == live
+
+
+def test_a_rebuild_whose_helper_is_killed_leaves_the_tables_as_they_were(
+    store: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(folders, "RANGE_EVENTS", 1)
+    write(store, History(Random(12)), 60)
+    live = derived(store)
+
+    def kill(done: int, total: int) -> None:
+        for process in multiprocessing.active_children():
+            process.kill()
+
+    with pytest.raises(StoreError, match="was killed: run it again"), writing(store) as connection:
+        rebuild(connection, kill, from_events=1)
+    assert derived(store) == live
+    assert not multiprocessing.active_children()
 
 
 def test_words_are_found_after_a_rebuild_as_before(store: Engine) -> None:
@@ -99,12 +130,12 @@ def test_a_rebuild_that_breaks_off_leaves_the_tables_as_they_were(store: Engine)
     assert derived(store) == live
 
 
-def test_progress_counts_each_event_twice_and_reaches_the_end(store: Engine) -> None:
+def test_progress_counts_each_event_and_reaches_the_end(store: Engine) -> None:
     write(store, History(Random(9)), 30)
     seen: list[tuple[int, int]] = []
     with writing(store) as connection:
         count = rebuild(connection, lambda done, total: seen.append((done, total)))
-    assert seen[-1] == (2 * count, 2 * count)
+    assert seen[-1] == (count, count)
     assert [done for done, _ in seen] == sorted(done for done, _ in seen)
 
 

@@ -1,0 +1,139 @@
+"""Who folds the streams of a long log while the read tables are written: this process, or several beside it.
+
+Folding is most of the work and needs only to read, so other processors can do it: each process opens the store for itself and
+returns the rows of a range of streams. They see what is committed; the append lock that the caller holds keeps that still.
+"""
+
+from __future__ import annotations
+
+import marshal
+import multiprocessing
+import os
+import signal
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from functools import cache
+from typing import Protocol
+
+from sqlalchemy import Connection, Engine
+
+from store import next_hop_rows, pages
+from store.database import open_store, reading
+from store.errors import StoreError
+from store.refolded import Part, refold
+from store.rows import Row
+
+FROM_EVENTS = 100_000  # from here on it is worth to start processes (a second or so)
+RANGE_EVENTS = 4_000  # what a process is given at a time
+AHEAD = 2  # ranges for each process: what is waiting to be written takes memory
+
+
+class Folding(Protocol):
+    """What a rebuild asks for, once each."""
+
+    def parts(self) -> Iterator[Part]:
+        """Yield what all streams add up to."""
+
+    def next_hops(self) -> dict[str, Row]:
+        """Return the rows of next hops (`next_hop_rows.refolded`)."""
+
+
+class Here:
+    """This process does it."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def parts(self) -> Iterator[Part]:
+        """Yield what all streams add up to."""
+        return refold(self._connection)
+
+    def next_hops(self) -> dict[str, Row]:
+        """Return the rows of next hops."""
+        return next_hop_rows.refolded(self._connection)
+
+
+class Beside:
+    """Other processes do it."""
+
+    def __init__(self, connection: Connection, pool: ProcessPoolExecutor, size: int) -> None:
+        self._connection = connection
+        self._pool = pool
+        self._ahead = AHEAD * size
+        self._url = connection.engine.url.render_as_string(hide_password=False)  # it goes through a pipe
+        self._next_hops = pool.submit(_next_hops, self._url)
+
+    def parts(self) -> Iterator[Part]:
+        """Yield what all streams add up to, in the order of the streams: rows go in faster in order."""
+        waiting: deque[Future[list[bytes]]] = deque()
+        for after, until in _ranges(self._connection):
+            waiting.append(self._pool.submit(_refold, self._url, after, until))
+            if len(waiting) > self._ahead:
+                yield from _parts(waiting.popleft())
+        while waiting:
+            yield from _parts(waiting.popleft())
+
+    def next_hops(self) -> dict[str, Row]:
+        """Return the rows of next hops."""
+        return self._next_hops.result()
+
+
+@contextmanager
+def here(connection: Connection) -> Iterator[Folding]:
+    """Yield this process as who folds."""
+    yield Here(connection)
+
+
+@contextmanager
+def beside(connection: Connection) -> Iterator[Folding]:
+    """Yield processes that fold, as many as there are processors; they end with the block.
+
+    Raises StoreError where one is killed.
+    """
+    size = len(os.sched_getaffinity(0))
+    pool = ProcessPoolExecutor(
+        size,
+        mp_context=multiprocessing.get_context("spawn"),
+        initializer=signal.signal,
+        initargs=(signal.SIGINT, signal.SIG_IGN),  # a terminal tells all; who started them says when to end
+    )
+    try:
+        yield Beside(connection, pool, size)
+    except BrokenProcessPool as error:
+        raise StoreError("a process that helps to make the read tables was killed: run it again") from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _ranges(connection: Connection) -> Iterator[tuple[str, str | None]]:
+    """Yield the names of streams between which there are about so many events; the last range has no end."""
+    after = ""
+    while (until := pages.stream_after(connection, after, RANGE_EVENTS)) is not None:
+        yield after, until
+        after = until
+    yield after, None
+
+
+def _parts(done: Future[list[bytes]]) -> Iterator[Part]:
+    return (Part(*marshal.loads(octets)) for octets in done.result())  # noqa: S302  # from our own process
+
+
+# -- in the other processes
+
+
+@cache
+def _store(url: str) -> Engine:
+    return open_store(url)
+
+
+def _refold(url: str, after: str, until: str | None) -> list[bytes]:
+    with reading(_store(url)) as connection:
+        return [marshal.dumps(tuple(part)) for part in refold(connection, after, until)]
+
+
+def _next_hops(url: str) -> dict[str, Row]:
+    with reading(_store(url)) as connection:
+        return next_hop_rows.refolded(connection)
