@@ -16,6 +16,7 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from functools import cache
+from itertools import islice
 from typing import Protocol
 
 from sqlalchemy import Connection, Engine
@@ -28,7 +29,7 @@ from store.rows import Row
 
 FROM_EVENTS = 100_000  # from here on it is worth to start processes (a second or so)
 RANGE_EVENTS = 4_000  # what a process is given at a time
-AHEAD = 2  # ranges for each process: what is waiting to be written takes memory
+AHEAD = 4  # ranges for each process, of a megabyte or so
 
 
 class Folding(Protocol):
@@ -60,25 +61,28 @@ class Beside:
     """Other processes do it."""
 
     def __init__(self, connection: Connection, pool: ProcessPoolExecutor, size: int) -> None:
-        self._connection = connection
         self._pool = pool
         self._ahead = AHEAD * size
         self._url = connection.engine.url.render_as_string(hide_password=False)  # it goes through a pipe
         self._next_hops = pool.submit(_next_hops, self._url)
+        self._ranges = _ranges(connection)
+        self._begun: deque[Future[list[bytes]]] = deque()
+        self._begin()  # they need a while to start
 
     def parts(self) -> Iterator[Part]:
         """Yield what all streams add up to, in the order of the streams: rows go in faster in order."""
-        waiting: deque[Future[list[bytes]]] = deque()
-        for after, until in _ranges(self._connection):
-            waiting.append(self._pool.submit(_refold, self._url, after, until))
-            if len(waiting) > self._ahead:
-                yield from _parts(waiting.popleft())
-        while waiting:
-            yield from _parts(waiting.popleft())
+        while self._begun:
+            done = self._begun.popleft().result()
+            self._begin()
+            yield from (Part(*marshal.loads(octets)) for octets in done)  # noqa: S302  # of our own processes
 
     def next_hops(self) -> dict[str, Row]:
         """Return the rows of next hops."""
         return self._next_hops.result()
+
+    def _begin(self) -> None:
+        for after, until in islice(self._ranges, self._ahead - len(self._begun)):
+            self._begun.append(self._pool.submit(_refold, self._url, after, until))
 
 
 @contextmanager
@@ -115,10 +119,6 @@ def _ranges(connection: Connection) -> Iterator[tuple[str, str | None]]:
         yield after, until
         after = until
     yield after, None
-
-
-def _parts(done: Future[list[bytes]]) -> Iterator[Part]:
-    return (Part(*marshal.loads(octets)) for octets in done.result())  # noqa: S302  # from our own process
 
 
 # -- in the other processes
