@@ -12,10 +12,10 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from sqlalchemy import Connection, Engine, RootTransaction, create_engine, event, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 from sqlalchemy.pool import NullPool, QueuePool
 
 from store.errors import StoreError, StoreFull, StoreUnreachable
@@ -204,7 +204,12 @@ def _sqlite(url: str, checkpoints: bool) -> Engine:
     def begin(connection: Connection) -> None:
         write = connection.get_execution_options().get("mailgate_write", True)
         # A DEFERRED transaction that turns to writing fails at once when another writer is active: say it first.
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+        sql = "BEGIN IMMEDIATE" if write else "BEGIN"
+        driver = cast(sqlite3.Connection, connection.connection.driver_connection)
+        try:
+            driver.execute(sql).close()  # as any other statement it would take longer than the rest of a transaction
+        except sqlite3.OperationalError as error:
+            raise OperationalError(sql, None, error) from error
 
     return engine
 
