@@ -184,8 +184,18 @@ def _sqlite(url: str, checkpoints: bool) -> Engine:
         connect_args={"cached_statements": CACHED_STATEMENTS},
     )
 
+    seen = False
+
+    @event.listens_for(engine, "do_connect")
+    def still_there(_dialect: Any, _record: Any, _args: Any, _parameters: Any) -> None:
+        # SQLite would make an empty one in its place, which then stands in the way of the one that comes back.
+        if seen and not Path(file).exists():
+            raise sqlite3.OperationalError(f"{file} is not there any more")
+
     @event.listens_for(engine, "connect")
     def prepare(connection: sqlite3.Connection, _record: Any) -> None:
+        nonlocal seen
+        seen = True
         connection.isolation_level = None  # BEGIN is ours, below
         cursor = connection.cursor()
         cursor.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
@@ -207,7 +217,9 @@ def _sqlite(url: str, checkpoints: bool) -> Engine:
         sql = "BEGIN IMMEDIATE" if write else "BEGIN"
         driver = cast(sqlite3.Connection, connection.connection.driver_connection)
         try:
-            driver.execute(sql).close()  # as any other statement it would take longer than the rest of a transaction
+            driver.execute(
+                sql
+            ).close()  # as any other statement it would take longer than the rest of a transaction
         except sqlite3.OperationalError as error:
             raise OperationalError(sql, None, error) from error
 

@@ -113,6 +113,8 @@ def test_following_waits_for_a_store_that_cannot_be_asked(sqlite_url: str) -> No
     builder.downloaded()
     builder.close()
     aside = file.rename(file.with_name("aside.db"))
+    assert behind(engine, wanted, 0) == ([], 0)
+    assert not file.exists()  # an empty one would stand in the way of the one that comes back
     file.mkdir()  # nothing that can be opened
     assert behind(engine, wanted, 0) == ([], 0)
     file.rmdir()
