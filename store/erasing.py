@@ -22,6 +22,7 @@ from store.schema import events, messages, next_hops, recipients, subjects, text
 # Where the position of a message stands in each read table that is made of what it adds up to. Its next hops stay: an
 # event's next hop is no personal fact.
 ITS_ROWS = (recipients.c.message, texts.c.rowid, subjects.c.position, messages.c.position)
+NOTHING = b"{}"  # what stands for the personal facts of an event that could have some and has none
 
 
 def left(connection: Connection, stream: str) -> tuple[int, ...]:
@@ -77,7 +78,8 @@ def erase(
 
 
 def _personal(stream: str) -> tuple[ColumnElement[bool], ...]:
-    return events.c.stream == stream, events.c.personal.is_not(None), events.c.name != Erased.NAME
+    told = events.c.personal.is_not(None), events.c.personal != NOTHING
+    return events.c.stream == stream, *told, events.c.name != Erased.NAME
 
 
 def _made_anew(connection: Connection, message: Message) -> None:

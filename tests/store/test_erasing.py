@@ -120,6 +120,8 @@ def test_an_open_message_is_discarded_first(store: Engine) -> None:
     discarded = Discarded(numbers=(0, 1), operator="anna", rule="erased", policy=POLICY)
     assert erase(store, first=(discarded,)).state == "discarded"
     assert verified(store).erased == 1
+    with reading(store) as connection:
+        assert erasing.left(connection, "m1") == ()  # what the erasure itself wrote says nothing personal
     live = derived(store)
     with writing(store) as connection:
         rebuild(connection)
