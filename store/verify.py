@@ -148,6 +148,7 @@ class _Chains:
             young[stream] = (revision, mark)
             expected = position + 1
         self._next = expected
+        found = sorted([*found, *self._unaccounted(rows)], key=lambda one: one.position or 0)
         self._tell(rows)
         if len(young) > REMEMBERED:
             self._old, self._young = young, {}
@@ -157,6 +158,22 @@ class _Chains:
         self._count.events += len(rows)
         self._count.streams += sum([row[2] == 0 for row in rows])
         self._count.erased += sum([row[7] is None and row[9] is not None for row in rows])
+
+    def _unaccounted(self, rows: Sequence[Row]) -> Iterator[Finding]:
+        """Yield whose personal facts are gone although no `erased` of its stream tells so: the chain holds without them."""
+        gone = [(row[0], row[1], row[2]) for row in rows if row[7] is None and row[9] is not None]
+        streams = sorted({stream for _, stream, _ in gone})
+        if not streams:
+            return
+        sql = _ERASED.format(", ".join(["{0}"] * len(streams)))
+        told: dict[str, set[int]] = {}
+        for stream, revision, data in pages.query(self._connection, sql, tuple(streams)):
+            told.setdefault(stream, set()).update(r for r in _revisions(data) if r < revision)
+        for position, stream, revision in gone:
+            if revision not in told.get(stream, ()):
+                yield Finding(
+                    "its personal facts are gone, and no 'erased' tells of it", position, stream, revision
+                )
 
     def _recall(self, stream: str, revision: int) -> _Head:
         """Return the head of a stream that was not lively."""
@@ -191,6 +208,16 @@ class _Chains:
 
 
 _BEFORE = "SELECT revision, hash, position FROM events WHERE stream = {0} AND revision = {0}"
+
+
+_ERASED = "SELECT stream, revision, data FROM events WHERE name = 'erased' AND stream IN ({})"  # marks alone
+
+
+def _revisions(data: bytes) -> list[int]:
+    try:
+        return [r for r in orjson.loads(data)["revisions"] if isinstance(r, int)]
+    except (ValueError, TypeError, KeyError):
+        return []  # it is found not to be what was written
 
 
 def _follows(hashed: bytes, row: Row) -> bool:

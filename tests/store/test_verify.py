@@ -8,15 +8,16 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, select
 
-from store import pages, verify
+from store import erasing, pages, verify
 from store.database import reading, writing
-from store.schema import contents, events
+from store.schema import contents, events, messages
 from store.verified import Count
 from tests.store.attack import findings, sealed
-from tests.store.build import append, attempted, delivered, opening, rows, then, unguarded
+from tests.store.build import after, append, attempted, delivered, opening, rows, then, unguarded
 from tests.store.history import History, write
 
 UNLIKE = "its hash is not that of its facts and of the event before it"
+UNTOLD = "its personal facts are gone, and no 'erased' tells of it"
 
 
 @pytest.fixture
@@ -53,6 +54,18 @@ def test_whatever_the_engine_writes_verifies(
     assert octets(store) == []
 
 
+def test_an_erasure_accounts_for_what_it_names_alone(lives: Engine) -> None:
+    with writing(lives) as connection:
+        erasing.erase(connection, "m1", operator="anna", reason="request 7", at=after(days=1))
+    assert findings(lives) == []
+    unguarded(lives, "UPDATE events SET personal = NULL, salt = NULL WHERE position IN (2, 5)")
+    append(lives, opening("m4"))
+    assert findings(lives) == [
+        f"position 2 (m2, revision 0): {UNTOLD}",
+        f"position 5 (m3, revision 0): {UNTOLD}",
+    ]
+
+
 def test_an_empty_log_verifies(store: Engine) -> None:
     assert findings(store) == octets(store) == guards(store) == []
 
@@ -60,13 +73,15 @@ def test_an_empty_log_verifies(store: Engine) -> None:
 def test_a_log_whose_personal_facts_were_erased_verifies_and_its_seals_hold(store: Engine) -> None:
     write(store, History(Random(7)), 80)
     seal = sealed(store)
-    with writing(store) as connection:
-        connection.exec_driver_sql("UPDATE events SET personal = NULL, salt = NULL WHERE position > 20")
+    streams = [row["id"] for row in rows(store, messages)][::3]
+    for stream in streams:
+        with writing(store) as connection:
+            erasing.erase(connection, stream, operator="anna", reason="request 7", at=after(days=1))
     count = Count()
     assert findings(store, seal, count=count) == []
     kept = [row for row in rows(store, events) if row["digest"] is not None and row["personal"] is None]
     assert count.erased == len(kept) > 0
-    assert (count.seals, count.sealed_until) == (2, count.events)
+    assert (count.seals, count.sealed_until) == (2, count.events - len(streams))
 
 
 @pytest.mark.parametrize(
@@ -79,7 +94,8 @@ def test_a_log_whose_personal_facts_were_erased_verifies_and_its_seals_hold(stor
         ("personal = data", ["its personal facts are not those that its digest stands for"]),
         ("salt = hash", ["its personal facts are not those that its digest stands for"]),
         ("salt = NULL", ["its personal facts are not those that its digest stands for"]),
-        ("personal = NULL", ["its personal facts are gone and their salt is not"]),
+        ("personal = NULL", ["its personal facts are gone and their salt is not", UNTOLD]),
+        ("personal = NULL, salt = NULL", [UNTOLD]),
         ("version = 9", [UNLIKE, "'downloaded' version 9 is newer than this program: upgrade mailgate"]),
         ("name = 'arrived'", [UNLIKE, "no event is called 'arrived'"]),
         ("hash = salt", [UNLIKE]),
