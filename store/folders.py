@@ -129,11 +129,20 @@ def _store(url: str) -> Engine:
     return open_store(url)
 
 
+@contextmanager
+def _reading(url: str) -> Iterator[Connection]:
+    try:
+        with reading(_store(url)) as connection:
+            yield connection
+    except StoreError as error:
+        raise StoreError(str(error)) from None  # of another class it would not find its way to who asked
+
+
 def _refold(url: str, after: str, until: str | None) -> list[bytes]:
-    with reading(_store(url)) as connection:
+    with _reading(url) as connection:
         return [marshal.dumps(tuple(part)) for part in refold(connection, after, until)]
 
 
 def _next_hops(url: str) -> dict[str, Row]:
-    with reading(_store(url)) as connection:
+    with _reading(url) as connection:
         return next_hop_rows.refolded(connection)

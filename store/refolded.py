@@ -65,22 +65,22 @@ STATEMENTS = {
 }
 
 
-Told = tuple[
-    int, datetime, Event
-]  # one event of a stream: its position, its time, what it says; no class, for speed
+# One event of a stream: its position, its time, what it says. No class, for speed.
+Told = tuple[int, datetime, Event]
 
 
 class Part(NamedTuple):
-    """What some streams add up to, in plain values that `marshal` takes."""
+    """What some streams add up to, in plain values that `marshal` takes.
+
+    `parcels` are by the name of the table (`STATEMENTS`), as the database's driver takes them. `notices` are rows of `told`, each
+    with the position of the event that tells it: of several about one thing the last counts. `working` are the next hops that
+    took something, but no domains.
+    """
 
     events: int
-    parcels: dict[
-        str, list[Parcel]
-    ]  # by the name of the table (`STATEMENTS`), as the database's driver takes them
-    notices: list[
-        tuple[int, Row]
-    ]  # rows of `told`, each with the position of the event that tells it: the last one counts
-    working: set[str]  # next hops that took something, but no domains
+    parcels: dict[str, list[Parcel]]
+    notices: list[tuple[int, Row]]
+    working: set[str]
 
 
 class Refolded:

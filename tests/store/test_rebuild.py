@@ -73,6 +73,21 @@ def test_a_rebuild_whose_helper_is_killed_leaves_the_tables_as_they_were(
     assert not multiprocessing.active_children()
 
 
+@pytest.mark.parametrize("from_events", [None, 1])
+def test_an_event_that_cannot_be_read_is_named_and_nothing_changes(
+    from_events: int | None, store: Engine
+) -> None:
+    write(store, History(Random(13)), 30)
+    live = derived(store)
+    unguarded(store, "UPDATE events SET version = 9 WHERE name = 'delivered'")
+    with (
+        pytest.raises(StoreError, match="event 'delivered' version 9 is newer than this program"),
+        writing(store) as connection,
+    ):
+        rebuild(connection, from_events=from_events)
+    assert derived(store) == live
+
+
 def test_words_are_found_after_a_rebuild_as_before(store: Engine) -> None:
     write(store, History(Random(6)), 120)
     asked = [Filter(text=text) for text in ("invoice 4711", "example", "inv*", "nothing", "uber")]
