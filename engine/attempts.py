@@ -13,21 +13,17 @@ from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection
-
 from engine import seams
 from engine.budget import OctetBudget, while_read
 from engine.core import bounce, dsn, tagging, trace
 from engine.core.decide import decide, untried
 from engine.core.outcome import NoAnswer, Octets, Outcome, Reply, ReportWish, Transaction
 from engine.core.plan import NO_OCTETS, HandOver
-from engine.core.policy import Policy
 from engine.core.tagging import Outgoing
 from engine.hop import Hop
 from engine.hops import DomainHop
-from engine.journal import Journal
 from engine.lives import Life, Lives
-from engine.outage import Outage
+from engine.means import Means
 from engine.settler import STORE_RETRY_SECONDS, Settler
 from store import contents
 from store.errors import Conflict, Damaged, LeaseLost, StoreError
@@ -45,30 +41,22 @@ class Attempts:
 
     def __init__(
         self,
+        means: Means,
         *,
-        journal: Journal,
-        read: Callable[[Callable[[Connection], Any]], Awaitable[Any]],
-        policy: Policy,
         hosts: Mapping[str, str],
         budget: OctetBudget,
         lives: Lives,
         settler: Settler,
-        outage: Outage,
         wake: Callable[[], None],
         turn: Callable[[], Awaitable[None]],
-        now: Callable[[], datetime],
     ) -> None:
-        self._journal = journal
-        self._read = read
-        self._policy = policy
+        self._means = means
         self._hosts = hosts  # of mailboxes, for the trace
         self._budget = budget
         self._lives = lives
         self._settler = settler
-        self._outage = outage
         self._wake = wake
         self._turn = turn
-        self._now = now
 
     async def serve(self, hop: Hop) -> None:
         """One connection's worth of work, one message after the other."""
@@ -86,7 +74,7 @@ class Attempts:
                 await self._serve(hop, life, step)
         finally:
             hop.servers -= 1
-            hop.used_at = self._now()
+            hop.used_at = self._means.now()
 
     async def _serve(self, hop: Hop, life: Life, step: HandOver) -> None:
         gate = hop.gate()
@@ -98,7 +86,7 @@ class Attempts:
         try:
             await self._attempt(hop, life, step)
         except StoreError as error:
-            self._outage.say(error, life.message.id)
+            self._means.outage.say(error, life.message.id)
             self._lives.spawn(self._later(life, error))
         finally:
             hop.under_way -= 1
@@ -108,13 +96,18 @@ class Attempts:
 
     async def postpone(self, life: Life, step: HandOver, hop: Hop) -> None:
         """The next hop is known to be down: wait with it, untried."""
-        retry_at = hop.probe_at or self._now()
+        retry_at = hop.probe_at or self._means.now()
         if (
             not life.known.lane
         ):  # due with others: it would come again at once for as long as the probe is under way
-            retry_at = max(retry_at, self._now() + PROBE_TERM)
+            retry_at = max(retry_at, self._means.now() + PROBE_TERM)
         event = untried(
-            life.message, step, self._policy, retry_at, f"{hop.name} is down: {hop.reply}", self._now()
+            life.message,
+            step,
+            self._means.policy,
+            retry_at,
+            f"{hop.name} is down: {hop.reply}",
+            self._means.now(),
         )
         after = await self._settler.settle(life.lease, life.message, (*life.pending, event))
         self._lives.end(life)
@@ -134,7 +127,7 @@ class Attempts:
         if octets is None:
             return await self.without_octets(life, step)
         try:
-            out = tagging.outgoing(life.known, octets, self._policy)
+            out = tagging.outgoing(life.known, octets, self._means.policy)
         except Exception as error:  # a fault of ours, as below: nothing goes out without what we have to say
             logger.exception("%s: tagging broke", life.message.id)
             return await self._put_off(life, step, f"tagging broke: {type(error).__name__}: {error}")
@@ -145,12 +138,12 @@ class Attempts:
             rule=step.rule,
             tags=out.tags,
             renamed=out.renamed,
-            policy=self._policy.version,
+            policy=self._means.policy.version,
             recipients=step.recipients,
         )
         events = (*life.pending, attempted)
-        append = Append(life.message.id, life.message, events, self._now(), begun=life.seen)
-        durable = self._journal.append(Unit((append,), lease=life.lease, keep=True))
+        append = Append(life.message.id, life.message, events, self._means.now(), begun=life.seen)
+        durable = self._means.journal.append(Unit((append,), lease=life.lease, keep=True))
 
         async def before_dot() -> None:
             if not durable.done():
@@ -185,7 +178,7 @@ class Attempts:
             prefix=b"".join((lines, trace.bridge(octets) if lines else b"", out.beginning)),
             content=out.rest,
             clean=not message.bare_newlines,
-            wish=_wish(message, step.numbers, self._policy.hostname),
+            wish=_wish(message, step.numbers, self._means.policy.hostname),
             smtputf8=message.smtputf8,
         )
 
@@ -196,8 +189,8 @@ class Attempts:
             before,
             step,
             outcome,
-            self._policy,
-            self._now(),
+            self._means.policy,
+            self._means.now(),
             jitter=random.random(),
             hop_retry_at=retry_at,
         )
@@ -210,18 +203,18 @@ class Attempts:
 
     def _wake_for(self, after: Message | None) -> None:
         """Something of it may be due at once: other recipients, at another next hop."""
-        if after is not None and after.due_at is not None and after.due_at <= self._now():
+        if after is not None and after.due_at is not None and after.due_at <= self._means.now():
             self._wake()
 
     def _standing(self, hop: Hop, outcome: Outcome) -> datetime:
         """Take note of how the next hop as a whole did; returns when it may be tried again."""
         blame = [a for a in outcome.answers if isinstance(a, Reply) and a.scope == "next-hop"]
         if blame:
-            return hop.failed(self._policy, blame[0].said, random.random())
+            return hop.failed(self._means.policy, blame[0].said, random.random())
         hop.took_seconds = outcome.duration_ms / 1000
         if outcome.address:  # else nobody was asked
             hop.worked()
-        return self._now()
+        return self._means.now()
 
     async def octets(self, life: Life) -> Octets | None:
         """Return the octets, read back where they aren't in memory; None where they aren't what arrived, or gone."""
@@ -229,7 +222,7 @@ class Attempts:
             message = life.message
             life.share = await self._budget.take(while_read(message.size_octets))
             try:
-                life.octets = await self._read(lambda c: contents.get(c, message))
+                life.octets = await self._means.read(lambda c: contents.get(c, message))
             except Damaged as error:
                 logger.error("%s", error)
             life.share = self._budget.settle(life.share, message.size_octets)
@@ -241,8 +234,8 @@ class Attempts:
         await self._put_off(life, step, NO_OCTETS)
 
     async def _put_off(self, life: Life, step: HandOver, why: str) -> None:
-        now = self._now()
-        event = untried(life.message, step, self._policy, now + self._policy.cap, why, now)
+        now = self._means.now()
+        event = untried(life.message, step, self._means.policy, now + self._means.policy.cap, why, now)
         await self._settler.settle(life.lease, life.message, (*life.pending, event))
         self._lives.end(life)
 
@@ -251,7 +244,7 @@ class Attempts:
         only = message.recipients[0].address if len(message.recipients) == 1 else None
         if message.protocol:
             return trace.received(
-                hostname=self._policy.hostname,
+                hostname=self._means.policy.hostname,
                 source=message.helo,
                 protocol=message.protocol,
                 id=message.id,
@@ -263,7 +256,7 @@ class Attempts:
             return b""
         host = self._hosts.get(message.mailbox)
         return trace.received(
-            hostname=self._policy.hostname,
+            hostname=self._means.policy.hostname,
             source=f"mailbox {message.mailbox}" + (f" at {host}" if host else ""),
             protocol="POP3",
             id=message.id,

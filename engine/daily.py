@@ -10,18 +10,18 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Iterator
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 from sqlalchemy import Connection
 
 from engine.core.daily_report import Day, Lane, Oldest, daily
-from engine.core.policy import Policy
 from engine.digest import DAY, LOOK_EVERY_SECONDS, last_due
-from engine.outage import Outage
+from engine.means import Means
 from engine.telling import Teller
+from engine.watched import Watched
 from store import log, queries, space, tallies, told
 from store.errors import StoreError
 from store.recipient import ATTENTION
@@ -37,28 +37,11 @@ logger = logging.getLogger("mailgate.daily")
 class Daily:
     """Writes it so long after midnight UTC; never where that is None. For one event loop; run `run` as a task."""
 
-    def __init__(
-        self,
-        *,
-        teller: Teller,
-        read: Callable[[Callable[[Connection], Any]], Awaitable[Any]],
-        mailboxes: Collection[str],
-        hops: Collection[str],
-        shortage: Callable[[], str | None],
-        policy: Policy,
-        at_seconds: int | None,
-        outage: Outage,
-        now: Callable[[], datetime],
-    ) -> None:
+    def __init__(self, means: Means, watched: Watched, *, teller: Teller, at_seconds: int | None) -> None:
+        self._means = means
         self._teller = teller
-        self._read = read
-        self._mailboxes = mailboxes
-        self._hops = hops
-        self._shortage = shortage
-        self._policy = policy
+        self._watched = watched
         self._at = None if at_seconds is None else timedelta(seconds=at_seconds)
-        self._outage = outage
-        self._now = now
         self._sent: datetime | None = None  # the last one due that was seen through
 
     async def run(self) -> None:
@@ -67,18 +50,22 @@ class Daily:
             try:
                 await self.send()
             except StoreError as error:
-                self._outage.say(error, "daily report")
+                self._means.outage.say(error, "daily report")
             await asyncio.sleep(LOOK_EVERY_SECONDS)
 
     async def send(self) -> bool:
         """Send the report that is due now; says whether one was. Raises StoreError."""
-        now = self._now()
+        now = self._means.now()
         due = None if self._at is None else last_due(now, self._at)
         if due is None or due == self._sent:
             return False
-        day: Day | None = await self._read(partial(self._day, due=due, now=now))
+        day: Day | None = await self._means.read(partial(self._day, due=due, now=now))
         sent = day is not None and await self._teller.tell(
-            "daily", "", partial(daily, day, self._policy), lambda last: last is None or last.at < due, at=now
+            "daily",
+            "",
+            partial(daily, day, self._means.policy),
+            lambda last: last is None or last.at < due,
+            at=now,
         )
         if sent:
             logger.info("the daily report was written")
@@ -107,18 +94,18 @@ class Daily:
             doubtful=states["outcome-unknown"],
             quarantine=states["quarantined"],
             oldest=_oldest(connection),
-            mailboxes=[queries.mailbox(connection, name) for name in self._mailboxes],
+            mailboxes=[queries.mailbox(connection, name) for name in self._watched.mailboxes],
             scanners_down={
                 name: one.at for name, one in told.of(connection, "scanner").items() if self._still(name, one)
             },
-            scanners=len(self._policy.scanners),
-            shortage=self._shortage(),
+            scanners=len(self._means.policy.scanners),
+            shortage=self._watched.shortage(),
             store_octets=space.size_octets(connection),
             free_octets=None if room is None else room.free_octets,
         )
 
     def _still(self, scanner: str, one: Told) -> bool:
-        return one.trouble and self._policy.scanner(scanner) is not None
+        return one.trouble and self._means.policy.scanner(scanner) is not None
 
     def _lanes(self, connection: Connection) -> Iterator[Lane]:
         """Yield what waits by next hop, the domains of direct delivery as one, and the next hops that are down."""
@@ -131,7 +118,7 @@ class Daily:
                 waiting[name] += row["messages"]
                 oldest[name] = min(oldest.get(name, row["oldest"]), row["oldest"])
         rows = {row["next_hop"]: row for row in queries.hops(connection)}
-        down = {name: row for name, row in rows.items() if row["failures"] and name in self._hops}
+        down = {name: row for name, row in rows.items() if row["failures"] and name in self._watched.hops}
         for name in sorted({*waiting, *down}):
             its = down.get(name)
             yield Lane(

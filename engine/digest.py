@@ -8,19 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 from sqlalchemy import Connection
 
 from engine import intake
 from engine.core import envelope, kept_back
-from engine.core.policy import Policy
-from engine.journal import Journal
+from engine.means import Means
 from engine.opening import new_id
-from engine.outage import Outage
 from store import log, queries
 from store.errors import Conflict, Damaged, StoreError, UnknownEvent
 from store.events import Reported
@@ -43,24 +41,10 @@ class Digest:
     `told` is called when a digest went into the log. For one event loop; run `run` as a task.
     """
 
-    def __init__(
-        self,
-        *,
-        journal: Journal,
-        read: Callable[[Callable[[Connection], Any]], Awaitable[Any]],
-        policy: Policy,
-        at_seconds: int | None,
-        outage: Outage,
-        told: Callable[[], None],
-        now: Callable[[], datetime],
-    ) -> None:
-        self._journal = journal
-        self._read = read
-        self._policy = policy
+    def __init__(self, means: Means, *, at_seconds: int | None, told: Callable[[], None]) -> None:
+        self._means = means
         self._at = None if at_seconds is None else timedelta(seconds=at_seconds)
-        self._outage = outage
         self._told = told
-        self._now = now
         self._sent: datetime | None = None  # the last one due that was seen through
 
     async def run(self) -> None:
@@ -69,16 +53,16 @@ class Digest:
             try:
                 await self.send()
             except StoreError as error:
-                self._outage.say(error, "digest")
+                self._means.outage.say(error, "digest")
             await asyncio.sleep(LOOK_EVERY_SECONDS)
 
     async def send(self) -> int:
         """Send what is due now; returns how many messages were listed. Raises StoreError."""
-        due = None if self._at is None else last_due(self._now(), self._at)
+        due = None if self._at is None else last_due(self._means.now(), self._at)
         if due is None or due == self._sent:
             return 0
         listed = 0
-        held: dict[str, list[str]] = await self._read(partial(self._held, due=due))
+        held: dict[str, list[str]] = await self._means.read(partial(self._held, due=due))
         for key, streams in held.items():
             for start in range(0, len(streams), LISTED):
                 listed += await self._tell(key, streams[start : start + LISTED], due)
@@ -91,25 +75,25 @@ class Digest:
     async def _tell(self, key: str, streams: Sequence[str], due: datetime) -> int:
         """Send one digest; returns how many messages are in it."""
         while True:
-            found: list[Message] = await self._read(lambda c: list(_readable(c, streams)))
+            found: list[Message] = await self._means.read(lambda c: list(_readable(c, streams)))
             messages = [m for m in found if any(_key(r) == key for r in self._unlisted(m, due))]
             if not messages:
                 return 0
             try:
-                await self._journal.append(self._unit(key, messages, due))
+                await self._means.journal.append(self._unit(key, messages, due))
             except Conflict:  # one of them was released meanwhile, or another gateway was faster
                 continue
             return len(messages)
 
     def _unit(self, key: str, messages: Sequence[Message], due: datetime) -> Unit:
         """Return the digest, and what says on each message that it is in there."""
-        now = self._now()
+        now = self._means.now()
         its = {m.id: [r for r in self._unlisted(m, due) if _key(r) == key] for m in messages}
         written = kept_back.digest(
             messages,
             recipient=its[messages[0].id][0].address,
-            hostname=self._policy.hostname,
-            postmaster=self._policy.postmaster,
+            hostname=self._means.policy.hostname,
+            postmaster=self._means.policy.postmaster,
             notice_id=new_id(now),
             now=now,
         )
@@ -137,7 +121,9 @@ class Digest:
         if message.quarantined_at is None or message.quarantined_at >= due:
             return []
         waiting = [r for r in message.recipients if r.state == "quarantined" and not r.listed and r.address]
-        return [r for r in waiting if any(envelope.matches(own, r.address) for own in self._policy.domains)]
+        return [
+            r for r in waiting if any(envelope.matches(own, r.address) for own in self._means.policy.domains)
+        ]
 
 
 def last_due(now: datetime, at: timedelta) -> datetime:

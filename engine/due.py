@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Any
-
-from sqlalchemy import Connection
 
 from engine.core import direct
 from engine.hops import Hops
-from engine.journal import Journal
 from engine.lives import Life, Lives
+from engine.means import Means
 from engine.scanning import Scanning
 from engine.settler import Settler
 from store import agenda, log
@@ -39,39 +36,37 @@ class Due:
 
     def __init__(
         self,
+        means: Means,
         *,
-        journal: Journal,
-        read: Callable[[Callable[[Connection], Any]], Awaitable[Any]],
         hops: Hops,
         lives: Lives,
         settler: Settler,
         scanning: Scanning,
         claim: Callable[[], Claim],
         long_wait: timedelta,
-        now: Callable[[], datetime],
     ) -> None:
-        self._journal = journal
-        self._read = read
+        self._means = means
         self._hops = hops
         self._lives = lives
         self._settler = settler
         self._scanning = scanning
         self._claim = claim
         self._long_wait = long_wait
-        self._now = now
 
     async def claimed(self) -> list[Life]:
         """Claim what is due and may be tried, as far as there is room. Raises StoreError; nothing is kept then."""
-        now = self._now()
-        lanes = [lane for lane in await self._read(agenda.lanes) if lane != agenda.POLL]
+        now = self._means.now()
+        lanes = [lane for lane in await self._means.read(agenda.lanes) if lane != agenda.POLL]
         wanted = [(lane, *self._capacity(lane, now)) for lane in lanes if not direct.is_direct(lane)]
-        due = await self._read(lambda c: [w for w in wanted if w[1] > 0 and agenda.any_due(c, w[0], w[2])])
+        due = await self._means.read(
+            lambda c: [w for w in wanted if w[1] > 0 and agenda.any_due(c, w[0], w[2])]
+        )
         if len(wanted) < len(lanes):
             due += await self._directly(now)
         if not due:
             return []
         claim = self._claim()
-        leases: list[Lease] = await self._journal.call(
+        leases: list[Lease] = await self._means.journal.call(
             lambda c: [x for lane, size, until in due for x in agenda.claim(c, lane, claim, until, size)]
         )
         try:
@@ -88,12 +83,14 @@ class Due:
     async def _directly(self, now: datetime) -> list[tuple[str, int, datetime]]:
         """Return from which lanes of direct delivery to claim, how many, due until when; there may be thousands."""
         lanes = [
-            lane for lane in await self._read(lambda c: agenda.due_lanes(c, now)) if direct.is_direct(lane)
+            lane
+            for lane in await self._means.read(lambda c: agenda.due_lanes(c, now))
+            if direct.is_direct(lane)
         ]
         random.shuffle(lanes)  # while there is less room than mail, none comes first each time
         wanted = [(lane, *self._capacity(lane, now)) for lane in lanes]
         if any(until < now for _, _, until in wanted):  # behind domains that rest
-            long = set(await self._read(lambda c: agenda.due_lanes(c, now - self._long_wait)))
+            long = set(await self._means.read(lambda c: agenda.due_lanes(c, now - self._long_wait)))
             wanted = [w for w in wanted if w[2] == now or w[0] in long]
         found: list[tuple[str, int, datetime]] = []
         left = self._lives.left
@@ -107,12 +104,12 @@ class Due:
     async def _messages(self, streams: list[str]) -> dict[str, Message]:
         """Fold these messages; one that can't be read is left out, and keeps no other back."""
         with suppress(UnknownEvent, Damaged):
-            found: dict[str, Message] = await self._read(lambda c: log.messages(c, streams))
+            found: dict[str, Message] = await self._means.read(lambda c: log.messages(c, streams))
             return found
         readable: dict[str, Message] = {}
         for stream in streams:
             try:
-                readable |= await self._read(partial(log.messages, streams=[stream]))
+                readable |= await self._means.read(partial(log.messages, streams=[stream]))
             except (UnknownEvent, Damaged) as error:
                 logger.error("%s: %s", stream, error)
         return readable

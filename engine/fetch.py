@@ -18,9 +18,8 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from engine.journal import Journal
 from engine.mailbox_record import record
-from engine.outage import Outage
+from engine.means import Means
 from engine.poll import MailboxPlan, Poll, Tally
 from engine.ports import SourceSession, SourceTrouble
 from store import agenda, queries
@@ -55,23 +54,17 @@ class Fetcher:
 
     def __init__(
         self,
+        means: Means,
         mailboxes: Mapping[str, Pollable],
         *,
-        journal: Journal,
-        read: Callable[[Callable[[Connection], Any]], Awaitable[Any]],
         poll: Callable[[MailboxPlan, Sequence[bytes]], Poll],
         holder: str,
         connections_per_host: int,
-        outage: Outage,
-        now: Callable[[], datetime],
     ) -> None:
+        self._means = means
         self._mailboxes = mailboxes
-        self._journal = journal
-        self._read = read
         self._poll = poll
-        self._outage = outage
         self._holder = holder
-        self._now = now
         self._hosts: defaultdict[str, asyncio.Semaphore] = defaultdict(
             lambda: asyncio.Semaphore(connections_per_host)
         )
@@ -84,20 +77,20 @@ class Fetcher:
     async def run(self) -> None:
         """Poll until cancelled; every mailbox is polled at once at first."""
         put = False
-        renewed_at = self._now()
+        renewed_at = self._means.now()
         try:
             while True:
                 try:
                     if not put:
-                        await self._journal.call(self._put_all)
+                        await self._means.journal.call(self._put_all)
                         put = True
                     await self._start_due()
-                    if self._now() - renewed_at >= agenda.RENEW_EVERY:
+                    if self._means.now() - renewed_at >= agenda.RENEW_EVERY:
                         # A worker does this too, but there may be none here.
-                        renewed_at = self._now()
-                        await self._journal.call(lambda c: agenda.renew(c, self._claim()))
+                        renewed_at = self._means.now()
+                        await self._means.journal.call(lambda c: agenda.renew(c, self._claim()))
                 except StoreError as error:
-                    self._outage.say(error)
+                    self._means.outage.say(error)
                 await asyncio.sleep(LOOK_EVERY_SECONDS)
         finally:
             await self.stop()
@@ -122,8 +115,8 @@ class Fetcher:
 
     async def poll_now(self, name: str, *, retrieve: bool = True) -> bool:
         """Poll one mailbox, unless somebody else is at it; says whether it went well."""
-        stream, now = mailbox_stream(name), self._now()
-        lease = await self._journal.call(
+        stream, now = mailbox_stream(name), self._means.now()
+        lease = await self._means.journal.call(
             lambda c: agenda.claim_stream(c, stream, agenda.POLL, self._claim(), now)
         )
         if lease is None:
@@ -136,7 +129,7 @@ class Fetcher:
         return well
 
     def _claim(self) -> Claim:
-        return Claim(self._holder, self._now() + agenda.LEASE_TERM)
+        return Claim(self._holder, self._means.now() + agenda.LEASE_TERM)
 
     async def _poll_through(self, name: str, *, retrieve: bool) -> bool:
         """Poll a mailbox, and again where one message broke the session: the next process won't know which."""
@@ -150,14 +143,14 @@ class Fetcher:
 
     def _put_all(self, connection: Connection) -> None:
         for name in self._mailboxes:
-            agenda.put(connection, mailbox_stream(name), agenda.POLL, self._now())
+            agenda.put(connection, mailbox_stream(name), agenda.POLL, self._means.now())
 
     async def _start_due(self) -> None:
-        now = self._now()
-        if not await self._read(lambda c: agenda.any_due(c, agenda.POLL, now)):
+        now = self._means.now()
+        if not await self._means.read(lambda c: agenda.any_due(c, agenda.POLL, now)):
             return
         idle = {mailbox_stream(name): name for name in self._mailboxes if name not in self._tasks}
-        due: list[str] = await self._read(lambda c: agenda.due(c, agenda.POLL, now))
+        due: list[str] = await self._means.read(lambda c: agenda.due(c, agenda.POLL, now))
         for stream in due:
             if name := idle.get(stream):
                 self._tasks[name] = asyncio.create_task(self._poll_task(name), name=f"poll {name}")
@@ -166,7 +159,7 @@ class Fetcher:
         try:
             await self.poll_now(name)
         except StoreError as error:
-            self._outage.say(error, f"mailbox {name}")
+            self._means.outage.say(error, f"mailbox {name}")
         finally:
             del self._tasks[name]
 
@@ -180,7 +173,7 @@ class Fetcher:
             if retrieve:
                 await self._went_well(mailbox, tally)
                 pause = mailbox.every
-            standing: Mailbox = await self._read(lambda c: queries.mailbox(c, name))
+            standing: Mailbox = await self._means.read(lambda c: queries.mailbox(c, name))
             if standing.health == "suspended":
                 pause = max(pause, SUSPENDED_LEAST)
             return standing.health != "suspended"
@@ -188,16 +181,16 @@ class Fetcher:
             pause = await self._went_wrong(mailbox, trouble)
             return False
         finally:
-            again = self._now() + pause * (1 + JITTER * (2 * random.random() - 1))
+            again = self._means.now() + pause * (1 + JITTER * (2 * random.random() - 1))
             await self._give_back(lease, again)
 
     async def _give_back(self, lease: Lease, again: datetime) -> None:
         """Give the lease back, however long the store is down: one that we keep is renewed for ever, while we run."""
         while True:
             try:
-                await asyncio.shield(self._journal.call(lambda c: agenda.give_back(c, lease, again)))
+                await asyncio.shield(self._means.journal.call(lambda c: agenda.give_back(c, lease, again)))
             except StoreError as error:
-                self._outage.say(error, lease.stream)
+                self._means.outage.say(error, lease.stream)
                 if self._stopping:
                     return
                 await asyncio.sleep(STORE_RETRY_SECONDS)
@@ -213,9 +206,9 @@ class Fetcher:
         name = mailbox.plan.name
         self._failures.pop(name, None)
         self._broke.pop(name, None)
-        standing: Mailbox = await self._read(lambda c: queries.mailbox(c, name))
+        standing: Mailbox = await self._means.read(lambda c: queries.mailbox(c, name))
         if standing.health == "failing" or (standing.health == "suspended" and tally.resumed):
-            await record(self._journal, self._read, name, (PollRecovered(mailbox=name),), self._now())
+            await record(self._means, name, (PollRecovered(mailbox=name),))
             logger.info("mailbox %s: works again", name)
 
     async def _went_wrong(self, mailbox: Pollable, trouble: SourceTrouble) -> timedelta:
@@ -225,12 +218,12 @@ class Fetcher:
         if trouble.offer is not None and trouble.offer.uidl is not None:
             broke = self._broke[name]
             broke[:] = [uidl for uidl in broke if uidl != trouble.offer.uidl] + [trouble.offer.uidl]
-        standing: Mailbox = await self._read(lambda c: queries.mailbox(c, name))
+        standing: Mailbox = await self._means.read(lambda c: queries.mailbox(c, name))
         if standing.health == "ok" or (standing.health == "failing" and standing.kind != trouble.kind):
             event = PollFailed(
                 mailbox=name, kind=trouble.kind, permanent=trouble.permanent, text=trouble.text
             )
-            await record(self._journal, self._read, name, (event,), self._now())
+            await record(self._means, name, (event,))
         logger.warning("mailbox %s: %s", name, trouble)
         pause = self._pause(mailbox)
         return max(pause, PERMANENT_LEAST) if trouble.permanent else pause
@@ -245,8 +238,8 @@ class Fetcher:
         removal = self._mailboxes[name].plan.removal
         if not removal.ever:
             return False
-        present = await self._read(lambda c: queries.present(c, name))
-        return any(removal.allows(one, self._now()) for one in present)
+        present = await self._means.read(lambda c: queries.present(c, name))
+        return any(removal.allows(one, self._means.now()) for one in present)
 
 
 def _log(name: str, tally: Tally) -> None:

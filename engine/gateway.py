@@ -13,10 +13,10 @@ from sqlalchemy import Connection, Engine
 
 from engine import clock
 from engine.budget import OctetBudget
-from engine.core.policy import Policy
 from engine.digest import Digest
 from engine.fetch import Fetcher
 from engine.journal import Journal
+from engine.means import Means
 from engine.monitoring import monitoring
 from engine.outage import Outage
 from engine.poll import MailboxPlan, Poll
@@ -80,59 +80,29 @@ class Gateway:
         self._journal = Journal(engine, self._monitoring.watch if self._monitoring else None)
         asking = asking_of(settings.scanners, policy.scanners, clock.now, logger.getEffectiveLevel())
         self._scanning = Scanning(asking, policy, clock.now)
+        means = Means(
+            journal=self._journal, read=self.read, policy=policy, outage=self._outage, now=clock.now
+        )
         self.worker = Worker(
-            journal=self._journal,
-            read=self.read,
-            policy=policy,
+            means,
             hops=self._hops,
             hosts={mailbox.name: mailbox.host for mailbox in settings.mailboxes},
             budget=self._budget,
             scanning=self._scanning,
-            outage=self._outage,
             holder=holder,
-            now=clock.now,
         )
-        self._postmaster = Postmaster(
-            settings,
-            posts=self._scanning.posts,
-            journal=self._journal,
-            told=self.worker.wake,
-            read=self.read,
-            policy=policy,
-            outage=self._outage,
-            file=sqlite_file(engine),
-            now=clock.now,
-        )
+        told, posts = self.worker.wake, self._scanning.posts
+        self._postmaster = Postmaster(means, settings, posts=posts, told=told, file=sqlite_file(engine))
         self.fetcher = Fetcher(
+            means,
             {m.name: pollable(m) for m in settings.mailboxes if only is None or m.name in only},
-            journal=self._journal,
-            read=self.read,
-            poll=partial(self._poll, policy),
+            poll=partial(self._poll, means),
             holder=holder,
             connections_per_host=settings.gateway.connections_per_host,
-            outage=self._outage,
-            now=clock.now,
         )
-        self.purger = Purger(
-            journal=self._journal, read=self.read, policy=policy, outage=self._outage, now=clock.now
-        )
-        self.digest = Digest(
-            journal=self._journal,
-            read=self.read,
-            policy=policy,
-            at_seconds=settings.quarantine.digest_at,
-            outage=self._outage,
-            told=self.worker.wake,
-            now=clock.now,
-        )
-        self.webhooks = Webhooks(
-            settings.webhooks,
-            journal=self._journal,
-            read=self.read,
-            outage=self._outage,
-            holder=holder,
-            now=clock.now,
-        )
+        self.purger = Purger(means)
+        self.digest = Digest(means, at_seconds=settings.quarantine.digest_at, told=told)
+        self.webhooks = Webhooks(means, settings.webhooks, holder=holder)
         self._works = True
         self._settings = settings
         self._policy = policy
@@ -252,18 +222,9 @@ class Gateway:
         await self.webhooks.close()
         await self._journal.close()
 
-    def _poll(self, policy: Policy, plan: MailboxPlan, last: Sequence[bytes]) -> Poll:
-        return Poll(
-            plan,
-            journal=self._journal,
-            read=self.read,
-            worker=self.worker if self._works else None,
-            budget=self._budget,
-            hops=self._hops,
-            policy=policy,
-            now=clock.now,
-            last=last,
-        )
+    def _poll(self, means: Means, plan: MailboxPlan, last: Sequence[bytes]) -> Poll:
+        worker = self.worker if self._works else None
+        return Poll(means, plan, worker=worker, budget=self._budget, hops=self._hops, last=last)
 
     def _read(self, function: Callable[[Connection], Any]) -> Any:
         with reachable(self._engine), reading(self._engine) as connection:

@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from datetime import datetime
-from typing import Any
-
-from sqlalchemy import Connection
-
-from engine.journal import Journal
+from engine.means import Means
 from store import queries
 from store.errors import Conflict
 from store.events import MailboxEvent
@@ -16,18 +10,13 @@ from store.log import Append, Unit
 from store.mailbox_events import mailbox_stream
 
 
-async def record(
-    journal: Journal,
-    read: Callable[[Callable[[Connection], Any]], Awaitable[Any]],
-    mailbox: str,
-    events: tuple[MailboxEvent, ...],
-    now: datetime,
-) -> None:
+async def record(means: Means, mailbox: str, events: tuple[MailboxEvent, ...]) -> None:
     """Append to a mailbox's stream, whatever else is appended to it meanwhile."""
+    now = means.now()
     while True:
-        before = await read(lambda c: queries.mailbox(c, mailbox))
+        before = await means.read(lambda c: queries.mailbox(c, mailbox))
         try:
-            await journal.append(Unit((Append(mailbox_stream(mailbox), before, events, now),)))
+            await means.journal.append(Unit((Append(mailbox_stream(mailbox), before, events, now),)))
         except Conflict:
             continue
         return

@@ -10,10 +10,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection
@@ -22,14 +21,13 @@ from engine import intake
 from engine.budget import OctetBudget
 from engine.core import listing
 from engine.core.listing import Difference, Offer, Removal
-from engine.core.policy import Policy
 from engine.core.routing import MailboxRule
 from engine.core.withheld import Withholding, in_words
 from engine.hops import Hops
 from engine.intake import Arrival
-from engine.journal import Journal
 from engine.limit import Limit, largest, rejection
 from engine.mailbox_record import record, uidl_text
+from engine.means import Means
 from engine.opening import digest
 from engine.ports import Refused, Retrieved, SourceSession, SourceTrouble
 from engine.recognition import Recognised, come_back, recognisable, untold
@@ -75,34 +73,28 @@ class Tally:
 
 
 class Poll:
-    """One session's work. `read` runs a function with a reading connection off the event loop."""
+    """One session's work."""
 
     def __init__(
         self,
+        means: Means,
         mailbox: MailboxPlan,
         *,
-        journal: Journal,
-        read: Callable[[Callable[[Connection], Any]], Awaitable[Any]],
         worker: Worker | None,
         budget: OctetBudget,
         hops: Hops,
-        policy: Policy,
-        now: Callable[[], datetime],
         last: Sequence[bytes] = (),
     ) -> None:
+        self._means = means
         self.mailbox = mailbox
         self.tally = Tally()
-        self._journal = journal
-        self._read = read
         self._worker = worker
         self._budget = budget
         self._hops = hops
-        self._policy = policy
-        self._now = now
         self._last = tuple(last)  # UIDLs that broke a session before: tried behind all others, in this order
         self._shares = Shares(budget)
         self._commits: list[asyncio.Future[Any]] = []
-        self._remover = Remover(mailbox.name, mailbox.removal, journal=journal, read=read, now=now)
+        self._remover = Remover(means, mailbox.name, mailbox.removal)
         self._proven: dict[int, str] = {}  # by message number: the stream that has these very octets
         self._tried_all = False
 
@@ -113,7 +105,7 @@ class Poll:
             offers = await session.listing(self._shares.admit_listing)
             self._shares.give_back(LISTING)
             self.tally.listed = len(offers)
-            present, standing = await self._read(self._on_record)
+            present, standing = await self._means.read(self._on_record)
             self._refuse_nameless(offers)
             difference = listing.compare(offers, present)
             if difference.reset:
@@ -133,7 +125,7 @@ class Poll:
             except SourceTrouble as trouble:
                 await self._committed()
                 if trouble.offer is not None and trouble.offer.uidl in self._last:
-                    withholding.meet(trouble.offer, trouble.text, self._now(), breaks=True)
+                    withholding.meet(trouble.offer, trouble.text, self._means.now(), breaks=True)
                 await self._finished(began, offers, withholding, broken=True)
                 raise
             await self._finished(began, offers, withholding, broken=False)
@@ -161,18 +153,18 @@ class Poll:
             vanished=len(difference.vanished),
             alike=difference.alike,
         )
-        await record(self._journal, self._read, self.mailbox.name, (event,), self._now())
+        await record(self._means, self.mailbox.name, (event,))
 
     # -- retrieving
 
     async def _fetch(self, session: SourceSession, difference: Difference, withholding: Withholding) -> None:
         plan = self.mailbox
-        limit = await largest(plan.rule, plan.max_size_octets, self._hops, self._policy)
+        limit = await largest(plan.rule, plan.max_size_octets, self._hops, self._means.policy)
         wanted: list[Offer] = []
         large: list[Offer] = []
         for offer in (*difference.new, *difference.doubtful):
             (large if limit and offer.size_octets > limit.octets else wanted).append(offer)
-        before: Recognised = await self._read(lambda c: recognisable(c, plan.name, difference, wanted))
+        before: Recognised = await self._means.read(lambda c: recognisable(c, plan.name, difference, wanted))
         # Stable: otherwise in the server's order.
         last = {uidl: place for place, uidl in enumerate(self._last, start=1)}
         wanted.sort(key=lambda offer: last.get(offer.uidl or b"", 0))
@@ -180,7 +172,7 @@ class Poll:
             async for got in retrieved:
                 if isinstance(got, Refused):
                     self.tally.refused += 1
-                    withholding.meet(got.offer, got.text, self._now())
+                    withholding.meet(got.offer, got.text, self._means.now())
                     self._shares.give_back(got.offer.number)
                 else:
                     await self._take(got, before)
@@ -188,7 +180,7 @@ class Poll:
             # A server without UIDL: what was not among the octets it gave is no longer there.
             await self._remover.vanished(before.left(b""))
         if limit is not None and large:
-            present: list[Known] = await self._read(lambda c: queries.present(c, plan.name))
+            present: list[Known] = await self._means.read(lambda c: queries.present(c, plan.name))
             for offer in untold(large, present):
                 await self._oversize(session, offer, limit)
         self._tried_all = True
@@ -205,12 +197,12 @@ class Poll:
                 self._proven[got.offer.number] = known.stream
             event = come_back(self.mailbox.name, got.offer, known)
             if event is not None:
-                await record(self._journal, self._read, self.mailbox.name, (event,), self._now())
+                await record(self._means, self.mailbox.name, (event,))
             return
-        append = await intake.downloaded(arrival, got.octets, self._policy, self._now())
+        append = await intake.downloaded(arrival, got.octets, self._means.policy, self._means.now())
         lane = append.after.lane if isinstance(append.after, Message) else ""
         claim = self._worker.claim() if self._worker is not None and self._worker.lives.room(lane) else None
-        durable = self._journal.append(Unit((append,), claim=claim))
+        durable = self._means.journal.append(Unit((append,), claim=claim))
         self._commits.append(durable)
         self.tally.downloaded += 1
         size_octets = len(got.octets)
@@ -252,11 +244,11 @@ class Poll:
             self._arrival(offer),
             header,
             limit,
-            self._policy,
-            self._now(),
+            self._means.policy,
+            self._means.now(),
             notify=self.mailbox.notify_oversize,
         )
-        await self._journal.append(Unit(appends))
+        await self._means.journal.append(Unit(appends))
         self.tally.oversize += 1
         if self._worker is not None:
             self._worker.wake()
@@ -295,4 +287,4 @@ class Poll:
             broken=broken,
             withheld=withheld,
         )
-        await record(self._journal, self._read, self.mailbox.name, (event,), self._now())
+        await record(self._means, self.mailbox.name, (event,))

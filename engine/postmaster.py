@@ -6,24 +6,18 @@ And what senders are told whom it keeps waiting.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
-from datetime import datetime
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
-from sqlalchemy import Connection
-
-from engine.core.policy import Policy
 from engine.daily import Daily
-from engine.journal import Journal
 from engine.late_senders import LateSenders
-from engine.outage import Outage
+from engine.means import Means
 from engine.scanner_standing import ScannerStanding
 from engine.scanner_watch import ScannerWatch
 from engine.settings import Settings
 from engine.telling import Teller
 from engine.trouble_watch import TroubleWatch
-from engine.wiring import shortage
+from engine.wiring import watched_of
 
 
 class Postmaster:
@@ -31,43 +25,19 @@ class Postmaster:
 
     def __init__(
         self,
+        means: Means,
         settings: Settings,
         *,
         posts: Mapping[str, ScannerStanding],
-        journal: Journal,
         told: Callable[[], None],
-        read: Callable[[Callable[[Connection], Any]], Awaitable[Any]],
-        policy: Policy,
-        outage: Outage,
         file: Path | None,
-        now: Callable[[], datetime],
     ) -> None:
-        teller = Teller(journal, told, now)
-        mailboxes = tuple(mailbox.name for mailbox in settings.mailboxes)
-        hops, short = tuple(settings.next_hops), shortage(settings, file)
-        self._scanners = ScannerWatch(posts, teller=teller, read=read, policy=policy, outage=outage, now=now)
-        self._trouble = TroubleWatch(
-            teller=teller,
-            read=read,
-            mailboxes=mailboxes,
-            hops=hops,
-            shortage=short,
-            policy=policy,
-            outage=outage,
-            now=now,
-        )
-        self._late = LateSenders(journal=journal, read=read, policy=policy, outage=outage, told=told, now=now)
-        self._daily = Daily(
-            teller=teller,
-            read=read,
-            mailboxes=mailboxes,
-            hops=hops,
-            shortage=short,
-            policy=policy,
-            at_seconds=settings.gateway.daily_report_at,
-            outage=outage,
-            now=now,
-        )
+        teller = Teller(means, told)
+        watched = watched_of(settings, file)
+        self._scanners = ScannerWatch(means, posts, teller=teller)
+        self._trouble = TroubleWatch(means, watched, teller=teller)
+        self._late = LateSenders(means, told=told)
+        self._daily = Daily(means, watched, teller=teller, at_seconds=settings.gateway.daily_report_at)
 
     def start(self, group: asyncio.TaskGroup) -> None:
         """Look after it until cancelled."""

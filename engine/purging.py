@@ -9,17 +9,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from datetime import datetime
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, Final
 
 from sqlalchemy import Connection
 
-from engine.core.policy import Policy
 from engine.core.retention import outdated
-from engine.journal import Journal
-from engine.outage import Outage
+from engine.means import Means
 from store import contents, log, queries, space
 from store.errors import Damaged, StoreError, UnknownEvent
 from store.events import ContentsPurged, MessageEvent
@@ -40,20 +37,8 @@ logger = logging.getLogger("mailgate.retention")
 class Purger:
     """Works off what is outdated. For one event loop; run `run` as a task."""
 
-    def __init__(
-        self,
-        *,
-        journal: Journal,
-        read: Callable[[Callable[[Connection], Any]], Awaitable[Any]],
-        policy: Policy,
-        outage: Outage,
-        now: Callable[[], datetime],
-    ) -> None:
-        self._journal = journal
-        self._read = read
-        self._policy = policy
-        self._outage = outage
-        self._now = now
+    def __init__(self, means: Means) -> None:
+        self._means = means
 
     async def run(self) -> None:
         """Look again and again, until cancelled."""
@@ -62,7 +47,7 @@ class Purger:
             try:
                 await self.purge()
             except StoreError as error:
-                self._outage.say(error, "retention")
+                self._means.outage.say(error, "retention")
             await asyncio.sleep(EVERY_SECONDS)
 
     async def purge(self, most: int | None = None, *, rest: int = REST) -> int:
@@ -71,7 +56,7 @@ class Purger:
         for outdated_now in (self._in_quarantine, self._closed):
             after: int | None = 0
             while after is not None and (most is None or done < most):
-                found, after = await self._read(partial(outdated_now, after=after))
+                found, after = await self._means.read(partial(outdated_now, after=after))
                 for batch in _batches(found if most is None else found[: most - done]):
                     done += await self._rested(partial(self._batch, streams=batch), rest)
         if done:
@@ -82,12 +67,14 @@ class Purger:
     # -- which
 
     def _in_quarantine(self, connection: Connection, after: int) -> tuple[list[tuple[str, int]], int | None]:
-        before = self._now() - self._policy.retention.quarantined
+        before = self._means.now() - self._means.policy.retention.quarantined
         found = queries.quarantined(connection, before, after, LOOKED_AT, with_exempt=False)
         return [(name, size) for _, name, size, _ in found], found[-1][0] if len(found) == LOOKED_AT else None
 
     def _closed(self, connection: Connection, after: int) -> tuple[list[tuple[str, int]], int | None]:
-        return contents.closed(connection, self._now() - self._policy.retention.contents, after, LOOKED_AT)
+        return contents.closed(
+            connection, self._means.now() - self._means.policy.retention.contents, after, LOOKED_AT
+        )
 
     # -- a batch, in the writer's transaction: nobody else can append meanwhile
 
@@ -101,30 +88,32 @@ class Purger:
         return len(appends)
 
     def _outdated(self, connection: Connection, stream: str) -> Append | None:
-        now = self._now()
+        now = self._means.now()
         try:
             message = log.message(connection, stream)
         except (Damaged, UnknownEvent) as error:  # of this message; the others go on
             logger.error("%s: %s", stream, error)
             return None
-        events: tuple[MessageEvent, ...] = () if message is None else outdated(message, self._policy, now)
+        events: tuple[MessageEvent, ...] = (
+            () if message is None else outdated(message, self._means.policy, now)
+        )
         return Append(stream, message, events, now) if events else None
 
     # -- room
 
     async def _give_back(self, rest: int) -> None:
-        while (now := await self._read(space.space)) is not None:
+        while (now := await self._means.read(space.space)) is not None:
             beyond = now.free_octets - now.file_octets // SPARE
             if beyond < BATCH_OCTETS:
                 return
             await self._rested(partial(space.give_back, octets=BATCH_OCTETS), rest)
-            after = await self._read(space.space)
-            if after.free_octets >= now.free_octets:
+            after = await self._means.read(space.space)
+            if after is None or after.free_octets >= now.free_octets:
                 return  # a reader holds on to it, or the file was made without this
 
     async def _rested(self, call: Callable[[Connection], Any], rest: int) -> Any:
         began = time.monotonic()
-        result = await self._journal.call(call)
+        result = await self._means.journal.call(call)
         await asyncio.sleep((time.monotonic() - began) * rest)
         return result
 

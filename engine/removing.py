@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from datetime import datetime
+from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any, Literal
-
-from sqlalchemy import Connection
+from typing import Literal
 
 from engine import seams
 from engine.core import listing
 from engine.core.listing import Offer, Removal
-from engine.journal import Journal
 from engine.mailbox_record import record, uidl_text
+from engine.means import Means
 from engine.ports import SourceSession, SourceTrouble
 from store import log, queries
 from store.errors import Conflict
@@ -29,20 +26,10 @@ ConfirmedBy = Literal["quit", "listing"]
 class Remover:
     """Removes messages from one mailbox, and keeps the record of what has left it."""
 
-    def __init__(
-        self,
-        mailbox: str,
-        removal: Removal,
-        *,
-        journal: Journal,
-        read: Callable[[Callable[[Connection], Any]], Awaitable[Any]],
-        now: Callable[[], datetime],
-    ) -> None:
+    def __init__(self, means: Means, mailbox: str, removal: Removal) -> None:
+        self._means = means
         self._mailbox = mailbox
         self._removal = removal
-        self._journal = journal
-        self._read = read
-        self._now = now
 
     async def remove(self, session: SourceSession, offers: Sequence[Offer], proven: Mapping[int, str]) -> int:
         """Mark what may go, and QUIT; the deletions are a fact only with its +OK. Returns how many.
@@ -51,10 +38,10 @@ class Remover:
         """
         pairs: tuple[tuple[Offer, Known], ...] = ()
         if self._removal.ever:
-            present: list[Known] = await self._read(lambda c: queries.present(c, self._mailbox))
+            present: list[Known] = await self._means.read(lambda c: queries.present(c, self._mailbox))
             difference = listing.compare(offers, present)
             again = _proven_among(difference.doubtful, present, proven)
-            pairs = listing.removable((*difference.known, *again), self._removal, self._now())
+            pairs = listing.removable((*difference.known, *again), self._removal, self._means.now())
         if not pairs:
             await session.quit()
             return 0
@@ -75,13 +62,13 @@ class Remover:
         adopted = [one for one in vanished if not one.stream]
         for one in adopted:
             event = RemovedFromSource(mailbox=self._mailbox, uidl=uidl_text(one.uidl), confirmed_by="listing")
-            await record(self._journal, self._read, self._mailbox, (event,), self._now())
+            await record(self._means, self._mailbox, (event,))
 
     async def _removed_all(self, gone: Sequence[Known], confirmed_by: ConfirmedBy) -> None:
         for start in range(0, len(gone), log.READ_BATCH):
             some = gone[start : start + log.READ_BATCH]
             names = [one.stream for one in some if one.stream]
-            messages: dict[str, Message] = await self._read(partial(log.messages, streams=names))
+            messages: dict[str, Message] = await self._means.read(partial(log.messages, streams=names))
             await asyncio.gather(
                 *(self._removed(messages.get(one.stream or ""), one, confirmed_by) for one in some)
             )
@@ -90,9 +77,11 @@ class Remover:
         event = RemovedFromSource(mailbox=self._mailbox, uidl=uidl_text(one.uidl), confirmed_by=confirmed_by)
         while message is not None:
             try:
-                await self._journal.append(Unit((Append(message.id, message, (event,), self._now()),)))
+                await self._means.journal.append(
+                    Unit((Append(message.id, message, (event,), self._means.now()),))
+                )
             except Conflict:  # the worker appended meanwhile
-                message = await self._read(partial(log.message, stream=message.id))
+                message = await self._means.read(partial(log.message, stream=message.id))
             else:
                 return
 

@@ -7,17 +7,13 @@ crash it changes nothing, for only what was relayed changes. Whatever goes wrong
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
-from datetime import datetime
-from typing import Any
 
 from sqlalchemy import Connection
 
 from engine.core import bounce
 from engine.core.bounce import StatusReport
-from engine.core.policy import Policy
-from engine.journal import Journal
 from engine.lives import Life
+from engine.means import Means
 from engine.settler import Settler
 from store import contents, log, queries
 from store.errors import Conflict
@@ -30,20 +26,9 @@ logger = logging.getLogger("mailgate.worker")
 class Returned:
     """Reads reports."""
 
-    def __init__(
-        self,
-        *,
-        journal: Journal,
-        read: Callable[[Callable[[Connection], Any]], Awaitable[Any]],
-        policy: Policy,
-        settler: Settler,
-        now: Callable[[], datetime],
-    ) -> None:
-        self._journal = journal
-        self._read = read
-        self._policy = policy
+    def __init__(self, means: Means, *, settler: Settler) -> None:
+        self._means = means
         self._settler = settler
-        self._now = now
 
     @staticmethod
     def unread(message: Message) -> bool:
@@ -62,21 +47,21 @@ class Returned:
         start = None if octets is None else bytes(octets[: bounce.READ_LIMIT_OCTETS])
         if start is None:
             message = life.message
-            start = await self._read(lambda c: contents.beginning(c, message, bounce.READ_LIMIT_OCTETS))
-        report = bounce.read(start or b"", self._policy.hostname)
+            start = await self._means.read(lambda c: contents.beginning(c, message, bounce.READ_LIMIT_OCTETS))
+        report = bounce.read(start or b"", self._means.policy.hostname)
         if report is not None and report.recipients:
             while not await self._recorded(report, life.message.id):
                 pass  # the message moved on meanwhile: look again
 
     async def _recorded(self, report: StatusReport, stream: str) -> bool:
         """Append what the report proves; False where that must be decided anew."""
-        about: Message | None = await self._read(lambda c: _about(c, report))
-        events = () if about is None else bounce.verdicts(about, report, stream, self._policy)
+        about: Message | None = await self._means.read(lambda c: _about(c, report))
+        events = () if about is None else bounce.verdicts(about, report, stream, self._means.policy)
         if about is None or not events:
             logger.info("%s: a report that changes nothing", stream)
             return True
         try:
-            await self._journal.append(Unit((Append(about.id, about, events, self._now()),)))
+            await self._means.journal.append(Unit((Append(about.id, about, events, self._means.now()),)))
         except Conflict:
             return False
         for event in events:

@@ -6,17 +6,14 @@ What was told is looked up in the log, so that a restart in the middle tells nob
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Any, Final
-
-from sqlalchemy import Connection
+from typing import Final
 
 from engine.core import scanner_report
-from engine.core.policy import Policy
 from engine.core.scanner_report import Standing
-from engine.outage import Outage
+from engine.means import Means
 from engine.scanner_standing import ScannerStanding
 from engine.telling import Teller, begins, ends
 from store import scan_outages, told
@@ -30,22 +27,10 @@ PATIENCE: Final = timedelta(minutes=1)  # a reload of signatures takes less, and
 class ScannerWatch:
     """Looks after all scanners. For one event loop; run `run` as a task."""
 
-    def __init__(
-        self,
-        posts: Mapping[str, ScannerStanding],
-        *,
-        teller: Teller,
-        read: Callable[[Callable[[Connection], Any]], Awaitable[Any]],
-        policy: Policy,
-        outage: Outage,
-        now: Callable[[], datetime],
-    ) -> None:
+    def __init__(self, means: Means, posts: Mapping[str, ScannerStanding], *, teller: Teller) -> None:
+        self._means = means
         self._posts = posts
         self._teller = teller
-        self._read = read
-        self._policy = policy
-        self._outage = outage
-        self._now = now
 
     async def run(self) -> None:
         """Look again and again, until cancelled."""
@@ -53,7 +38,7 @@ class ScannerWatch:
             try:
                 await self.look()
             except StoreError as error:
-                self._outage.say(error, "scanners")
+                self._means.outage.say(error, "scanners")
             await asyncio.sleep(LOOK_EVERY_SECONDS)
 
     async def look(self) -> bool:
@@ -61,7 +46,7 @@ class ScannerWatch:
         if not self._posts:
             return False
         news = False
-        known: dict[str, Told] = await self._read(partial(told.of, what="scanner"))
+        known: dict[str, Told] = await self._means.read(partial(told.of, what="scanner"))
         for post in self._posts.values():
             before = known.get(post.name)
             if post.failures and begins(before):
@@ -71,26 +56,28 @@ class ScannerWatch:
         return news
 
     async def _fell(self, post: ScannerStanding) -> bool:
-        waiters = await self._read(partial(scan_outages.waiters, scanner=post.name))
+        waiters = await self._means.read(partial(scan_outages.waiters, scanner=post.name))
         about = waiters.longest or post.broke_at
         since = await self._since(post, about)
-        if self._now() - since < PATIENCE:
+        if self._means.now() - since < PATIENCE:
             return False
         standing = Standing(scanner=post.policy, since=since, said=post.trouble, waiting=waiters.count)
-        write = partial(scanner_report.down, standing, self._policy)
+        write = partial(scanner_report.down, standing, self._means.policy)
         return await self._teller.tell("scanner-down", post.name, write, begins, about)
 
     async def _rose(self, post: ScannerStanding, before: Told) -> bool:
-        waiters = await self._read(partial(scan_outages.waiters, scanner=post.name))
-        since, _ = await self._read(partial(scan_outages.outage, message=before.about, scanner=post.name))
+        waiters = await self._means.read(partial(scan_outages.waiters, scanner=post.name))
+        since, _ = await self._means.read(
+            partial(scan_outages.outage, message=before.about, scanner=post.name)
+        )
         standing = Standing(
             scanner=post.policy, since=since or before.at, said=post.trouble, waiting=waiters.count
         )
-        write = partial(scanner_report.up, standing, self._policy)
+        write = partial(scanner_report.up, standing, self._means.policy)
         return await self._teller.tell("scanner-up", post.name, write, ends, before.about)
 
     async def _since(self, post: ScannerStanding, about: str) -> datetime:
         """Since when it is down: we may have been started later than that."""
-        known = post.down_since or self._now()
-        _, still = await self._read(partial(scan_outages.outage, message=about, scanner=post.name))
+        known = post.down_since or self._means.now()
+        _, still = await self._means.read(partial(scan_outages.outage, message=about, scanner=post.name))
         return known if still is None else min(known, still)

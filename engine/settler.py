@@ -12,15 +12,11 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Any, TypeVar
-
-from sqlalchemy import Connection
+from typing import TypeVar
 
 from engine import notices
 from engine.core.owed import silence
-from engine.core.policy import Policy
-from engine.journal import Journal
-from engine.outage import Outage
+from engine.means import Means
 from store import agenda, contents, log
 from store.agenda import Lease
 from store.errors import Conflict, LeaseLost, StoreError, StoreUnreachable
@@ -39,21 +35,8 @@ logger = logging.getLogger("mailgate.worker")
 class Settler:
     """Appends what a step came to. `told` is called when a notice went into the log with it."""
 
-    def __init__(
-        self,
-        *,
-        journal: Journal,
-        read: Callable[[Callable[[Connection], Any]], Awaitable[Any]],
-        policy: Policy,
-        now: Callable[[], datetime],
-        outage: Outage,
-        told: Callable[[], None],
-    ) -> None:
-        self._journal = journal
-        self._read = read
-        self._policy = policy
-        self._now = now
-        self._outage = outage
+    def __init__(self, means: Means, *, told: Callable[[], None]) -> None:
+        self._means = means
         self._told = told
         self._kept = _Kept()
 
@@ -68,7 +51,7 @@ class Settler:
             appends = await self._appends(before, events)
             unit = Unit(appends, lease=lease, keep=keep)
             try:
-                await self.surely(before.id, partial(self._journal.append, unit))
+                await self.surely(before.id, partial(self._means.journal.append, unit))
             except (Conflict, LeaseLost) as error:
                 moved = await self._message(before.id)
                 if isinstance(error, Conflict) and moved is not None and _still_news(before, moved, events):
@@ -79,13 +62,13 @@ class Settler:
                 return None
             if len(appends) > 1:
                 self._told()
-            self._kept.say(before.id, events, self._now())
+            self._kept.say(before.id, events, self._means.now())
             return appends[0].after if isinstance(appends[0].after, Message) else None
 
     async def give_back(self, lease: Lease, wake_at: datetime | None = None) -> None:
         """Give a lease back, however long it takes: one that we keep is renewed for ever, and nobody works on it."""
         await self.surely(
-            lease.stream, lambda: self._journal.call(lambda c: agenda.give_back(c, lease, wake_at))
+            lease.stream, lambda: self._means.journal.call(lambda c: agenda.give_back(c, lease, wake_at))
         )
 
     async def surely(self, stream: str, call: Callable[[], Awaitable[T]]) -> T:
@@ -98,7 +81,7 @@ class Settler:
                 raise
             except StoreError as error:
                 if not said or isinstance(error, StoreUnreachable):
-                    self._outage.say(error, stream)
+                    self._means.outage.say(error, stream)
                 said = True
                 await asyncio.sleep(STORE_RETRY_SECONDS)
 
@@ -116,29 +99,29 @@ class Settler:
                 assert message is not None  # it has open recipients
                 appends = await self._appends(message, (event,))
                 with suppress(Conflict):
-                    await self.surely(stream, partial(self._journal.append, Unit(appends)))
+                    await self.surely(stream, partial(self._means.journal.append, Unit(appends)))
                     if len(appends) > 1:
                         self._told()
                     break
 
     async def _message(self, stream: str) -> Message | None:
         found: Message | None = await self.surely(
-            stream, lambda: self._read(lambda c: log.message(c, stream))
+            stream, lambda: self._means.read(lambda c: log.message(c, stream))
         )
         return found
 
     async def _appends(self, before: Message, events: tuple[MessageEvent, ...]) -> tuple[Append, ...]:
-        now = self._now()
+        now = self._means.now()
         append = Append(before.id, before, events, now)
         after = append.after
         assert isinstance(after, Message)
         original: bytes | None = None
-        if notices.quotes(after, events, self._policy, now):
+        if notices.quotes(after, events, self._means.policy, now):
             original = await self.surely(
                 after.id,
-                lambda: self._read(lambda c: contents.beginning(c, after, notices.ORIGINAL_OCTETS)),
+                lambda: self._means.read(lambda c: contents.beginning(c, after, notices.ORIGINAL_OCTETS)),
             )
-        told = notices.called_for(after, events, self._policy, now, original)
+        told = notices.called_for(after, events, self._means.policy, now, original)
         if not told:
             _say_untold(after, events)
         return notices.together(append, told)

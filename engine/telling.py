@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 
 from engine import intake
 from engine.core.report import Notice
-from engine.journal import Journal
+from engine.means import Means
 from engine.opening import new_id
 from store import log, told
 from store.events import ReportKind
@@ -26,10 +26,9 @@ Write = Callable[[str, datetime], Notice]  # with the id and the time it is to h
 class Teller:
     """Writes notices to the postmaster. `told` is called when one went into the log."""
 
-    def __init__(self, journal: Journal, told: Callable[[], None], now: Callable[[], datetime]) -> None:
-        self._journal = journal
+    def __init__(self, means: Means, told: Callable[[], None]) -> None:
+        self._means = means
         self._told = told
-        self._now = now
 
     async def tell(
         self,
@@ -41,9 +40,9 @@ class Teller:
         at: datetime | None = None,
     ) -> bool:
         """Tell of `name`, if that is news after what was told last, as of `at`, now; says whether it was. Raises StoreError."""
-        now = at or self._now()
+        now = at or self._means.now()
         opened = intake.generated(kind, about, write(new_id(now), now), now, name or None)
-        said: bool = await self._journal.call(
+        said: bool = await self._means.journal.call(
             partial(_append, opened=opened, kind=kind, name=name, is_news=is_news)
         )
         if said:

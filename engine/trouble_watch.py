@@ -7,7 +7,6 @@ stands, and what was told, is in the log: a restart in between tells nobody twic
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -16,9 +15,9 @@ from typing import Any, Final
 from sqlalchemy import Connection
 
 from engine.core import trouble_report
-from engine.core.policy import Policy
-from engine.outage import Outage
+from engine.means import Means
 from engine.telling import Teller, begins, ends
+from engine.watched import Watched
 from store import agenda, queries, told
 from store.errors import StoreError, StoreUnreachable
 from store.mailbox_life import Mailbox
@@ -50,33 +49,13 @@ class Standings:
 
 
 class TroubleWatch:
-    """Looks after what is configured. For one event loop; run `run` as a task.
+    """Looks after what is configured. For one event loop; run `run` as a task."""
 
-    `hops` are the next hops that are not of direct delivery: foreign servers are down all the time. `shortage` says how little
-    room there is, None for enough.
-    """
-
-    def __init__(
-        self,
-        *,
-        teller: Teller,
-        read: Callable[[Callable[[Connection], Any]], Awaitable[Any]],
-        mailboxes: Collection[str],
-        hops: Collection[str],
-        shortage: Callable[[], str | None],
-        policy: Policy,
-        outage: Outage,
-        now: Callable[[], datetime],
-    ) -> None:
+    def __init__(self, means: Means, watched: Watched, *, teller: Teller) -> None:
+        self._means = means
         self._teller = teller
-        self._read = read
-        self._mailboxes = mailboxes
-        self._hops = hops
-        self._shortage = shortage
-        self._policy = policy
-        self._outage = outage
-        self._now = now
-        self._began = now()
+        self._watched = watched
+        self._began = means.now()
         self._short_since: datetime | None = None
         self._room_since: datetime | None = None
         self._away_since: datetime | None = None  # the store
@@ -88,7 +67,7 @@ class TroubleWatch:
             try:
                 await self.look()
             except StoreError as error:
-                self._outage.say(error, "trouble")
+                self._means.outage.say(error, "trouble")
             await asyncio.sleep(LOOK_EVERY_SECONDS)
 
     async def look(self, *, settled: bool = False) -> bool:
@@ -97,12 +76,12 @@ class TroubleWatch:
         `settled`: every mailbox was just polled, and this process looks once only.
         """
         try:
-            found: Standings = await self._read(self._standings)
+            found: Standings = await self._means.read(self._standings)
         except StoreUnreachable as error:
-            self._away_since, self._away = self._away_since or self._now(), str(error)
+            self._away_since, self._away = self._away_since or self._means.now(), str(error)
             raise
         news = await self._store_back()
-        tried = settled or self._now() - self._began >= SETTLED_AFTER
+        tried = settled or self._means.now() - self._began >= SETTLED_AFTER
         for mailbox in found.mailboxes.values():
             news = await self._of_mailbox(mailbox, found.told_mailboxes.get(mailbox.name), tried) or news
         for hop in found.hops.values():
@@ -116,17 +95,21 @@ class TroubleWatch:
         if mailbox.health == "ok":
             if before is None or not before.trouble:
                 return False
-            write = partial(trouble_report.mailbox_recovered, mailbox, before.at, self._policy)
+            write = partial(trouble_report.mailbox_recovered, mailbox, before.at, self._means.policy)
             return await self._teller.tell("mailbox-recovered", name, write, ends)
         if not begins(before) or not (tried and self._lasts(mailbox)):
             return False
-        write = partial(trouble_report.mailbox_failing, mailbox, self._policy)
+        write = partial(trouble_report.mailbox_failing, mailbox, self._means.policy)
         return await self._teller.tell("mailbox-failing", name, write, begins)
 
     def _lasts(self, mailbox: Mailbox) -> bool:
         """Whether it has been in trouble for long enough; what a person must decide about is told at once."""
         grace = PERMANENT if mailbox.permanent else PASSING
-        return mailbox.health == "suspended" or mailbox.since is None or self._now() - mailbox.since >= grace
+        return (
+            mailbox.health == "suspended"
+            or mailbox.since is None
+            or self._means.now() - mailbox.since >= grace
+        )
 
     # -- next hops
 
@@ -136,55 +119,61 @@ class TroubleWatch:
             if before is None or not before.trouble:
                 return False
             write = partial(
-                trouble_report.next_hop_up, name, before.at, await self._waiting(name), self._policy
+                trouble_report.next_hop_up, name, before.at, await self._waiting(name), self._means.policy
             )
             return await self._teller.tell("next-hop-up", name, write, ends)
         if not begins(before) or not self._is_down(hop):
             return False
         waiting = await self._waiting(name)
-        write = partial(trouble_report.next_hop_down, name, hop["since"], hop["reply"], waiting, self._policy)
+        write = partial(
+            trouble_report.next_hop_down, name, hop["since"], hop["reply"], waiting, self._means.policy
+        )
         return await self._teller.tell("next-hop-down", name, write, begins)
 
     def _is_down(self, hop: Json) -> bool:
         """Whether it has failed for long, and somebody is still trying: else nobody knows how it is now."""
-        now = self._now()
+        now = self._means.now()
         since, probe_at = hop["since"] or now, hop["probe_at"] or now
         tried: bool = hop["failures"] >= TRIED
         return tried and now - since >= PASSING and now - probe_at <= FRESH
 
     async def _waiting(self, name: str) -> int:
-        count: int = await self._read(partial(agenda.waiting, lane=name))
+        count: int = await self._means.read(partial(agenda.waiting, lane=name))
         return count
 
     # -- the disk and the store
 
     async def _of_disk(self, before: Told | None, settled: bool) -> bool:
-        now, shortage = self._now(), self._shortage()
+        now, shortage = self._means.now(), self._watched.shortage()
         if shortage is not None:
             self._short_since, self._room_since = self._short_since or now, None
             if not begins(before) or not (settled or now - self._short_since >= DISK):
                 return False
-            write = partial(trouble_report.disk_full, shortage, self._policy)
+            write = partial(trouble_report.disk_full, shortage, self._means.policy)
             return await self._teller.tell("disk-full", "", write, begins)
         self._short_since, self._room_since = None, self._room_since or now
         calm = settled or now - self._room_since >= DISK_CALM
         if before is None or not before.trouble or not calm:
             return False
-        write = partial(trouble_report.disk_free, before.at, self._policy)
+        write = partial(trouble_report.disk_free, before.at, self._means.policy)
         return await self._teller.tell("disk-free", "", write, ends)
 
     async def _store_back(self) -> bool:
         since, self._away_since = self._away_since, None
-        if since is None or self._now() - since < STORE:
+        if since is None or self._means.now() - since < STORE:
             return False
-        write = partial(trouble_report.store_back, since, self._away, self._policy)
+        write = partial(trouble_report.store_back, since, self._away, self._means.policy)
         # Of several gateways one tells.
         return await self._teller.tell("store-back", "", write, lambda last: last is None or last.at < since)
 
     def _standings(self, connection: Connection) -> Standings:
         return Standings(
-            mailboxes={name: queries.mailbox(connection, name) for name in self._mailboxes},
-            hops={hop["next_hop"]: hop for hop in queries.hops(connection) if hop["next_hop"] in self._hops},
+            mailboxes={name: queries.mailbox(connection, name) for name in self._watched.mailboxes},
+            hops={
+                hop["next_hop"]: hop
+                for hop in queries.hops(connection)
+                if hop["next_hop"] in self._watched.hops
+            },
             told_mailboxes=told.of(connection, "mailbox"),
             told_hops=told.of(connection, "next-hop"),
             disk=told.last(connection, "disk"),

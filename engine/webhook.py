@@ -11,20 +11,19 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, Final
 from zlib import crc32
 
-from sqlalchemy import Connection, Row
+from sqlalchemy import Row
 
 from engine.adapters.webhook_sender import WebhookSender, WebhookTrouble
 from engine.core import webhook
 from engine.core.cursor import Cursor
-from engine.journal import Journal
-from engine.outage import Outage
+from engine.means import Means
 from engine.secrets import SecretError
 from engine.settings import WebhookSettings
 from store import followers
@@ -45,24 +44,12 @@ logger = logging.getLogger("mailgate.webhook")
 class Webhook:
     """Tells one receiver. For one event loop; run `run` as a task, after `followers.begin`."""
 
-    def __init__(
-        self,
-        settings: WebhookSettings,
-        *,
-        journal: Journal,
-        read: Callable[[Callable[[Connection], Any]], Awaitable[Any]],
-        outage: Outage,
-        holder: str,
-        now: Callable[[], datetime],
-    ) -> None:
+    def __init__(self, means: Means, settings: WebhookSettings, *, holder: str) -> None:
+        self._means = means
         self.name = settings.name
         self._settings = settings
         self._sender = WebhookSender(settings)
-        self._journal = journal
-        self._read = read
-        self._outage = outage
         self._holder = holder
-        self._now = now
         self._cursor = Cursor()
         self._failures = 0
         self._moved_at = 0.0
@@ -75,19 +62,19 @@ class Webhook:
             try:
                 await self.send()
             except StoreError as error:
-                self._outage.say(error, f"webhook {self.name}")
+                self._means.outage.say(error, f"webhook {self.name}")
             except Exception:  # whatever is wrong here, the mail goes on
                 logger.exception("webhook %s", self.name)
             await asyncio.sleep(LOOK_EVERY_SECONDS)
 
     async def send(self) -> None:
         """Send what there is, to the end of the log or to the first that is not taken. Raises StoreError."""
-        standing: Follower | None = await self._read(partial(followers.one, name=self.name))
+        standing: Follower | None = await self._means.read(partial(followers.one, name=self.name))
         if standing is None or not standing.lag:
             return
-        now = self._now()
+        now = self._means.now()
         claim = partial(followers.claim, name=self.name, by=self._claim(now), now=now)
-        held = await self._journal.call(claim)
+        held = await self._means.journal.call(claim)
         if held is not None:
             await self._work_off(held)
 
@@ -122,7 +109,7 @@ class Webhook:
     async def _send_all(self, secret: str) -> None:
         while True:
             look = partial(followers.page, names=self._settings.events, limit=PAGE_EVENTS)
-            page: Page = await self._read(partial(look, after=self._cursor.position))
+            page: Page = await self._means.read(partial(look, after=self._cursor.position))
             self._cursor.look([row.position for row in page.rows], page.reached)
             await self._send_page(page.rows, secret)
             if page.whole:
@@ -159,7 +146,7 @@ class Webhook:
     async def _send_one(self, row: Row[Any], secret: str) -> None:
         octets = webhook.body(listed(row))
         event_id = bytes(row.hash).hex()
-        headers = webhook.headers(row.name, event_id, self.name, secret, self._now(), octets)
+        headers = webhook.headers(row.name, event_id, self.name, secret, self._means.now(), octets)
         try:
             answer = await self._sender.post(headers, octets)
         except WebhookTrouble as trouble:
@@ -180,7 +167,7 @@ class Webhook:
     async def _refused(self, refused: _Refused, held: Held) -> None:
         """Put on record that it failed, and when it is tried again."""
         self._secret = None  # it may have been changed, and the receiver knows
-        now = self._now()
+        now = self._means.now()
         since = held.since if self._failures and held.since else now
         self._failures += 1
         wait = webhook.wait(self._failures, refused.retry_after)
@@ -195,13 +182,13 @@ class Webhook:
         """Put on record how far it is, where that was not done for a while. Raises _LeaseLost."""
         if time.monotonic() - self._moved_at >= MOVE_EVERY_SECONDS:
             self._moved_at = time.monotonic()
-            await self._call(partial(followers.move, until=self._claim(self._now()).until))
+            await self._call(partial(followers.move, until=self._claim(self._means.now()).until))
 
     async def _call(self, change: Callable[..., bool]) -> None:
         """Change what is on record of how far it is. Raises _LeaseLost."""
         position = self._cursor.position
         done = partial(change, name=self.name, holder=self._holder, position=position)
-        if not await self._journal.call(done):
+        if not await self._means.journal.call(done):
             raise _LeaseLost
 
     def _claim(self, now: datetime) -> Claim:

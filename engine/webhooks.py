@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
-from datetime import datetime
+from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from sqlalchemy import Connection
-
-from engine.journal import Journal
-from engine.outage import Outage
+from engine.means import Means
 from engine.settings import WebhookSettings
 from store import followers
 from store.errors import StoreError
@@ -23,32 +19,19 @@ if TYPE_CHECKING:
 class Webhooks:
     """Any number of them, none included. For one event loop; `begin` before anything happens, then run `run` as a task."""
 
-    def __init__(
-        self,
-        settings: Sequence[WebhookSettings],
-        *,
-        journal: Journal,
-        read: Callable[[Callable[[Connection], Any]], Awaitable[Any]],
-        outage: Outage,
-        holder: str,
-        now: Callable[[], datetime],
-    ) -> None:
-        self._journal = journal
-        self._outage = outage
+    def __init__(self, means: Means, settings: Sequence[WebhookSettings], *, holder: str) -> None:
+        self._means = means
         self._all: list[Webhook] = []
         if settings:
             from engine.webhook import Webhook  # and with it what a gateway without webhooks doesn't need
 
-            self._all = [
-                Webhook(one, journal=journal, read=read, outage=outage, holder=holder, now=now)
-                for one in settings
-            ]
+            self._all = [Webhook(means, one, holder=holder) for one in settings]
 
     async def begin(self) -> None:
         """Have all that happens from now on sent. Raises StoreError."""
         if self._all:
             names = [one.name for one in self._all]
-            await self._journal.call(partial(followers.begin, names=names))
+            await self._means.journal.call(partial(followers.begin, names=names))
 
     async def run(self) -> None:
         """Send what comes, until cancelled."""
@@ -58,7 +41,7 @@ class Webhooks:
         """Send what there is now, each to the end of the log or to the first event that is not taken."""
         for outcome in await asyncio.gather(*(one.send() for one in self._all), return_exceptions=True):
             if isinstance(outcome, StoreError):
-                self._outage.say(outcome, "webhooks")
+                self._means.outage.say(outcome, "webhooks")
             elif isinstance(outcome, BaseException):
                 raise outcome
 

@@ -27,6 +27,7 @@ from engine.poll import MailboxPlan
 from engine.ports import SourceSession, SourceTrouble
 from engine.secrets import Secret, SecretError
 from engine.settings import Listen, Mailbox, NextHopSettings, ScannerSettings, Settings
+from engine.watched import Watched
 
 if TYPE_CHECKING:
     from engine.adapters.listener_brief import Brief
@@ -83,12 +84,14 @@ def _scanner_policy(settings: ScannerSettings) -> ScannerPolicy:
     )
 
 
-def shortage(settings: Settings, file: Path | None) -> Callable[[], str | None]:
-    """Return what says how little room there is where the store is, None for enough; `file` is the store, where it is one."""
+def watched_of(settings: Settings, file: Path | None) -> Watched:
+    """Return what the postmaster hears of; `file` is the store, where it is one."""
     folder = None if file is None else file.parent
-    if settings.listen is None:
-        return partial(shortage_of, folder, unasked, "a safe store")
-    return partial(shortage_of, folder, settings.listen.free_space.octets_of)
+    shortage = partial(shortage_of, folder, unasked, "a safe store")
+    if settings.listen is not None:
+        shortage = partial(shortage_of, folder, settings.listen.free_space.octets_of)
+    mailboxes = tuple(mailbox.name for mailbox in settings.mailboxes)
+    return Watched(mailboxes=mailboxes, hops=tuple(settings.next_hops), shortage=shortage)
 
 
 def mailbox_rule(mailbox: Mailbox) -> MailboxRule:

@@ -8,25 +8,19 @@ queue (`attempts`); what came of any step is appended until the store takes it (
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
-from datetime import datetime
-from typing import Any
-
-from sqlalchemy import Connection
 
 from engine.asking import Here
 from engine.attempts import Attempts
 from engine.budget import OctetBudget
 from engine.core.outcome import Octets
 from engine.core.plan import HandOver, Record, Rest, Scan, due_to, plan
-from engine.core.policy import Policy
 from engine.core.verdict import wanting
 from engine.due import LONG_WAIT, Due
 from engine.hops import DomainHop, Hops
-from engine.journal import Journal
 from engine.lives import Life, Lives
-from engine.outage import Outage
+from engine.means import Means
 from engine.precedence import Precedence
 from engine.returned import Returned
 from engine.scanning import Scanning
@@ -51,55 +45,40 @@ class Worker:
 
     def __init__(
         self,
+        means: Means,
         *,
-        journal: Journal,
-        read: Callable[[Callable[[Connection], Any]], Awaitable[Any]],
-        policy: Policy,
         hops: Hops,
         hosts: Mapping[str, str],
         budget: OctetBudget,
-        outage: Outage,
         holder: str,
-        now: Callable[[], datetime],
         scanning: Scanning | None = None,
     ) -> None:
-        self._journal = journal
-        self._policy = policy
+        self._means = means
         self._hops = hops
-        self._scanning = scanning or Scanning(Here({}), policy, now)
-        self._outage = outage
+        self._scanning = scanning or Scanning(Here({}), means.policy, means.now)
         self._holder = holder
-        self._now = now
         self.lives = Lives(hops, budget)
         self.precedence = Precedence(self._catch_up)
         self._taken: list[Life] = []  # in a burst, and not started with yet
-        self._settler = Settler(
-            journal=journal, read=read, policy=policy, outage=outage, now=now, told=self.wake
-        )
-        self._returned = Returned(journal=journal, read=read, policy=policy, settler=self._settler, now=now)
+        self._settler = Settler(means, told=self.wake)
+        self._returned = Returned(means, settler=self._settler)
         self._due = Due(
-            journal=journal,
-            read=read,
+            means,
             hops=hops,
             lives=self.lives,
             settler=self._settler,
             scanning=self._scanning,
             claim=self.claim,
-            long_wait=min(LONG_WAIT, policy.warn_after),
-            now=now,
+            long_wait=min(LONG_WAIT, means.policy.warn_after),
         )
         self._attempts = Attempts(
-            journal=journal,
-            read=read,
-            policy=policy,
+            means,
             hosts=hosts,
             budget=budget,
             lives=self.lives,
             settler=self._settler,
-            outage=outage,
             wake=self.wake,
             turn=self.precedence.turn,
-            now=now,
         )
         self._directly: asyncio.TaskGroup | None = None  # where domains are served, while this runs
         self._wake = asyncio.Event()
@@ -107,7 +86,7 @@ class Worker:
 
     def claim(self) -> Claim:
         """Return our claim on a stream, as of now."""
-        return Claim(self._holder, self._now() + agenda.LEASE_TERM)
+        return Claim(self._holder, self._means.now() + agenda.LEASE_TERM)
 
     def take(self, message: Message, octets: Octets, share: int) -> None:
         """Go on with a message that was just taken in under our claim, and with its share of the budget."""
@@ -137,7 +116,7 @@ class Worker:
         try:
             async with asyncio.TaskGroup() as group:
                 for hop in self._hops.fixed.values():
-                    held = self._policy.hops[hop.name].on_unknown == "hold"
+                    held = self._means.policy.hops[hop.name].on_unknown == "hold"
                     for _ in range(hop.connections * (AHEAD_WHERE_HELD if held else AHEAD)):
                         group.create_task(self._attempts.serve(hop))
                 self._directly = group
@@ -177,12 +156,12 @@ class Worker:
                 async with asyncio.timeout(LOOK_EVERY_SECONDS):
                     await self._wake.wait()
             self._wake.clear()
-            self._hops.forget(self._now())
+            self._hops.forget(self._means.now())
             try:
                 while not self.lives.draining and await self._claim_due():
                     pass
             except StoreError as error:
-                self._outage.say(error)
+                self._means.outage.say(error)
                 await asyncio.sleep(STORE_RETRY_SECONDS)
 
     async def _claim_due(self) -> bool:
@@ -199,9 +178,9 @@ class Worker:
         while True:
             await asyncio.sleep(agenda.RENEW_EVERY.total_seconds())
             try:
-                await self._journal.call(lambda c: agenda.renew(c, self.claim()))
+                await self._means.journal.call(lambda c: agenda.renew(c, self.claim()))
             except StoreError as error:
-                self._outage.say(error, "leases")
+                self._means.outage.say(error, "leases")
 
     # -- one step
 
@@ -216,7 +195,7 @@ class Worker:
         self._go_on(life)
 
     def _go_on(self, life: Life) -> None:
-        step = plan(life.known, self._policy, self._now(), self._hops.wait)
+        step = plan(life.known, self._means.policy, self._means.now(), self._hops.wait)
         match step:
             case HandOver():
                 hop = self._hops[step.next_hop]
@@ -267,7 +246,7 @@ class Worker:
         if life.message.awaited is not None:
             self.wake()  # others may have waited for what this one has shown of the scanner
         crowded = life.message.awaited is not None and self.lives.places(hop) <= 0
-        if self.lives.draining or crowded or wanting(life.known, self._policy.scanners):
+        if self.lives.draining or crowded or wanting(life.known, self._means.policy.scanners):
             await self._let_go(life)
         else:
             self._go_on(life)
@@ -279,10 +258,10 @@ class Worker:
         else:
             octets = await self._attempts.octets(life)
             if octets is None:
-                await self._attempts.without_octets(life, due_to(life.known, self._now()))
+                await self._attempts.without_octets(life, due_to(life.known, self._means.now()))
                 return False
             verdicts = await self._scanning.scan(life.known, octets, step.scanners)
-        life.learn(verdicts, self._now())
+        life.learn(verdicts, self._means.now())
         return True
 
     async def _let_go(self, life: Life) -> None:

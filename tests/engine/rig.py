@@ -32,6 +32,7 @@ from engine.fetch import Fetcher, Pollable
 from engine.hop import Hop
 from engine.hops import Hops
 from engine.journal import Journal
+from engine.means import Means
 from engine.outage import Outage
 from engine.poll import MailboxPlan, Poll
 from engine.ports import SourceSession
@@ -185,26 +186,19 @@ class Rig:
             Here({one.name: one.post(self.clock) for one in self.scanners}), self.policy, self.clock
         )
         self.worker = Worker(
+            self.means(outage=outage),
             scanning=self.scanning,
-            journal=self.journal,
-            read=self.read,
-            policy=self.policy,
             hops=self.hops,
             hosts=dict.fromkeys(self.boxes, "pop.provider.example"),
             budget=self.budget,
-            outage=outage,
             holder=self.holder,
-            now=self.clock,
         )
         self.fetcher = Fetcher(
+            self.means(outage=outage),
             {name: self._pollable(name) for name in self.boxes},
-            journal=self.journal,
-            read=self.read,
             poll=self._poll,
             holder=self.holder,
             connections_per_host=self.connections_per_host,
-            outage=outage,
-            now=self.clock,
         )
         await self.read(self.hops.remember)
         self._working = asyncio.create_task(self.worker.run()) if self.works else None
@@ -261,6 +255,11 @@ class Rig:
                 await asyncio.sleep(0.002)
 
     # -- what a test looks at
+
+    def means(self, **changes: Any) -> Means:
+        """What parts of this gateway work with."""
+        usual = {"journal": self.journal, "read": self.read, "policy": self.policy, "now": self.clock}
+        return Means(**{"outage": Outage()} | usual | changes)
 
     async def read(self, function: Callable[[Connection], Any]) -> Any:
         reading = asyncio.ensure_future(asyncio.to_thread(self.read_now, function))
@@ -359,17 +358,8 @@ class Rig:
         return PASSWORD
 
     def _poll(self, plan: MailboxPlan, last: Sequence[bytes]) -> Poll:
-        return Poll(
-            plan,
-            journal=self.journal,
-            read=self.read,
-            worker=self.worker if self.works else None,
-            budget=self.budget,
-            hops=self.hops,
-            policy=self.policy,
-            now=self.clock,
-            last=last,
-        )
+        worker = self.worker if self.works else None
+        return Poll(self.means(), plan, worker=worker, budget=self.budget, hops=self.hops, last=last)
 
 
 def without_trace(octets: bytes) -> bytes:

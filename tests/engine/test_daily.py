@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from datetime import timedelta
 from email import message_from_bytes
 from email.message import EmailMessage
 from email.policy import SMTP
-from typing import Any
 
 from engine.daily import Daily
 from engine.mailbox_record import record
-from engine.outage import Outage
 from engine.telling import Teller
+from engine.watched import Watched
 from store.events import Discarded, Generated, Held, MessageEvent
 from store.life import Message
 from store.log import Append, Unit
@@ -23,19 +23,14 @@ AT = timedelta(hours=7)
 NEXT = NOON.replace(hour=7) + timedelta(days=1)
 
 
-def made(rig: Rig, **changes: Any) -> Daily:
-    usual = {
-        "teller": Teller(rig.journal, rig.worker.wake, rig.clock),
-        "read": rig.read,
-        "mailboxes": tuple(rig.boxes),
-        "hops": tuple(rig.homes),
-        "shortage": lambda: None,
-        "policy": rig.policy,
-        "at_seconds": int(AT.total_seconds()),
-        "outage": Outage(),
-        "now": rig.clock,
-    }
-    return Daily(**usual | changes)
+def made(
+    rig: Rig,
+    at_seconds: int | None = int(AT.total_seconds()),
+    shortage: Callable[[], str | None] = lambda: None,
+) -> Daily:
+    means = rig.means()
+    watched = Watched(mailboxes=tuple(rig.boxes), hops=tuple(rig.homes), shortage=shortage)
+    return Daily(means, watched, teller=Teller(means, rig.worker.wake), at_seconds=at_seconds)
 
 
 def reports(rig: Rig) -> list[EmailMessage]:
@@ -154,7 +149,7 @@ async def test_what_needs_a_look_comes_first_with_the_commands_behind_it(databas
         failed = PollFailed(
             mailbox="info", kind="auth", permanent=True, text="-ERR [AUTH] wrong\r\n password"
         )
-        await record(rig.journal, rig.read, "info", (failed,), rig.clock())
+        await record(rig.means(), "info", (failed,))
         rig.clock.at = NEXT
         assert await made(rig, shortage=lambda: "7 MB are free in /var, less than 9 MB").send()
         rig.works = True

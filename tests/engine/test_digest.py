@@ -12,7 +12,6 @@ import pytest
 from engine import digest
 from engine.core.routing import MailboxRule
 from engine.digest import Digest, last_due
-from engine.outage import Outage
 from store.events import Quarantined, Released, Reported
 from store.life import Message
 from store.log import Append, Unit
@@ -32,15 +31,7 @@ async def hold(rig: Rig, message: Message, **facts: Any) -> None:
 
 
 def made(rig: Rig) -> Digest:
-    return Digest(
-        journal=rig.journal,
-        read=rig.read,
-        policy=rig.policy,
-        at_seconds=int(AT.total_seconds()),
-        outage=Outage(),
-        told=rig.worker.wake,
-        now=rig.clock,
-    )
+    return Digest(rig.means(), at_seconds=int(AT.total_seconds()), told=rig.worker.wake)
 
 
 def texts(rig: Rig, recipient: str) -> list[str]:

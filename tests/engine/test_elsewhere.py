@@ -8,8 +8,7 @@ import signal
 import socket
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
-from pathlib import Path
+from contextlib import asynccontextmanager
 
 import pytest
 
@@ -24,9 +23,9 @@ from engine.scanner_standing import ScannerStanding
 from engine.settings import ScannerSettings
 from engine.settings.addresses import TcpAddress
 from engine.settings.values import Address, Name
-from tests.life.gateway import children
 from tests.peers.clamd_peer import ClamdPeer
 from tests.peers.scanner_peer import EICAR
+from tests.processes import children
 
 PATIENCE_SECONDS = 60.0  # only ends a hung test
 ASKED = ((Name("clamd"), 0),)  # as the settings have it
@@ -56,14 +55,7 @@ def mail(number: int, content: bytes = b"hello") -> Mail:
 
 def askers() -> list[int]:
     """The processes that ask, among all that the tests have started."""
-    found = []
-    for pid in children(os.getpid()):
-        with suppress(OSError):  # gone by now
-            if any(
-                mark in Path(f"/proc/{pid}/cmdline").read_bytes() for mark in (b"engine.asker", b"asker.main")
-            ):
-                found.append(pid)
-    return found
+    return [*children(doing=b"engine.asker"), *children(doing=b"asker.main")]
 
 
 @asynccontextmanager

@@ -5,7 +5,6 @@ from __future__ import annotations
 from datetime import timedelta
 
 from engine.late_senders import LateSenders
-from engine.outage import Outage
 from store.events import Deferred, Reported
 from tests.engine.rig import INFO, Rig, mail
 from tests.engine.scripted import GONE, ScriptedScanner
@@ -17,14 +16,7 @@ WARNING = timedelta(hours=4)
 
 
 def late(rig: Rig) -> LateSenders:
-    return LateSenders(
-        journal=rig.journal,
-        read=rig.read,
-        policy=rig.policy,
-        outage=Outage(),
-        told=rig.worker.wake,
-        now=rig.clock,
-    )
+    return LateSenders(rig.means(), told=rig.worker.wake)
 
 
 async def passed(rig: Rig, **span: float) -> None:

@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from ipaddress import ip_network
 from pathlib import Path
 
@@ -25,7 +25,7 @@ from engine.listening import Listening
 from engine.settings.values import FreeSpace
 from store.events import Submitted
 from tests.engine.rig import PATIENCE_SECONDS, Rig
-from tests.life.gateway import children
+from tests.processes import children
 
 SAID = (b"EHLO a.example", b"MAIL FROM:<anna@example.com>", b"RCPT TO:<bob@customer.example>", b"DATA")
 
@@ -61,12 +61,7 @@ async def listened(rig: Rig) -> AsyncIterator[tuple[Listening, int]]:
 
 def porters() -> list[int]:
     """The processes that listen, among all that the tests have started."""
-    found = []
-    for pid in children(os.getpid()):
-        with suppress(OSError):  # gone by now
-            if b"engine.porter" in Path(f"/proc/{pid}/cmdline").read_bytes():
-                found.append(pid)
-    return found
+    return children(doing=b"engine.porter")
 
 
 async def submit(port: int) -> bytes:

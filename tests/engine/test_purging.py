@@ -10,7 +10,6 @@ from sqlalchemy import func, select
 
 from engine import purging
 from engine.core.policy import Retention
-from engine.outage import Outage
 from engine.purging import BATCH_MESSAGES, BATCH_OCTETS, Purger
 from store import contents, space
 from store.events import ContentsPurged, Discarded, Kept, KeptNoLonger, MessageEvent, Quarantined
@@ -24,7 +23,7 @@ RETENTION = {"retention": Retention(contents=timedelta(days=30), quarantined=tim
 
 
 def purger(rig: Rig) -> Purger:
-    return Purger(journal=rig.journal, read=rig.read, policy=rig.policy, outage=Outage(), now=rig.clock)
+    return Purger(rig.means())
 
 
 async def purge(rig: Rig, most: int | None = None) -> int:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from email import message_from_bytes
 from email.message import Message as Mail
 
-from engine.outage import Outage
 from engine.scanner_standing import LONGEST_REST
 from engine.scanner_watch import PATIENCE, ScannerWatch
 from engine.telling import Teller
@@ -15,14 +14,8 @@ from tests.engine.scripted import GONE, ScriptedScanner
 
 
 def watch(rig: Rig) -> ScannerWatch:
-    return ScannerWatch(
-        rig.scanning.posts,
-        teller=Teller(rig.journal, rig.worker.wake, rig.clock),
-        read=rig.read,
-        policy=rig.policy,
-        outage=Outage(),
-        now=rig.clock,
-    )
+    means = rig.means()
+    return ScannerWatch(means, rig.scanning.posts, teller=Teller(means, rig.worker.wake))
 
 
 async def came(rig: Rig, *numbers: int) -> None:

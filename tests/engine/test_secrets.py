@@ -10,6 +10,7 @@ import pytest
 
 from engine import secrets, settings
 from engine.secrets import Secret, SecretError
+from tests.processes import command
 
 TEXT = """\
 [gateway]
@@ -109,10 +110,7 @@ async def test_a_command_that_gives_no_usable_secret_is_refused(command: str, sa
 
 def is_running(pid: int) -> bool:
     """Whether there is such a process; one that has ended but was not yet waited for has no command line."""
-    try:
-        return bool(Path(f"/proc/{pid}/cmdline").read_bytes())
-    except (FileNotFoundError, ProcessLookupError):
-        return False
+    return command(pid) != b""
 
 
 async def test_a_command_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:

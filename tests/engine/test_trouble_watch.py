@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
 from email import message_from_bytes
 from email.message import Message as Mail
@@ -11,9 +12,9 @@ from typing import Any
 import pytest
 
 from engine.mailbox_record import record
-from engine.outage import Outage
 from engine.telling import Teller
 from engine.trouble_watch import DISK, DISK_CALM, PASSING, PERMANENT, SETTLED_AFTER, TroubleWatch
+from engine.watched import Watched
 from store.errors import StoreUnreachable
 from store.events import Generated
 from store.mailbox_events import PollFailed, PollRecovered, UidlResetSuspected
@@ -21,18 +22,10 @@ from tests.engine.rig import POSTMASTER, Rig, mail
 from tests.peers.smtpd import HomePeer
 
 
-def watch(rig: Rig, **changes: Any) -> TroubleWatch:
-    usual = {
-        "teller": Teller(rig.journal, rig.worker.wake, rig.clock),
-        "read": rig.read,
-        "mailboxes": tuple(rig.boxes),
-        "hops": tuple(rig.homes),
-        "shortage": lambda: None,
-        "policy": rig.policy,
-        "outage": Outage(),
-        "now": rig.clock,
-    }
-    return TroubleWatch(**usual | changes)
+def watch(rig: Rig, shortage: Callable[[], str | None] = lambda: None, **changes: Any) -> TroubleWatch:
+    means = rig.means(**changes)
+    watched = Watched(mailboxes=tuple(rig.boxes), hops=tuple(rig.homes), shortage=shortage)
+    return TroubleWatch(means, watched, teller=Teller(means, rig.worker.wake))
 
 
 def heard(rig: Rig, hop: str = "home") -> list[Mail]:
@@ -49,11 +42,11 @@ def kinds(rig: Rig) -> list[tuple[str, str | None]]:
 
 async def fails(rig: Rig, name: str = "info", **facts: Any) -> None:
     usual = {"kind": "connect", "permanent": False, "text": "connection refused"} | facts
-    await record(rig.journal, rig.read, name, (PollFailed(mailbox=name, **usual),), rig.clock())
+    await record(rig.means(), name, (PollFailed(mailbox=name, **usual),))
 
 
 async def recovers(rig: Rig, name: str = "info") -> None:
-    await record(rig.journal, rig.read, name, (PollRecovered(mailbox=name),), rig.clock())
+    await record(rig.means(), name, (PollRecovered(mailbox=name),))
 
 
 # -- mailboxes
@@ -129,7 +122,7 @@ async def test_a_mailbox_that_waits_for_a_person_is_told_at_once(database_url: s
     async with Rig(database_url) as rig:
         rig.clock.later(hours=1)
         reset = UidlResetSuspected(mailbox="info", listed=9, vanished=8, alike=7)
-        await record(rig.journal, rig.read, "info", (reset,), rig.clock())
+        await record(rig.means(), "info", (reset,))
         assert await watch(rig).look(settled=True)
         await rig.settled()
         (told,) = heard(rig)

@@ -17,7 +17,9 @@ import pytest
 from engine import webhook as at_work
 from engine.adapters.webhook_sender import WebhookSender
 from engine.core import webhook
+from engine.core.policy import Policy
 from engine.journal import Journal
+from engine.means import Means
 from engine.outage import Outage
 from engine.secrets import Secret
 from engine.settings import WebhookSettings
@@ -35,6 +37,7 @@ from tests.peers.hook_peer import HookPeer, Posted
 
 PATIENCE_SECONDS = 30.0  # only ends a hung test
 SECRET = "correct horse battery staple"
+POLICY = Policy(version="1", hostname="gate.example.com", postmaster="p@example.com", domains=())
 DOWN = PollFailed(mailbox="sales", kind="connect", text="no route to host", permanent=False)
 
 
@@ -51,14 +54,10 @@ class Gateway:
     def __init__(self, builder: Builder, settings: WebhookSettings, holder: str = "me") -> None:
         self.builder = builder
         self.journal = Journal(builder.engine)
-        self.webhooks = Webhooks(
-            [settings],
-            journal=self.journal,
-            read=self.read,
-            outage=Outage(),
-            holder=holder,
-            now=lambda: builder.at,
+        means = Means(
+            journal=self.journal, read=self.read, policy=POLICY, outage=Outage(), now=lambda: builder.at
         )
+        self.webhooks = Webhooks(means, [settings], holder=holder)
 
     async def read(self, function: Any) -> Any:
         def asked() -> Any:

@@ -15,7 +15,6 @@ from pathlib import Path
 import pytest
 
 from tests.engine.wire.test_smtp_data import SMUGGLED
-from tests.life.gateway import children
 from tests.life.house import House, house
 from tests.life.submitting import (
     FOREIGN,
@@ -32,6 +31,7 @@ from tests.life.submitting import (
 )
 from tests.peers.certificates import client_context, write_certificate_and_key
 from tests.peers.raw import RawClient
+from tests.processes import children
 
 PASSWORD = "correct horse"
 

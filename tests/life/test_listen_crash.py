@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.life.gateway import Gateway, check_log, children
+from tests.life.gateway import Gateway, check_log
 from tests.life.house import House, house
 from tests.life.submitting import (
     FOREIGN,
@@ -25,6 +25,7 @@ from tests.life.submitting import (
     transaction,
 )
 from tests.peers.raw import RawClient
+from tests.processes import children
 from tests.real.postgres import Postgres
 
 MESSAGES = 5

@@ -7,15 +7,14 @@ import signal
 import subprocess
 import threading
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from tests.life.gateway import children
 from tests.life.house import House, mail
 from tests.life.scanned import ScannedHouse, scanned_house
 from tests.peers.scanner_peer import EICAR
+from tests.processes import children
 
 MESSAGES = 24  # their verdicts take several commits
 INFECTED = mail(4) + EICAR + b"\r\n"
@@ -103,7 +102,7 @@ def test_where_the_process_that_asks_is_killed_the_gateway_goes_on(full: Scanned
 
     def kill(_occasion: object) -> None:
         started.wait(30)
-        askers = [pid for pid in children(gateway[0].pid) if b"engine.asker" in cmdline(pid)]
+        askers = children(gateway[0].pid, b"engine.asker")
         if not killed:
             os.kill(askers[0], signal.SIGKILL)
             killed.append(askers[0])
@@ -118,12 +117,6 @@ def test_where_the_process_that_asks_is_killed_the_gateway_goes_on(full: Scanned
     assert full.unscanned() == []
     check(full)
     assert max(full.arrived().values()) == 1
-
-
-def cmdline(pid: int) -> bytes:
-    with suppress(OSError):  # gone by now
-        return Path(f"/proc/{pid}/cmdline").read_bytes()
-    return b""
 
 
 def check(survivor: ScannedHouse) -> None:

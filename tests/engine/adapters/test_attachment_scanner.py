@@ -5,7 +5,6 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -24,6 +23,7 @@ from tests.engine.attachment_reader.samples import (
     part,
     zipped,
 )
+from tests.processes import children
 
 PATIENCE_SECONDS = 60  # only a hang takes so long
 MB = 1 << 20
@@ -35,13 +35,9 @@ def mail(octets: bytes | bytearray | memoryview) -> Mail:
     return Mail(id="m", octets=octets, reverse_path="", recipients=("info@example.com",))
 
 
-def children() -> set[int]:
+def readers() -> set[int]:
     """The processes that read, of this process."""
-    found = set()
-    for task in Path("/proc/self/task").iterdir():
-        with suppress(FileNotFoundError):
-            found |= {int(pid) for pid in (task / "children").read_text().split()}
-    return {pid for pid in found if b"engine.attachment_reader" in Path(f"/proc/{pid}/cmdline").read_bytes()}
+    return set(children(doing=b"engine.attachment_reader"))
 
 
 def read_octets(pid: int) -> int:
@@ -56,9 +52,9 @@ def environment(pid: int) -> bytes:
 
 async def until_there_are(count: int) -> set[int]:
     async with asyncio.timeout(PATIENCE_SECONDS):
-        while len(children()) != count:
+        while len(readers()) != count:
             await asyncio.sleep(0.01)
-    return children()
+    return readers()
 
 
 @pytest.fixture
@@ -67,7 +63,7 @@ async def scanner() -> AsyncIterator[AttachmentScanner]:
     scanner = AttachmentScanner("files", rules, archives=True, timeout_seconds=60, max_octets=35 * MB)
     yield scanner
     await scanner.close()
-    assert children() == set()
+    assert readers() == set()
 
 
 async def test_it_says_what_it_found(scanner: AttachmentScanner) -> None:
@@ -99,18 +95,18 @@ async def test_one_process_reads_one_message_after_the_other(scanner: Attachment
     for _ in range(3):
         assert (await scanner.scan(mail(FINE))).verdict == "clean"
         assert (await scanner.scan(mail(EVIL))).verdict == "infected"
-    assert len(children()) == 1
+    assert len(readers()) == 1
 
 
 async def test_a_plain_text_needs_no_process(scanner: AttachmentScanner) -> None:
     assert (await scanner.scan(mail(message(body=b"hello\r\n")))).verdict == "clean"
-    assert children() == set()
+    assert readers() == set()
 
 
 async def test_messages_at_a_time_are_read_at_a_time(scanner: AttachmentScanner) -> None:
     answers = await asyncio.gather(*(scanner.scan(mail(octets)) for octets in (FINE, EVIL) * 2))
     assert [answer.verdict for answer in answers] == ["clean", "infected"] * 2
-    assert 1 <= len(children()) <= 4
+    assert 1 <= len(readers()) <= 4
 
 
 async def test_a_large_message_is_read_and_its_process_not_kept(scanner: AttachmentScanner) -> None:
@@ -127,13 +123,13 @@ async def test_who_waits_no_more_kills_the_process_and_the_next_message_gets_ano
     scanner: AttachmentScanner,
 ) -> None:
     await scanner.scan(mail(FINE))
-    (before,) = children()
+    (before,) = readers()
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(2):
             await scanner.scan(mail(SLOW))
     await until_there_are(0)
     assert (await scanner.scan(mail(EVIL))).verdict == "infected"
-    assert children() != {before}
+    assert readers() != {before}
 
 
 async def test_others_are_read_while_one_takes_for_ever(scanner: AttachmentScanner) -> None:
@@ -149,7 +145,7 @@ async def test_others_are_read_while_one_takes_for_ever(scanner: AttachmentScann
 
 async def test_a_process_that_breaks_at_a_message_blames_it(scanner: AttachmentScanner) -> None:
     await scanner.scan(mail(FINE))
-    (pid,) = children()
+    (pid,) = readers()
     started = read_octets(pid)
     os.kill(pid, signal.SIGKILL)
     await until_there_are(0)
@@ -170,10 +166,10 @@ async def test_a_process_that_died_while_it_waited_says_nothing_about_a_message(
     scanner: AttachmentScanner,
 ) -> None:
     await scanner.scan(mail(FINE))
-    (pid,) = children()
+    (pid,) = readers()
     os.kill(pid, signal.SIGKILL)
     assert (await scanner.scan(mail(EVIL))).verdict == "infected"
-    assert children() != {pid}
+    assert readers() != {pid}
 
 
 async def test_the_memory_of_a_process_is_bounded(
@@ -213,7 +209,7 @@ async def test_no_password_is_in_the_environment_of_a_process(
 ) -> None:
     monkeypatch.setenv("INFO_PASSWORD", "open sesame")
     await scanner.scan(mail(FINE))
-    (pid,) = children()
+    (pid,) = readers()
     assert b"open sesame" not in environment(pid)
 
 
@@ -221,15 +217,15 @@ async def test_a_process_outlives_the_signals_of_its_group_and_ends_with_its_gat
     scanner: AttachmentScanner,
 ) -> None:
     await scanner.scan(mail(FINE))
-    (pid,) = children()
+    (pid,) = readers()
     for number in (signal.SIGINT, signal.SIGTERM):
         os.kill(pid, number)
     assert (await scanner.scan(mail(EVIL))).verdict == "infected"
-    assert children() == {pid}
+    assert readers() == {pid}
 
 
 async def test_closed_it_can_be_asked_again(scanner: AttachmentScanner) -> None:
     await scanner.scan(mail(FINE))
     await scanner.close()
-    assert children() == set()
+    assert readers() == set()
     assert (await scanner.scan(mail(disposed("filename=a.exe")))).verdict == "infected"
