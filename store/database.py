@@ -19,6 +19,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 from sqlalchemy.pool import NullPool, QueuePool
 
 from store.errors import StoreError, StoreFull, StoreUnreachable
+from store.place import Place
 
 BUSY_TIMEOUT_MS = 30_000  # another process may be committing a large message
 CHECKPOINT_PAGES = 4_000  # 16 MiB of WAL: measured to give the lowest worst commit
@@ -183,19 +184,14 @@ def _sqlite(url: str, checkpoints: bool) -> Engine:
         poolclass=NullPool if not checkpoints else QueuePool,
         connect_args={"cached_statements": CACHED_STATEMENTS},
     )
-
-    seen = False
+    place = Place(file)
 
     @event.listens_for(engine, "do_connect")
-    def still_there(_dialect: Any, _record: Any, _args: Any, _parameters: Any) -> None:
-        # SQLite would make an empty one in its place, which then stands in the way of the one that comes back.
-        if seen and not Path(file).exists():
-            raise sqlite3.OperationalError(f"{file} is not there any more")
+    def before(_dialect: Any, _record: Any, _args: Any, _parameters: Any) -> None:
+        place.check()
 
     @event.listens_for(engine, "connect")
     def prepare(connection: sqlite3.Connection, _record: Any) -> None:
-        nonlocal seen
-        seen = True
         connection.isolation_level = None  # BEGIN is ours, below
         cursor = connection.cursor()
         cursor.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
@@ -209,6 +205,7 @@ def _sqlite(url: str, checkpoints: bool) -> Engine:
         cursor.close()
         # SQLite's own knows ASCII only; on Postgres a subject is found whatever its case.
         connection.create_function("lower", 1, _lower, deterministic=True)
+        place.note()
 
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
@@ -217,9 +214,9 @@ def _sqlite(url: str, checkpoints: bool) -> Engine:
         sql = "BEGIN IMMEDIATE" if write else "BEGIN"
         driver = cast(sqlite3.Connection, connection.connection.driver_connection)
         try:
-            driver.execute(
-                sql
-            ).close()  # as any other statement it would take longer than the rest of a transaction
+            place.check()
+            # As any other statement it would take longer than the rest of a small transaction.
+            driver.execute(sql).close()
         except sqlite3.OperationalError as error:
             raise OperationalError(sql, None, error) from error
 

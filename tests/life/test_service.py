@@ -423,6 +423,37 @@ def go_on(opened: House, gateway: Gateway, expected: Counter[bytes]) -> None:
     assert gateway.stop() == 0
 
 
+def test_a_sqlite_store_that_is_moved_away_is_waited_for(on_sqlite: House) -> None:
+    file = on_sqlite.folder / "mailgate.db"
+    first = [mail(number) for number in range(MANY, MANY + 3)]
+    for number, one in enumerate(first):
+        on_sqlite.provider.put("info", one, uidl=f"first-{number}")
+    with running(on_sqlite) as gateway:
+        all_there(on_sqlite, Counter(first))
+        wait_until(lambda: poll_and_see_whether_empty(on_sqlite), "an empty mailbox")
+        aside = file.rename(file.with_name("aside.db"))
+        expected = put(on_sqlite, MANY)
+        gateway.says("was moved, or another file is in its place")
+        assert not file.exists()  # nobody made another one
+        aside.rename(file)
+        go_on(on_sqlite, gateway, expected)
+        assert gateway.log.count("was moved, or another file is in its place") == 1
+    check_promises(on_sqlite, expected + Counter(first))
+
+
+def test_a_sqlite_store_that_another_file_takes_the_place_of_gets_nothing_more(on_sqlite: House) -> None:
+    file = on_sqlite.folder / "mailgate.db"
+    assert on_sqlite.run("db", "upgrade").returncode == 0
+    other = on_sqlite.folder / "other.db"
+    other.write_bytes(file.read_bytes())
+    with running(on_sqlite) as gateway:
+        other.rename(file)
+        put(on_sqlite, MANY)
+        gateway.says("was moved, or another file is in its place")
+        assert gateway.stop() == 0
+    assert on_sqlite.json("list") == []
+
+
 def test_it_runs_without_uvloop(on_sqlite: House) -> None:
     stub = on_sqlite.folder / "stub"
     stub.mkdir()

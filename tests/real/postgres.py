@@ -12,6 +12,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from importlib.util import find_spec
 from itertools import count
@@ -23,6 +24,7 @@ from psycopg import sql
 from tests.real.process import DidNotStart, Missing, Process, as_user, give_to, unprivileged
 from tests.real.server import Server
 
+RESTARTS, RESTART_PAUSE_SECONDS = 20, 0.25
 _SETTINGS = {
     "listen_addresses": "127.0.0.1",
     "max_connections": "100",
@@ -88,7 +90,13 @@ class Postgres(Server):
     def restart(self) -> None:
         """Start again on the same port with the same data, after `kill` or out of a running server."""
         self.process.stop()
-        self._run()
+        for left in reversed(range(RESTARTS)):
+            try:
+                return self._run()
+            except DidNotStart:  # the children of one that was killed hold on to its memory for a moment
+                if not left:
+                    raise
+                time.sleep(RESTART_PAUSE_SECONDS)
 
     def create_database(self) -> str:
         """A fresh empty database; returns its SQLAlchemy URL."""

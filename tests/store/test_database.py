@@ -18,7 +18,16 @@ from sqlalchemy import Engine, text
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 
 from store import log
-from store.database import CHECKPOINT_PAGES, open_store, reachable, reading, sqlite_file, unreachable, writing
+from store.database import (
+    CHECKPOINT_PAGES,
+    open_store,
+    reachable,
+    reading,
+    sqlite_file,
+    unreachable,
+    write_transaction,
+    writing,
+)
 from store.errors import StoreError, StoreUnreachable
 from store.log import Unit
 from store.schema import events, messages
@@ -295,6 +304,35 @@ def test_a_file_that_is_no_database_says_so_in_one_line(octets: bytes, tmp_path:
     ):
         pass
     assert (tmp_path / "letter.db").read_bytes() == octets
+
+
+def test_nothing_is_written_to_a_file_that_was_moved_or_replaced(
+    sqlite_store: Engine, tmp_path: Path
+) -> None:
+    file = Path(file_of(sqlite_store))
+    other = tmp_path / "other.db"
+    other.write_bytes(file.read_bytes())
+    with sqlite_store.connect() as connection:  # as the writer keeps one
+
+        def refused() -> None:
+            for begin in (lambda: write_transaction(connection), lambda: reading(sqlite_store)):
+                with (
+                    pytest.raises(StoreUnreachable, match="was moved, or another file is in its place"),
+                    reachable(sqlite_store),
+                    begin(),
+                ):
+                    pass
+
+        with write_transaction(connection):
+            pass
+        aside = file.rename(file.with_name("aside.db"))
+        refused()
+        assert not file.exists()
+        other.rename(file)
+        refused()
+        aside.rename(file)
+        with write_transaction(connection), reading(sqlite_store):
+            pass
 
 
 def test_a_sqlite_store_locked_by_another_says_so(sqlite_store: Engine) -> None:
