@@ -92,7 +92,8 @@ class Postgres(Server):
         self.process.stop()
         for left in reversed(range(RESTARTS)):
             try:
-                return self._run()
+                self._run()
+                return
             except DidNotStart:  # the children of one that was killed hold on to its memory for a moment
                 if not left:
                     raise
