@@ -30,6 +30,7 @@ from store.rows import Row
 FROM_EVENTS = 100_000  # from here on it is worth to start processes (a second or so)
 RANGE_EVENTS = 4_000  # what a process is given at a time
 AHEAD = 4  # ranges for each process, of a megabyte or so
+PROCESSES = 3  # at most: they fold as fast as one can write, and each takes some 60 MB
 
 
 class Folding(Protocol):
@@ -93,11 +94,11 @@ def here(connection: Connection) -> Iterator[Folding]:
 
 @contextmanager
 def beside(connection: Connection) -> Iterator[Folding]:
-    """Yield processes that fold, as many as there are processors; they end with the block.
+    """Yield processes that fold, no more than there are processors; they end with the block.
 
     Raises StoreError where one is killed.
     """
-    size = len(os.sched_getaffinity(0))
+    size = min(PROCESSES, len(os.sched_getaffinity(0)))
     pool = ProcessPoolExecutor(
         size,
         mp_context=multiprocessing.get_context("spawn"),
