@@ -42,7 +42,7 @@ def rebuild(
 
 
 def _unindexed(connection: Connection) -> list[str]:
-    """Drop SQLite's indexes of what comes in no order, and return how they were made: sorted, it takes a fraction.
+    """Drop what indexes SQLite has on the large tables, and return how they were made: sorted, it takes a fraction.
 
     Postgres keeps them, for dropping them there would shut out who reads.
     """
@@ -54,10 +54,9 @@ def _unindexed(connection: Connection) -> list[str]:
     return [made for _, made in found]
 
 
-# The others have few keys, or are in the order of the streams: rows come to their end, while there is time.
 _INDEXES = (
-    "SELECT name, sql FROM sqlite_master WHERE type = 'index' AND name IN"
-    " ('messages_reverse_path', 'messages_message_id', 'recipients_address', 'uidls_digest')"
+    "SELECT name, sql FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL"
+    " AND tbl_name IN ('messages', 'recipients', 'uidls', 'agenda')"
 )
 
 
