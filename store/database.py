@@ -191,20 +191,8 @@ def _sqlite(url: str, checkpoints: bool) -> Engine:
         place.check()
 
     @event.listens_for(engine, "connect")
-    def prepare(connection: sqlite3.Connection, _record: Any) -> None:
-        connection.isolation_level = None  # BEGIN is ours, below
-        cursor = connection.cursor()
-        cursor.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
-        # It acts on an empty file only; asked of any other it writes all the same, and waits for the writer.
-        if cursor.execute("PRAGMA page_count").fetchone() == (0,):
-            cursor.execute("PRAGMA auto_vacuum=INCREMENTAL")
-        cursor.execute("PRAGMA journal_mode=WAL")
-        cursor.execute("PRAGMA synchronous=FULL")
-        cursor.execute(f"PRAGMA wal_autocheckpoint={CHECKPOINT_PAGES if checkpoints else 0}")
-        cursor.execute("PRAGMA cache_size=-16384")
-        cursor.close()
-        # SQLite's own knows ASCII only; on Postgres a subject is found whatever its case.
-        connection.create_function("lower", 1, _lower, deterministic=True)
+    def opened(connection: sqlite3.Connection, _record: Any) -> None:
+        _prepare(connection, checkpoints=checkpoints)
         place.note()
 
     @event.listens_for(engine, "begin")
@@ -221,6 +209,22 @@ def _sqlite(url: str, checkpoints: bool) -> Engine:
             raise OperationalError(sql, None, error) from error
 
     return engine
+
+
+def _prepare(connection: sqlite3.Connection, *, checkpoints: bool) -> None:
+    connection.isolation_level = None  # BEGIN is ours
+    cursor = connection.cursor()
+    cursor.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
+    # It acts on an empty file only; asked of any other it writes all the same, and waits for the writer.
+    if cursor.execute("PRAGMA page_count").fetchone() == (0,):
+        cursor.execute("PRAGMA auto_vacuum=INCREMENTAL")
+    cursor.execute("PRAGMA journal_mode=WAL")
+    cursor.execute("PRAGMA synchronous=FULL")
+    cursor.execute(f"PRAGMA wal_autocheckpoint={CHECKPOINT_PAGES if checkpoints else 0}")
+    cursor.execute("PRAGMA cache_size=-16384")
+    cursor.close()
+    # SQLite's own knows ASCII only; on Postgres a subject is found whatever its case.
+    connection.create_function("lower", 1, _lower, deterministic=True)
 
 
 def _lower(value: Any) -> Any:

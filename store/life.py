@@ -44,6 +44,7 @@ from store.findings import forgiven, found, past
 from store.message import DOMAIN_HOP as DOMAIN_HOP
 from store.message import Message as Message
 from store.message import due_at as due_at
+from store.opened import opened
 from store.recipient import (
     Recipient,
     State,
@@ -56,7 +57,6 @@ from store.recipient import (
     refused,
     released,
     requested_again,
-    submitted_recipients,
     taken,
     unscanned,
 )
@@ -67,7 +67,7 @@ Facts = dict[str, Any]  # of a message, by the name of the field
 def evolve(message: Message | None, stream: str, event: MessageEvent, at: datetime) -> Message:
     """Add one event to a message; None is a stream not opened yet."""
     if message is None:
-        return _opened(stream, event, at)
+        return opened(stream, event, at)
     facts = _facts(message, event, at)
     if (hop := getattr(event, "next_hop", None)) is not None and hop not in message.hops:
         facts["hops"] = (*message.hops, hop)
@@ -90,90 +90,6 @@ def fold(stream: str, events: Iterable[tuple[Event, datetime]]) -> Message | Non
 
 
 _ITS_EVENTS = frozenset(get_args(MessageEvent))  # to ask the union takes longer than all of an event's fold
-
-
-def _opened(stream: str, event: MessageEvent, at: datetime) -> Message:
-    match event:
-        case Downloaded():
-            return _new(
-                stream,
-                event,
-                at,
-                direction="inbound",
-                mailbox=event.mailbox,
-                uidl=event.uidl,
-                recipients=recipients_of(event.recipient_count, event.recipients, event.routed_by),
-                listed_octets=event.listed_octets,
-                content=event.content,
-                bare_newlines=event.bare_newlines,
-                status_report=event.status_report,
-                first_hop=event.next_hop,
-                client_ip=event.client_ip or "",
-            )
-        case Submitted():
-            return _submitted(stream, event, at)
-        case RejectedOversize():
-            recipients = recipients_of(event.recipient_count, event.recipients, event.routed_by)
-            return _new(
-                stream,
-                event,
-                at,
-                direction="inbound",
-                closed_at=at,
-                mailbox=event.mailbox,
-                uidl=event.uidl,
-                recipients=tuple(replace(r, state="rejected-oversize") for r in recipients),
-                listed_octets=event.size_octets,
-                oversize=True,
-            )
-        case Generated():
-            recipients = recipients_of(event.recipient_count, event.recipients, ())
-            facts = {"recipients": recipients, "content": event.content, "about": event.about}
-            return _new(stream, event, at, direction="internal", **facts)
-        case _:
-            raise TypeError(f"{event.NAME} opens no stream")
-
-
-def _submitted(stream: str, event: Submitted, at: datetime) -> Message:
-    return _new(
-        stream,
-        event,
-        at,
-        direction=event.direction,
-        recipients=submitted_recipients(event),
-        content=event.content,
-        bare_newlines=event.bare_newlines,
-        user=event.user,
-        peer=event.peer,
-        helo=event.helo,
-        protocol=event.protocol,
-        envid=event.envid,
-        ret=event.ret,
-        smtputf8=event.smtputf8,
-        automatic=event.automatic,
-        status_report=event.status_report,
-        first_hop=event.next_hop,
-    )
-
-
-def _new(
-    stream: str, event: Downloaded | Submitted | RejectedOversize | Generated, at: datetime, **facts: Any
-) -> Message:
-    """Return a message with what every opening event tells, and with the facts of this one."""
-    hop: str | None = getattr(event, "next_hop", None)
-    return Message(
-        id=stream,
-        revision=0,
-        opened_at=at,
-        changed_at=at,
-        reverse_path=event.reverse_path,
-        message_id=event.message_id,
-        subject=event.subject,
-        sender=event.from_,
-        size_octets=event.size_octets,
-        hops=() if hop is None else (hop,),
-        **facts,
-    )
 
 
 def _facts(message: Message, event: MessageEvent, at: datetime) -> Facts:
