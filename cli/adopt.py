@@ -28,7 +28,7 @@ from engine.core import listing
 from engine.core.listing import Offer
 from engine.ports import SourceTrouble
 from engine.settings import Mailbox
-from store import agenda, log, queries
+from store import agenda, log, mailbox_queries
 from store.agenda import Claim, Lease
 from store.database import reading, writing
 from store.events import Event, RemovedFromSource
@@ -58,7 +58,7 @@ def adopt(engine: Engine, mailbox: Mailbox, reason: str, *, yes: bool) -> int:
     with leased(engine, mailbox.name):
         shown = _look(engine, mailbox)
     with reading(engine) as connection:
-        suspended = queries.mailbox(connection, mailbox.name).health == "suspended"
+        suspended = mailbox_queries.mailbox(connection, mailbox.name).health == "suspended"
     _say(mailbox.name, shown, suspended=suspended)
     if not shown.unknown and not shown.vanished and not suspended:
         return EXIT_DONE
@@ -81,7 +81,7 @@ def _look(engine: Engine, mailbox: Mailbox) -> Shown:
             f"mailbox {mailbox.name}: the server has no UIDL, so there is nothing to remember its messages by"
         )
     with reading(engine) as connection:
-        present = queries.present(connection, mailbox.name)
+        present = mailbox_queries.present(connection, mailbox.name)
     difference = listing.compare(offers, present)
     return Shown(
         offers=offers,
@@ -146,7 +146,7 @@ def _say(name: str, shown: Shown, *, suspended: bool) -> None:
 
 def _record(connection: Connection, name: str, shown: Shown, reason: str, lease: Lease) -> tuple[int, int]:
     """Append it all in one unit; returns how many were adopted, and how many are gone."""
-    present = queries.present(connection, name)
+    present = mailbox_queries.present(connection, name)
     still_unknown = set(unknown(shown.offers, present))
     offers = [offer for offer in shown.unknown if offer in still_unknown]
     here = Counter((one.uidl, one.stream) for one in present)
@@ -160,7 +160,7 @@ def _record(connection: Connection, name: str, shown: Shown, reason: str, lease:
         for one in gone
         if one.stream is None
     ]
-    before = queries.mailbox(connection, name)
+    before = mailbox_queries.mailbox(connection, name)
     appends = [Append(mailbox_stream(name), before, (*removed, *events), now)]
     for start in range(0, len(gone), log.READ_BATCH):
         streams = [one.stream for one in gone[start : start + log.READ_BATCH] if one.stream is not None]

@@ -17,7 +17,7 @@ from cli.store_status import count as counted
 from engine import loops
 from engine.core.listing import Offer, compare
 from engine.settings import Mailbox
-from store import conserve, queries
+from store import conserve, mailbox_queries
 from store.conserve import Count
 from store.database import reading
 from store.recipient import ATTENTION
@@ -71,8 +71,8 @@ def _in_mailbox(engine: Engine, mailbox: Mailbox) -> Iterator[str]:
         with adopt.leased(engine, mailbox.name):
             offers, whole = loops.start(adopt.offered(mailbox))
             with reading(engine) as connection:
-                present = queries.present(connection, mailbox.name)
-                withheld = {one.uidl for one in queries.mailbox(connection, mailbox.name).withheld}
+                present = mailbox_queries.present(connection, mailbox.name)
+                withheld = {one.uidl for one in mailbox_queries.mailbox(connection, mailbox.name).withheld}
     except Failure as failure:
         yield f"can't be compared: {str(failure).removeprefix(prefix)}"
         return

@@ -126,12 +126,12 @@ def mailbox(settings: Settings, name: str) -> Mailbox:
 
 def _rows(settings: Settings, engine: Engine) -> list[dict[str, Any]]:
     """Return what `--json` prints: the configured mailboxes in the file's order, then those on record only."""
-    from store import queries
+    from store import mailbox_queries, queries
     from store.database import reading
     from store.mailbox_events import mailbox_stream
 
     with reading(engine) as connection:
-        known = queries.mailbox_rows(connection)
+        known = mailbox_queries.mailbox_rows(connection)
         names = {one.name for one in settings.mailboxes} | {row["name"] for row in known}
         planned = {name: queries.lease(connection, mailbox_stream(name)) for name in names}
     return standings(settings, known, planned, times.now())
@@ -143,7 +143,7 @@ def standings(
     planned: Mapping[str, dict[str, Any] | None],
     current: datetime,
 ) -> list[dict[str, Any]]:
-    """Return how mailboxes do, of what the store has of them (`queries.mailbox_rows`) and of their places in the agenda."""
+    """Return how mailboxes do: of what the store has of them (`mailbox_queries`), and of their places in the agenda."""
     configured = {one.name: one for one in settings.mailboxes}
     known = {row["name"]: row for row in rows}
     names = [*configured, *(name for name in known if name not in configured)]

@@ -22,7 +22,7 @@ from engine.digest import DAY, LOOK_EVERY_SECONDS, last_due
 from engine.means import Means
 from engine.telling import Teller
 from engine.watched import Watched
-from store import log, queries, space, tallies, told
+from store import log, mailbox_queries, queries, space, tallies, told
 from store.errors import StoreError
 from store.recipient import ATTENTION
 from store.selection import Filter
@@ -94,7 +94,7 @@ class Daily:
             doubtful=states["outcome-unknown"],
             quarantine=states["quarantined"],
             oldest=_oldest(connection),
-            mailboxes=[queries.mailbox(connection, name) for name in self._watched.mailboxes],
+            mailboxes=[mailbox_queries.mailbox(connection, name) for name in self._watched.mailboxes],
             scanners_down={
                 name: one.at for name, one in told.of(connection, "scanner").items() if self._still(name, one)
             },

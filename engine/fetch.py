@@ -22,7 +22,7 @@ from engine.mailbox_record import record
 from engine.means import Means
 from engine.poll import MailboxPlan, Poll, Tally
 from engine.ports import SourceSession, SourceTrouble
-from store import agenda, queries
+from store import agenda, mailbox_queries
 from store.agenda import Claim, Lease
 from store.errors import StoreError
 from store.mailbox_events import PollFailed, PollRecovered, mailbox_stream
@@ -173,7 +173,7 @@ class Fetcher:
             if retrieve:
                 await self._went_well(mailbox, tally)
                 pause = mailbox.every
-            standing: Mailbox = await self._means.read(lambda c: queries.mailbox(c, name))
+            standing: Mailbox = await self._means.read(lambda c: mailbox_queries.mailbox(c, name))
             if standing.health == "suspended":
                 pause = max(pause, SUSPENDED_LEAST)
             return standing.health != "suspended"
@@ -206,7 +206,7 @@ class Fetcher:
         name = mailbox.plan.name
         self._failures.pop(name, None)
         self._broke.pop(name, None)
-        standing: Mailbox = await self._means.read(lambda c: queries.mailbox(c, name))
+        standing: Mailbox = await self._means.read(lambda c: mailbox_queries.mailbox(c, name))
         if standing.health == "failing" or (standing.health == "suspended" and tally.resumed):
             await record(self._means, name, (PollRecovered(mailbox=name),))
             logger.info("mailbox %s: works again", name)
@@ -218,7 +218,7 @@ class Fetcher:
         if trouble.offer is not None and trouble.offer.uidl is not None:
             broke = self._broke[name]
             broke[:] = [uidl for uidl in broke if uidl != trouble.offer.uidl] + [trouble.offer.uidl]
-        standing: Mailbox = await self._means.read(lambda c: queries.mailbox(c, name))
+        standing: Mailbox = await self._means.read(lambda c: mailbox_queries.mailbox(c, name))
         if standing.health == "ok" or (standing.health == "failing" and standing.kind != trouble.kind):
             event = PollFailed(
                 mailbox=name, kind=trouble.kind, permanent=trouble.permanent, text=trouble.text
@@ -238,7 +238,7 @@ class Fetcher:
         removal = self._mailboxes[name].plan.removal
         if not removal.ever:
             return False
-        present = await self._means.read(lambda c: queries.present(c, name))
+        present = await self._means.read(lambda c: mailbox_queries.present(c, name))
         return any(removal.allows(one, self._means.now()) for one in present)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from engine.means import Means
-from store import queries
+from store import mailbox_queries
 from store.errors import Conflict
 from store.events import MailboxEvent
 from store.log import Append, Unit
@@ -14,7 +14,7 @@ async def record(means: Means, mailbox: str, events: tuple[MailboxEvent, ...]) -
     """Append to a mailbox's stream, whatever else is appended to it meanwhile."""
     now = means.now()
     while True:
-        before = await means.read(lambda c: queries.mailbox(c, mailbox))
+        before = await means.read(lambda c: mailbox_queries.mailbox(c, mailbox))
         try:
             await means.journal.append(Unit((Append(mailbox_stream(mailbox), before, events, now),)))
         except Conflict:

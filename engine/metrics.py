@@ -18,7 +18,7 @@ from prometheus_client.registry import Collector
 from sqlalchemy import Connection
 
 from engine.budget import OctetBudget
-from store import followers, queries
+from store import followers, mailbox_queries, queries
 from store.log import Unit
 
 REMEMBERED_SECONDS: Final = 5.0
@@ -132,7 +132,7 @@ class _Standing(Collector):
         taken = GaugeMetricFamily(
             "mailgate_mailbox_downloaded", "Messages fetched from it.", labels=("mailbox",)
         )
-        for row in queries.mailbox_health(connection):
+        for row in mailbox_queries.mailbox_health(connection):
             well.add_metric((row["name"],), row["health"] == "ok")
             taken.add_metric((row["name"],), row["downloaded"])
         yield from (well, taken)

@@ -34,7 +34,7 @@ from engine.recognition import Recognised, come_back, recognisable, untold
 from engine.removing import Remover
 from engine.shares import LISTING, Shares
 from engine.worker import Worker
-from store import queries
+from store import mailbox_queries
 from store.life import Message
 from store.log import Append, Unit
 from store.mailbox_events import PollFinished, UidlResetSuspected
@@ -142,7 +142,7 @@ class Poll:
 
     def _on_record(self, connection: Connection) -> tuple[list[Known], Mailbox]:
         name = self.mailbox.name
-        return queries.present(connection, name), queries.mailbox(connection, name)
+        return mailbox_queries.present(connection, name), mailbox_queries.mailbox(connection, name)
 
     async def _suspend(self, difference: Difference, standing: Mailbox) -> None:
         if standing.health == "suspended":
@@ -180,7 +180,7 @@ class Poll:
             # A server without UIDL: what was not among the octets it gave is no longer there.
             await self._remover.vanished(before.left(b""))
         if limit is not None and large:
-            present: list[Known] = await self._means.read(lambda c: queries.present(c, plan.name))
+            present: list[Known] = await self._means.read(lambda c: mailbox_queries.present(c, plan.name))
             for offer in untold(large, present):
                 await self._oversize(session, offer, limit)
         self._tried_all = True

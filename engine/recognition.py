@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 
 from engine.core.listing import Difference, Offer
 from engine.mailbox_record import uidl_text
-from store import queries
+from store import mailbox_queries
 from store.mailbox_events import Adopted, Adoption
 from store.mailbox_life import Known
 
@@ -61,12 +61,12 @@ def recognisable(
     doubtful = {offer.uidl or b"" for offer in difference.doubtful}
     found = Recognised()
     # Known under this UIDL, or known under another that has just vanished: the same octets are the same message.
-    for one in (*queries.present(connection, mailbox),) if doubtful else ():
+    for one in (*mailbox_queries.present(connection, mailbox),) if doubtful else ():
         if one.uidl in doubtful:
             found.add(one)
     for one in difference.vanished:
         found.add(one)
-    for one in queries.gone(connection, mailbox, [offer.uidl for offer in wanted if offer.uidl]):
+    for one in mailbox_queries.gone(connection, mailbox, [offer.uidl for offer in wanted if offer.uidl]):
         found.add(one)
     return found
 

@@ -13,7 +13,7 @@ from engine.core.listing import Offer, Removal
 from engine.mailbox_record import record, uidl_text
 from engine.means import Means
 from engine.ports import SourceSession, SourceTrouble
-from store import log, queries
+from store import log, mailbox_queries
 from store.errors import Conflict
 from store.events import RemovedFromSource
 from store.life import Message
@@ -38,7 +38,7 @@ class Remover:
         """
         pairs: tuple[tuple[Offer, Known], ...] = ()
         if self._removal.ever:
-            present: list[Known] = await self._means.read(lambda c: queries.present(c, self._mailbox))
+            present: list[Known] = await self._means.read(lambda c: mailbox_queries.present(c, self._mailbox))
             difference = listing.compare(offers, present)
             again = _proven_among(difference.doubtful, present, proven)
             pairs = listing.removable((*difference.known, *again), self._removal, self._means.now())

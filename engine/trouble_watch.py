@@ -18,7 +18,7 @@ from engine.core import trouble_report
 from engine.means import Means
 from engine.telling import Teller, begins, ends
 from engine.watched import Watched
-from store import agenda, queries, told
+from store import agenda, mailbox_queries, queries, told
 from store.errors import StoreError, StoreUnreachable
 from store.mailbox_life import Mailbox
 from store.told import Told
@@ -168,7 +168,7 @@ class TroubleWatch:
 
     def _standings(self, connection: Connection) -> Standings:
         return Standings(
-            mailboxes={name: queries.mailbox(connection, name) for name in self._watched.mailboxes},
+            mailboxes={name: mailbox_queries.mailbox(connection, name) for name in self._watched.mailboxes},
             hops={
                 hop["next_hop"]: hop
                 for hop in queries.hops(connection)

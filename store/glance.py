@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, Text, bindparam, exists, func, select, text
 
-from store import queries
+from store import mailbox_queries, queries
 from store.agenda import POLL
 from store.mailbox_events import MAILBOX_PREFIX
 from store.pages import query
@@ -143,11 +143,11 @@ def _first_of(connection: Connection, lanes: Sequence[str], most: int) -> Sequen
 
 
 def mailbox_rows(connection: Connection) -> list[Json]:
-    """Return each mailbox's standing, as `queries.mailbox_rows`; what is present is counted up to PRESENT."""
+    """Return each mailbox's standing, as `mailbox_queries.mailbox_rows`; what is present is counted up to PRESENT."""
     rows = connection.execute(select(mailboxes).order_by(mailboxes.c.name)).mappings().all()
     gone = "gone IS 0" if connection.dialect.name == "sqlite" else "gone IS FALSE"  # as the index has it
     counts: dict[str, int] = dict(query(connection, _PRESENT.replace("gone", gone), (PRESENT,)))
-    return [queries.standing_of(mailbox_of(row)) | {"present": counts[row["name"]]} for row in rows]
+    return [mailbox_queries.standing_of(mailbox_of(row)) | {"present": counts[row["name"]]} for row in rows]
 
 
 def polls(connection: Connection) -> dict[str, Json]:

@@ -1,4 +1,4 @@
-"""Questions about messages, mailboxes and next hops, asked of the read tables.
+"""Questions about messages and next hops, asked of the read tables.
 
 Every filter that an index can serve uses it; pages are cut by position, never by OFFSET, so the thousandth page
 costs what the first does. Rows come out as the plain objects that `--json` prints.
@@ -11,15 +11,13 @@ from datetime import datetime
 from types import SimpleNamespace
 from typing import Any
 
-from msgspec import structs
-from sqlalchemy import Connection, Row, Select, Table, Text, bindparam, exists, func, select
+from sqlalchemy import Connection, Row, Table, Text, bindparam, exists, func, select
 
 from store import selection
 from store.leads import Bounds, Indexed, Span
 from store.life import Message
-from store.mailbox_life import Known, Mailbox
 from store.recipient import ATTENTION
-from store.rows import indexed, mailbox_of, message_row, recipient_row, uidl_digest
+from store.rows import indexed, message_row, recipient_row
 from store.schema import (
     COMMON_EVENTS,
     Utc,
@@ -27,17 +25,14 @@ from store.schema import (
     events,
     exempt,
     from_microseconds,
-    mailboxes,
     messages,
     microseconds,
     next_hops,
     recipients,
-    uidls,
 )
 from store.selection import Filter as Filter  # what is asked belongs to the questions
 
 PAGE = 50
-PARAMETERS = 500  # of one statement; SQLite's limit is larger
 RECIPIENT = ("address", "state", "next_hop", "reply", "attempts", "retry_at", "routed_by")
 
 Json = dict[str, Any]
@@ -162,80 +157,10 @@ def open_by_hop(connection: Connection) -> list[Json]:
     return [dict(row) for row in connection.execute(found).mappings()]
 
 
-def mailbox_health(connection: Connection) -> list[Json]:
-    """Return name, health and the number of messages fetched of each mailbox."""
-    found = select(mailboxes.c.name, mailboxes.c.health, mailboxes.c.downloaded).order_by(mailboxes.c.name)
-    return [dict(row) for row in connection.execute(found).mappings()]
-
-
-def mailbox_rows(connection: Connection) -> list[Json]:
-    """Return each mailbox's standing."""
-    present = select(uidls.c.mailbox, func.count().label("present")).where(uidls.c.gone.is_(False))
-    counts = {row.mailbox: row.present for row in connection.execute(present.group_by(uidls.c.mailbox))}
-    rows = connection.execute(select(mailboxes).order_by(mailboxes.c.name)).mappings()
-    return [standing_of(mailbox_of(row)) | {"present": counts.get(row["name"], 0)} for row in rows]
-
-
-def standing_of(found: Mailbox) -> Json:
-    """Return a mailbox's standing as `mailbox_rows` has it, but for what is present."""
-    return structs.asdict(found) | {"withheld": [structs.asdict(one) for one in found.withheld]}
-
-
-def mailbox(connection: Connection, name: str) -> Mailbox:
-    """Return what a mailbox's events add up to, from its row: its stream grows with every poll that finds something."""
-    row = connection.execute(select(mailboxes).where(mailboxes.c.name == name)).mappings().first()
-    return mailbox_of(row) if row else Mailbox(name=name)
-
-
 def lease(connection: Connection, message_id: str) -> Json | None:
     """Return a message's place in the agenda, None where it has none."""
     row = connection.execute(select(agenda).where(agenda.c.stream == message_id)).mappings().first()
     return dict(row) if row else None
-
-
-def present(connection: Connection, mailbox: str) -> list[Known]:
-    """Return what a mailbox is known to hold, in the order it was taken."""
-    found = _KNOWN.where(uidls.c.mailbox == mailbox, uidls.c.gone.is_(False))
-    return [_known(row) for row in connection.execute(found.order_by(uidls.c.position, uidls.c.number))]
-
-
-def gone(connection: Connection, mailbox: str, names: Sequence[bytes]) -> list[Known]:
-    """Return what once had one of these UIDLs and has left the mailbox, newest first."""
-    found: list[Known] = []
-    seen: set[bytes] = set()  # a name may be asked for twice
-    for start in range(0, len(names), PARAMETERS):
-        asked = set(names[start : start + PARAMETERS]) - seen
-        some = [uidl_digest(uidl) for uidl in asked]
-        query = _KNOWN.where(uidls.c.mailbox == mailbox, uidls.c.digest.in_(some), uidls.c.gone.is_(True))
-        rows = connection.execute(query.order_by(uidls.c.position.desc()))
-        more = [one for one in map(_known, rows) if one.uidl in asked]
-        seen.update(one.uidl for one in more)
-        found += more
-    return found
-
-
-_KNOWN: Select[Any] = select(
-    uidls.c.uidl,
-    uidls.c.size_octets,
-    uidls.c.stream,
-    messages.c.state,
-    messages.c.content,
-    messages.c.opened_at,
-    uidls.c.gone,
-).join(messages, messages.c.id == uidls.c.stream, isouter=True)
-
-
-def _known(row: Sequence[Any]) -> Known:
-    uidl, size_octets, stream, state, content, opened_at, is_gone = row
-    return Known(
-        uidl=bytes(uidl),
-        size_octets=size_octets,
-        stream=stream,
-        state=state,
-        content=content,
-        opened_at=opened_at,
-        gone=is_gone,
-    )
 
 
 def with_recipients(connection: Connection, rows: Sequence[Row[Any]]) -> list[Json]:

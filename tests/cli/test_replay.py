@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 
 from cli import times
-from store import conserve, queries
+from store import conserve, mailbox_queries, queries
 from store.database import reading
 from store.events import Quarantined
 from tests.build import POLICY, Builder
@@ -167,7 +167,7 @@ def test_what_was_too_large_is_fetched_again_while_its_mailbox_has_it(desk: Desk
     assert "1 were never here and are fetched at the next poll, if their mailbox has them" in answer.out
     assert f"nothing to do for {gone}: it was never fetched, and its mailbox no longer has it" in answer.out
     with reading(desk.builder.engine) as connection:
-        assert queries.present(connection, "info") == []  # the next listing shows something new
+        assert mailbox_queries.present(connection, "info") == []  # the next listing shows something new
     assert desk.states(there) == ["rejected-oversize"]
 
 

@@ -10,7 +10,7 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import event
 
-from store import agenda, glance, log, queries
+from store import agenda, glance, log, mailbox_queries, queries
 from store.agenda import Claim
 from store.database import open_store, reading, writing
 from store.mailbox_events import PollFailed
@@ -95,7 +95,7 @@ def test_counting_ends_and_says_so(builder: Builder, monkeypatch: pytest.MonkeyP
     with reading(builder.engine) as connection:
         assert [(one.count, one.more) for one in glance.kept(connection)] == [(2, True)]
         assert [row["present"] for row in glance.mailbox_rows(connection)] == [4]
-        assert [row["present"] for row in queries.mailbox_rows(connection)] == [6]
+        assert [row["present"] for row in mailbox_queries.mailbox_rows(connection)] == [6]
 
 
 def test_what_came_by_is_counted_by_name_and_second(builder: Builder) -> None:
@@ -135,7 +135,7 @@ def test_mailboxes_and_next_hops_stand_as_the_whole_questions_tell(builder: Buil
     varied(builder)
     deferred(builder, "provider")
     with reading(builder.engine) as connection:
-        assert glance.mailbox_rows(connection) == queries.mailbox_rows(connection) != []
+        assert glance.mailbox_rows(connection) == mailbox_queries.mailbox_rows(connection) != []
         assert queries.hops(connection, 1) == queries.hops(connection)[:1] != []
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine
 
-from store import queries
+from store import mailbox_queries
 from store.database import reading
 from store.events import Event, MailboxEvent, RejectedOversize, RemovedFromSource
 from store.log import Append
@@ -48,12 +48,12 @@ def on_mailbox(engine: Engine, *events: MailboxEvent) -> None:
 
 def present(engine: Engine, name: str = "info") -> list[Known]:
     with reading(engine) as connection:
-        return queries.present(connection, name)
+        return mailbox_queries.present(connection, name)
 
 
 def gone(engine: Engine, *uidls: bytes) -> list[Known]:
     with reading(engine) as connection:
-        return queries.gone(connection, "info", uidls)
+        return mailbox_queries.gone(connection, "info", uidls)
 
 
 def adopted(*uidls: Adoption, operator: str = "anna") -> Adopted:
@@ -129,7 +129,7 @@ def test_one_too_large_is_known_by_its_uidl(store: Engine) -> None:
 
 
 def test_more_uidls_are_asked_for_than_one_statement_takes(store: Engine) -> None:
-    uidls = [f"u{number}" for number in range(queries.PARAMETERS + 20)]
+    uidls = [f"u{number}" for number in range(mailbox_queries.PARAMETERS + 20)]
     on_mailbox(store, adopted(*(Adoption(uidl=uidl, size_octets=1) for uidl in uidls)))
     on_mailbox(
         store, *(RemovedFromSource(mailbox="info", uidl=uidl, confirmed_by="quit") for uidl in uidls[5:])

@@ -14,7 +14,7 @@ import pytest
 from sqlalchemy import Engine, text
 from sqlalchemy.event import listen
 
-from store import log, queries, selection
+from store import log, mailbox_queries, queries, selection
 from store.database import reading, writing
 from store.leads import Bounds, Span
 from store.life import Message
@@ -329,12 +329,12 @@ def test_next_hops_are_told_with_their_standing(archive: Archive) -> None:
 
 def test_mailboxes_are_told_with_how_much_they_hold(archive: Archive) -> None:
     with reading(archive.engine) as connection:
-        found = queries.mailbox_rows(connection)
+        found = mailbox_queries.mailbox_rows(connection)
         names = [one["name"] for one in found]
         assert sorted(names) == sorted(["büro", "info", "sales"])
         assert len(names) == 3
         for one in found:
-            assert one["present"] == len(queries.present(connection, one["name"])) > 0
+            assert one["present"] == len(mailbox_queries.present(connection, one["name"])) > 0
             assert one["revision"] == log.mailbox(connection, one["name"]).revision
 
 

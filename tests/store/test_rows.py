@@ -7,7 +7,7 @@ import secrets
 import pytest
 from sqlalchemy import Engine
 
-from store import log, queries
+from store import log, mailbox_queries, queries
 from store.database import reading
 from store.events import MailboxEvent
 from store.log import Append
@@ -54,7 +54,7 @@ def test_no_text_breaks_the_read_tables(store: Engine) -> None:
         assert log.read(connection, "m1")[0].event == first.events[0]
         for wanted in (Filter(sender=NASTY), Filter(recipient=NASTY), Filter(sender="nul*\\")):
             assert [one["id"] for one in queries.page(connection, wanted)] == ["m1"]
-        assert queries.mailbox_rows(connection)[0]["text"] == shown
+        assert mailbox_queries.mailbox_rows(connection)[0]["text"] == shown
 
 
 @pytest.mark.parametrize("brackets", ["<{}>", "{}"])

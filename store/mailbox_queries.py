@@ -1,0 +1,87 @@
+"""Questions about mailboxes, asked of the read tables: how they are, and what they are known to hold."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from msgspec import structs
+from sqlalchemy import Connection, Select, func, select
+
+from store.mailbox_life import Known, Mailbox
+from store.rows import mailbox_of, uidl_digest
+from store.schema import mailboxes, messages, uidls
+
+PARAMETERS = 500  # of one statement; SQLite's limit is larger
+
+Json = dict[str, Any]
+
+
+def mailbox_health(connection: Connection) -> list[Json]:
+    """Return name, health and the number of messages fetched of each mailbox."""
+    found = select(mailboxes.c.name, mailboxes.c.health, mailboxes.c.downloaded).order_by(mailboxes.c.name)
+    return [dict(row) for row in connection.execute(found).mappings()]
+
+
+def mailbox_rows(connection: Connection) -> list[Json]:
+    """Return each mailbox's standing."""
+    present = select(uidls.c.mailbox, func.count().label("present")).where(uidls.c.gone.is_(False))
+    counts = {row.mailbox: row.present for row in connection.execute(present.group_by(uidls.c.mailbox))}
+    rows = connection.execute(select(mailboxes).order_by(mailboxes.c.name)).mappings()
+    return [standing_of(mailbox_of(row)) | {"present": counts.get(row["name"], 0)} for row in rows]
+
+
+def standing_of(found: Mailbox) -> Json:
+    """Return a mailbox's standing as `mailbox_rows` has it, but for what is present."""
+    return structs.asdict(found) | {"withheld": [structs.asdict(one) for one in found.withheld]}
+
+
+def mailbox(connection: Connection, name: str) -> Mailbox:
+    """Return what a mailbox's events add up to, from its row: its stream grows with every poll that finds something."""
+    row = connection.execute(select(mailboxes).where(mailboxes.c.name == name)).mappings().first()
+    return mailbox_of(row) if row else Mailbox(name=name)
+
+
+def present(connection: Connection, mailbox: str) -> list[Known]:
+    """Return what a mailbox is known to hold, in the order it was taken."""
+    found = _KNOWN.where(uidls.c.mailbox == mailbox, uidls.c.gone.is_(False))
+    return [_known(row) for row in connection.execute(found.order_by(uidls.c.position, uidls.c.number))]
+
+
+def gone(connection: Connection, mailbox: str, names: Sequence[bytes]) -> list[Known]:
+    """Return what once had one of these UIDLs and has left the mailbox, newest first."""
+    found: list[Known] = []
+    seen: set[bytes] = set()  # a name may be asked for twice
+    for start in range(0, len(names), PARAMETERS):
+        asked = set(names[start : start + PARAMETERS]) - seen
+        some = [uidl_digest(uidl) for uidl in asked]
+        query = _KNOWN.where(uidls.c.mailbox == mailbox, uidls.c.digest.in_(some), uidls.c.gone.is_(True))
+        rows = connection.execute(query.order_by(uidls.c.position.desc()))
+        more = [one for one in map(_known, rows) if one.uidl in asked]
+        seen.update(one.uidl for one in more)
+        found += more
+    return found
+
+
+_KNOWN: Select[Any] = select(
+    uidls.c.uidl,
+    uidls.c.size_octets,
+    uidls.c.stream,
+    messages.c.state,
+    messages.c.content,
+    messages.c.opened_at,
+    uidls.c.gone,
+).join(messages, messages.c.id == uidls.c.stream, isouter=True)
+
+
+def _known(row: Sequence[Any]) -> Known:
+    uidl, size_octets, stream, state, content, opened_at, is_gone = row
+    return Known(
+        uidl=bytes(uidl),
+        size_octets=size_octets,
+        stream=stream,
+        state=state,
+        content=content,
+        opened_at=opened_at,
+        gone=is_gone,
+    )
