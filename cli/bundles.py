@@ -20,7 +20,7 @@ from cli import render, show, times, words
 from cli.bundle_readme import readme
 from cli.context import EXIT_BAD_NEWS, EXIT_DONE, Failure, Misuse
 from cli.proof import of_file
-from cli.store_status import count as counted
+from cli.render import counted
 from store import bundle, contents, inspection, log, signing
 from store.bundle import Bundle
 from store.codec import decode

@@ -13,7 +13,7 @@ from cli import adopt, render, times
 from cli.context import EXIT_BAD_NEWS, EXIT_DONE, Failure
 from cli.progress import progress
 from cli.proof import tell
-from cli.store_status import count as counted
+from cli.render import counted
 from engine import loops
 from engine.core.listing import Offer, compare
 from engine.settings import Mailbox

@@ -75,7 +75,6 @@ def upgrade() -> None:
 @app.command()
 def rebuild() -> None:
     """Make the read tables anew from the log, in one transaction. Not while a gateway runs."""
-    from cli.store_status import count
     from store import rebuild as tables
     from store.database import writing
 
@@ -87,7 +86,7 @@ def rebuild() -> None:
             writing(engine) as connection,
         ):
             events = tables.rebuild(connection, lambda done, total: show("read tables", done, total))
-        render.line(f"read tables made anew from {count(events, 'event')} in {_since(began)}")
+        render.line(f"read tables made anew from {render.counted(events, 'event')} in {_since(began)}")
 
 
 @app.command()
@@ -187,10 +186,9 @@ def alone(engine: Engine, reason: str) -> Iterator[None]:
 
 
 def _copied(copied: Copied) -> str:
-    from cli.store_status import count
 
-    messages = f"{count(copied.messages, 'message')} with {times.size(copied.octets)} of mail"
-    return f"{count(copied.events, 'event')}, {messages}"
+    messages = f"{render.counted(copied.messages, 'message')} with {times.size(copied.octets)} of mail"
+    return f"{render.counted(copied.events, 'event')}, {messages}"
 
 
 def _since(began: float) -> str:

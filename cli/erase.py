@@ -7,7 +7,6 @@ database's files until they are written anew, which is done at once where no gat
 from __future__ import annotations
 
 import sys
-from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,6 +14,8 @@ import typer
 
 from cli import context, render, times
 from cli.context import EXIT_BAD_NEWS, EXIT_DONE, Failure, Misuse
+from cli.erasure_plan import Plan, that_stay
+from cli.render import counted
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -22,20 +23,6 @@ if TYPE_CHECKING:
     from engine.erasure import Erasing, Erasure, Found, Target
     from engine.settings import Settings
 
-NAMED = 10  # messages told one by one; more are counted
-IN_WORDS = {
-    "reverse_path": "as sender",
-    "recipients": "as recipient",
-    "orcpt": "as recipient",
-    "from": "in From",
-    "subject": "in the subject",
-    "message_id": "in the Message-ID",
-    "reply": "in a reply",
-    "reason": "in somebody's reason",
-    "comment": "in somebody's reason",
-}
-ELSEWHERE = "elsewhere"
-WAYS = (*dict.fromkeys(IN_WORDS.values()), ELSEWHERE)
 SCRUBBED = "the store's files were written anew: what was deleted is in none of them"
 LATER = (
     "what was deleted is still in the store's files, out of sight: 'mailgate audit scrub' writes them anew"
@@ -158,73 +145,12 @@ def _meant(engine: Engine, ids: Sequence[str], addresses: Sequence[str]) -> tupl
             found = erasure.Found({words.message_id(connection, one): () for one in ids})
         every = list(erasure.targets(connection, found.facts))
     if not every:
-        kept = f"; {_kept(found)}" if found.kept else ""
+        kept = f"; {that_stay(found)}" if found.kept else ""
         raise Failure(f"no message names {' or '.join(addresses)}{kept}")
     return found, every
 
 
 # -- what would go
-
-
-class Plan:
-    """What an erasure comes to, in constant memory."""
-
-    def __init__(self, found: Found) -> None:
-        self.found = found
-        self.going = self.staying = self.repeated = 0
-        self.facts = self.octets = self.discarded = self.kept = self.reports = self.recipients = 0
-        self.named: Counter[str] = Counter()
-        self.left: list[str] = []
-
-    def add(self, one: Erasing) -> None:
-        """Take note of one message."""
-        from engine.core.erasing import Going
-
-        if not isinstance(one.answer, Going):
-            self.repeated += one.answer.done
-            self.staying += not one.answer.done
-            if len(self.left) < NAMED:
-                self.left.append(f"{one.target.stream}: {one.answer.text}")
-            return
-        self.going += 1
-        self.facts += one.answer.facts
-        self.octets += one.answer.octets
-        self.discarded += one.discarded
-        self.kept += one.kept
-        self.reports += one.target.about is not None
-        self.recipients += len(one.message.recipients) if one.message is not None else 0
-        self.named.update({IN_WORDS.get(name, ELSEWHERE) for name in one.target.facts})
-
-    def show(self) -> None:
-        """Print it."""
-        render.line((f"{_count(self.going, 'message')} to be erased:", "bold"))
-        if self.named:
-            often = sorted(self.named, key=lambda way: (-self.named[way], WAYS.index(way)))
-            ways = ", ".join(f"{self.named[way]:,} {way}" for way in often)
-            render.line(f"  named there: {ways}")
-        if self.reports:
-            render.line(f"  among them {_count(self.reports, 'notice')} or reports about others of them")
-        render.line(
-            f"  addresses, subjects and replies in {_count(self.facts, 'event')} go, of all"
-            f" {_count(self.recipients, 'recipient')}; the octets of {_count(self.octets, 'message')} go"
-        )
-        if self.discarded:
-            render.line(f"  {_count(self.discarded, 'message')} still open: discarded first, nobody gets it")
-        if self.kept:
-            render.line(
-                f"  {_count(self.kept, 'message')} to be kept for somebody's reason: erased all the same"
-            )
-        for text in self.left:
-            render.line(f"  left as it is: {text}")
-        if (more := self.staying + self.repeated - len(self.left)) > 0:
-            render.line(f"  left as they are: {more:,} more")
-        if self.found.kept:
-            render.line(f"  {_kept(self.found)}")
-
-
-def _kept(found: Found) -> str:
-    what = "names of operators, mailboxes and next hops, and what they wrote of mailboxes and erasures"
-    return f"{_count(found.kept, 'event')} with the address in facts that stay: {what}"
 
 
 def _plan(
@@ -276,7 +202,7 @@ def _finished(settings: Settings, done: Plan, *, scrub: bool, as_json: bool) -> 
     if as_json:
         _sum(done, done=True, scrubbed=scrubbed)
     else:
-        render.line(f"{_count(done.going, 'message')} erased; {text}")
+        render.line(f"{counted(done.going, 'message')} erased; {text}")
         for left in done.left:
             render.line(f"left as it is: {left}")
     return EXIT_DONE if done.going and not done.staying and (scrubbed or not scrub) else EXIT_BAD_NEWS
@@ -322,7 +248,3 @@ def _sum(plan: Plan, *, done: bool, scrubbed: bool) -> None:
             "scrubbed": scrubbed,
         }
     )
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number:,} {what}{'' if number == 1 else 's'}"

@@ -12,7 +12,7 @@ from sqlalchemy import Engine
 from cli import render, times
 from cli.context import EXIT_BAD_NEWS, EXIT_DONE, Failure
 from cli.progress import progress
-from cli.store_status import count as counted
+from cli.render import counted
 from store import log, seals, signing, verify
 from store.database import reading, writing
 from store.seal import NoSeal, Seal

@@ -236,3 +236,8 @@ def _text(parts: Sequence[tuple[str, str]]) -> Any:
     from rich.text import Text
 
     return Text.assemble(*parts)
+
+
+def counted(number: int, word: str) -> str:
+    """Return a number with its noun: "1 event", "2,000 events"."""
+    return f"{number:,} {word}" + ("" if number == 1 else "s")

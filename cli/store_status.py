@@ -11,6 +11,7 @@ from sqlalchemy import Connection, Engine, func, make_url, select
 
 import migrations
 from cli import context, render, times
+from cli.render import counted
 from engine.presence import gateway_runs
 from engine.settings import Settings
 from store import followers, log, queries
@@ -88,7 +89,7 @@ def print_status(found: dict[str, Any]) -> None:
     said("gateway", ("runs", "green") if found["gateway_runs"] else "does not run")
     if found["events"] is None:
         return
-    said("log", count(found["events"], "event") + _newest(found["newest_at"], found["newest_event"]))
+    said("log", counted(found["events"], "event") + _newest(found["newest_at"], found["newest_event"]))
     said("messages", f"{found['messages']:,}, {found['open']:,} open")
     for number, hook in enumerate(found["webhooks"]):
         said("" if number else "webhooks", f"{hook['name']}: ", *_told(hook))
@@ -98,12 +99,12 @@ def _told(hook: dict[str, Any]) -> Iterator[render.Part]:
     if hook["position"] is None:
         yield "begins with the next start of the gateway"
         return
-    yield f"{count(hook['lag'], 'event')} behind" if hook["lag"] else ("told of everything", "green")
+    yield f"{counted(hook['lag'], 'event')} behind" if hook["lag"] else ("told of everything", "green")
     if not hook["configured"]:
         yield ", and not in the configuration any more"
     if hook["failures"]:
         now = times.now()
-        tries = count(hook["failures"], "failure").replace("failures", "failures in a row")
+        tries = counted(hook["failures"], "failure").replace("failures", "failures in a row")
         yield (f"; {tries} since {times.stamp(hook['since'])}: {hook['said']}", "bold red")
         yield f"; next try {times.away(hook['retry_at'], now)}" if hook["retry_at"] else ""
 
@@ -122,8 +123,3 @@ def url(settings: Settings) -> str:
     """Return the store's URL without its password."""
     file = context.sqlite_file(settings)
     return str(file) if file else make_url(settings.store.url).set(password=None).render_as_string()
-
-
-def count(number: int, word: str) -> str:
-    """Return a number with its noun: "1 event", "2,000 events"."""
-    return f"{number:,} {word}" + ("" if number == 1 else "s")

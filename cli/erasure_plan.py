@@ -1,0 +1,89 @@
+"""What an erasure would come to, or came to: counted message by message, in constant memory, and told in words."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from cli import render
+from cli.render import counted
+
+if TYPE_CHECKING:
+    from engine.erasure import Erasing, Found
+
+NAMED = 10  # messages told one by one; more are counted
+IN_WORDS = {
+    "reverse_path": "as sender",
+    "recipients": "as recipient",
+    "orcpt": "as recipient",
+    "from": "in From",
+    "subject": "in the subject",
+    "message_id": "in the Message-ID",
+    "reply": "in a reply",
+    "reason": "in somebody's reason",
+    "comment": "in somebody's reason",
+}
+ELSEWHERE = "elsewhere"
+WAYS = (*dict.fromkeys(IN_WORDS.values()), ELSEWHERE)
+
+
+class Plan:
+    """The sum over all messages."""
+
+    def __init__(self, found: Found) -> None:
+        self.found = found
+        self.going = self.staying = self.repeated = 0
+        self.facts = self.octets = self.discarded = self.kept = self.reports = self.recipients = 0
+        self.named: Counter[str] = Counter()
+        self.left: list[str] = []
+
+    def add(self, one: Erasing) -> None:
+        """Take note of one message."""
+        from engine.core.erasing import Going
+
+        if not isinstance(one.answer, Going):
+            self.repeated += one.answer.done
+            self.staying += not one.answer.done
+            if len(self.left) < NAMED:
+                self.left.append(f"{one.target.stream}: {one.answer.text}")
+            return
+        self.going += 1
+        self.facts += one.answer.facts
+        self.octets += one.answer.octets
+        self.discarded += one.discarded
+        self.kept += one.kept
+        self.reports += one.target.about is not None
+        self.recipients += len(one.message.recipients) if one.message is not None else 0
+        self.named.update({IN_WORDS.get(name, ELSEWHERE) for name in one.target.facts})
+
+    def show(self) -> None:
+        """Print it."""
+        render.line((f"{counted(self.going, 'message')} to be erased:", "bold"))
+        if self.named:
+            often = sorted(self.named, key=lambda way: (-self.named[way], WAYS.index(way)))
+            ways = ", ".join(f"{self.named[way]:,} {way}" for way in often)
+            render.line(f"  named there: {ways}")
+        if self.reports:
+            render.line(f"  among them {counted(self.reports, 'notice')} or reports about others of them")
+        render.line(
+            f"  addresses, subjects and replies in {counted(self.facts, 'event')} go, of all"
+            f" {counted(self.recipients, 'recipient')}; the octets of {counted(self.octets, 'message')} go"
+        )
+        if self.discarded:
+            render.line(f"  {counted(self.discarded, 'message')} still open: discarded first, nobody gets it")
+        if self.kept:
+            render.line(
+                f"  {counted(self.kept, 'message')} to be kept for somebody's reason: erased all the same"
+            )
+        for text in self.left:
+            render.line(f"  left as it is: {text}")
+        if (more := self.staying + self.repeated - len(self.left)) > 0:
+            render.line(f"  left as they are: {more:,} more")
+        if self.found.kept:
+            render.line(f"  {that_stay(self.found)}")
+
+
+def that_stay(found: Found) -> str:
+    """Return in words which facts with an address are not personal ones."""
+    what = "names of operators, mailboxes and next hops, and what they wrote of mailboxes and erasures"
+    return f"{counted(found.kept, 'event')} with the address in facts that stay: {what}"
