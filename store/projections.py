@@ -96,7 +96,9 @@ class Changes:
 
     def happened(self, stream: str, event: Event, position: int, at: datetime) -> None:
         """Take note of one event, in the order of the log."""
-        self.noted(stream, event.NAME, position, at)
+        self._stretch(hour(at), position)
+        if event.NAME not in TOLD_BY_ROW and not stream.startswith(MAILBOX_PREFIX):
+            self.happenings.add((event.NAME, stream))
         if isinstance(event, Attempted):
             return
         if (told := next_hop_rows.change(event, at, position)) is not None:
@@ -130,12 +132,6 @@ class Changes:
                 self.exempt[stream] = isinstance(event, Kept)
             case _:
                 pass
-
-    def noted(self, stream: str, name: str, position: int, at: datetime) -> None:
-        """Take note that an event happened, whatever it says."""
-        self._stretch(hour(at), position)
-        if name not in TOLD_BY_ROW and not stream.startswith(MAILBOX_PREFIX):
-            self.happenings.add((name, stream))
 
     def add(
         self, stream: str, before: Message | Mailbox | None, after: Message | Mailbox, position: int

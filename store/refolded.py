@@ -50,7 +50,7 @@ from store.schema import (
     uidls,
 )
 from store.statement import Parcel, Statement
-from store.tallies import ADD, UNCOUNTED, Tallies
+from store.tallies import ADD, Tallies
 
 HOUR_MICROSECONDS = HOUR // MICROSECOND
 LOOK_UP = 500  # streams at a time
@@ -139,8 +139,7 @@ class Refolded:
         names = {event.NAME for _, _, event in story} - TOLD_BY_ROW
         rows["happenings"] += [{"name": name, "message": opened} for name in names]
         for position, at, event in story:
-            if event.NAME not in UNCOUNTED:
-                self._tallies.add(message, (event,), at)
+            self._tallies.add(message, (event,), at)
             if isinstance(event, Delivered | Relayed):
                 self._took(event)
             elif isinstance(event, Generated) and (row := told.row_of(stream, event, at)) is not None:

@@ -259,7 +259,7 @@ happenings = Table(
     sqlite_with_rowid=False,
 )
 
-# At which next hops a message was tried or was to be; all of direct delivery also goes by one name (`projections.DIRECTLY`).
+# At which next hops a message was tried or was to be; all of direct delivery also goes by one name (`rows.DIRECTLY`).
 hops = Table(
     "hops",
     metadata,

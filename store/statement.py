@@ -39,9 +39,8 @@ def _dialect(name: str) -> Dialect:
     return made
 
 
-Parcel = list[
-    Any
-]  # parameters as a driver takes them: of a block of rows one behind the other, or of each row by itself
+# Parameters as a driver takes them: of a block of rows one behind the other, or of each row by itself.
+Parcel = list[Any]
 
 
 @dataclass(frozen=True, slots=True)

@@ -162,13 +162,14 @@ class _Chains:
     def _unaccounted(self, rows: Sequence[Row]) -> Iterator[Finding]:
         """Yield whose personal facts are gone although no `erased` of its stream tells so: the chain holds without them."""
         gone = [(row[0], row[1], row[2]) for row in rows if row[7] is None and row[9] is not None]
-        streams = sorted({stream for _, stream, _ in gone})
+        streams = tuple({stream for _, stream, _ in gone})
         if not streams:
             return
         sql = _ERASED.format(", ".join(["{0}"] * len(streams)))
         told: dict[str, set[int]] = {}
-        for stream, revision, data in pages.query(self._connection, sql, tuple(streams)):
-            told.setdefault(stream, set()).update(r for r in _revisions(data) if r < revision)
+        for stream, revision, data in pages.query(self._connection, sql, streams):
+            if isinstance(revision, int):
+                told.setdefault(stream, set()).update(r for r in _revisions(data) if r < revision)
         for position, stream, revision in gone:
             if revision not in told.get(stream, ()):
                 yield Finding(

@@ -66,6 +66,19 @@ def test_an_erasure_accounts_for_what_it_names_alone(lives: Engine) -> None:
     ]
 
 
+def test_what_is_gone_of_a_stream_of_another_kind_is_named_too(sqlite_store: Engine) -> None:
+    append(sqlite_store, opening("m1"), opening("m2"))
+    unguarded(
+        sqlite_store,
+        "UPDATE events SET personal = NULL, salt = NULL",
+        "UPDATE events SET stream = CAST(stream AS BLOB) WHERE position = 1",
+    )
+    assert [line for line in findings(sqlite_store) if line.endswith(UNTOLD)] == [
+        f"position 1 (b'm1', revision 0): {UNTOLD}",
+        f"position 2 (m2, revision 0): {UNTOLD}",
+    ]
+
+
 def test_an_empty_log_verifies(store: Engine) -> None:
     assert findings(store) == octets(store) == guards(store) == []
 
