@@ -15,8 +15,8 @@ from cli.advice import commands
 from cli.levers import levers
 from cli.message import Json, MessageId
 from cli.outlook import outlook
-from cli.queue import standing
 from cli.show import Entry, facts, labelled, life
+from cli.waits import standing
 from engine.core import direct
 from engine.core.owed import silence
 from engine.core.plan import HandOver, Record, Rest, Scan, Step, plan

@@ -16,9 +16,9 @@ from cli import render, story, times
 from cli.flow import BLOCKS, KINDS, SPAN, Flow
 from cli.mailbox import HEALTH_STYLES, next_poll
 from cli.message import addressees
-from cli.queue import last_reply, next_try, place, standing
 from cli.render import Column, Part
 from cli.snapshot import Happening, Json, Snapshot
+from cli.waits import last_reply, next_try, place, standing
 from engine.core import direct
 from store.glance import Waits
 from store.message import SCAN_LANE

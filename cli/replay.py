@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 import sys
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
@@ -17,9 +16,10 @@ import typer
 
 from cli import context, filters, render, times, words
 from cli.context import EXIT_BAD_NEWS, EXIT_DONE, Failure, Misuse
-from cli.message import AsJson, Json
+from cli.message import AsJson
 from cli.operator import Ids, Reason, Yes
 from cli.person import operator
+from cli.replayed import Summary, print_object
 from engine.core.replaying import Again, Nothing, Request
 from store import queries
 from store.database import reading
@@ -31,10 +31,9 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
 
     from engine.core.policy import Policy
-    from engine.replay import Replay, Replayed
+    from engine.replay import Replay
     from engine.settings import Settings
 
-NAMED = 10  # messages whose reason is told one by one; more are counted
 _RATE = re.compile(r"([0-9]{1,6})/([smh])")
 _SECONDS = {"s": 1, "m": 60, "h": 3600}
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
@@ -189,73 +188,12 @@ def _plan(engine: Engine, work: Replay, request: Request, streams: Sequence[str]
     """Show what a replay comes to; False where nothing is to be done."""
     with reading(engine) as connection:
         if as_json:
-            return sum(_object(one) for one in work.foreseen(connection, streams)) > 0
-        summary = _Summary(request)
+            return sum(print_object(one) for one in work.foreseen(connection, streams)) > 0
+        summary = Summary(request)
         for one in work.foreseen(connection, streams):
             summary.add(one)
     summary.show(len(streams))
     return summary.going > 0
-
-
-class _Summary:
-    """What a plan adds up to, in constant memory."""
-
-    def __init__(self, request: Request) -> None:
-        self.going = 0
-        self._request = request
-        self._hops: Counter[str | None] = Counter()
-        self._fetched = 0
-        self._doubtful = 0
-        self._left_out: Counter[str] = Counter()
-        self._nothing: Counter[str] = Counter()
-        self._named: list[str] = []
-
-    def add(self, one: Replayed) -> None:
-        self._left_out.update(why for _, why in one.answer.left_out)
-        match one.answer:
-            case Again() as again:
-                self.going += 1
-                self._fetched += again.fetched
-                self._doubtful += len(again.doubtful)
-                self._hops.update({hop for _, hop in again.to} if not again.fetched else ())
-            case Nothing() as nothing:
-                self._nothing[nothing.text] += 1
-                if len(self._named) < NAMED:
-                    self._named.append(f"{one.stream}: {nothing.text}")
-
-    def show(self, count: int) -> None:
-        whom = f" to {', '.join(self._request.recipients)}" if self._request.recipients else ""
-        of = "" if self.going == count else f" of {count:,}"
-        what = "message is" if self.going == 1 and not of else "messages are"
-        render.line((f"{self.going:,}{of} {what} to be delivered again{whom}:", "bold"))
-        for hop, number in sorted(self._hops.items(), key=lambda pair: pair[0] or ""):
-            render.line(
-                f"  {number:,} through {hop}" if hop else f"  {number:,} have no route and would be held"
-            )
-        if self._fetched:
-            render.line(
-                f"  {self._fetched:,} were never here and are fetched at the next poll, if their mailbox has them"
-            )
-        if self._doubtful:
-            render.line(
-                f"  {self._doubtful:,} recipients may have it already: nobody knows, and they may get it twice"
-            )
-        for why, number in self._left_out.most_common():
-            render.line(
-                f"  left out: {number:,} {'recipient' if number == 1 else 'recipients'} that {_plural(why, number)}"
-            )
-        if sum(self._nothing.values()) <= NAMED:
-            for text in self._named:
-                render.line(f"  nothing to do for {text}")
-        else:
-            for text, number in self._nothing.most_common():
-                render.line(f"  nothing to do for {number:,}: {text}")
-
-
-def _plural(why: str, number: int) -> str:
-    if number == 1:
-        return why
-    return re.sub(r"^(has|is|was)\b", lambda m: {"has": "have", "is": "are", "was": "were"}[m[1]], why)
 
 
 # -- what came of it
@@ -268,7 +206,7 @@ def _carry_out(work: Replay, request: Request, streams: Sequence[str], *, as_jso
             done += isinstance(one.answer, Again)
             repeated += isinstance(one.answer, Nothing) and one.answer.repeated
             if as_json:
-                _object(one)
+                print_object(one)
             advance()
     if not as_json:
         before = f"; {repeated:,} were part of it before" if repeated else ""
@@ -290,21 +228,3 @@ def _progress(total: int, *, quiet: bool) -> Iterator[Callable[[], None]]:
     with Progress(console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("replay", total=total)
         yield lambda: bar.advance(task)
-
-
-def _object(one: Replayed) -> bool:
-    """Print one message as JSON; says whether it is delivered again."""
-    again = one.answer if isinstance(one.answer, Again) else None
-    nothing = one.answer if isinstance(one.answer, Nothing) else None
-    shown: Json = {
-        "id": one.stream,
-        "done": again is not None,
-        "to": [{"address": address, "next_hop": hop} for address, hop in again.to] if again else [],
-        "left_out": [{"address": address, "why": why} for address, why in one.answer.left_out],
-        "may_have_it": list(again.doubtful) if again else [],
-        "fetched": again.fetched if again else False,
-        "repeated": nothing.repeated if nothing else False,
-        "error": nothing.text if nothing else None,
-    }
-    render.json_line(shown)
-    return again is not None

@@ -16,8 +16,8 @@ from sqlalchemy import Connection, Engine
 
 from cli import context, mailbox, times
 from cli.flow import SPAN, Flow
-from cli.queue import last_reply
 from cli.show import Entry, entry_of
+from cli.waits import last_reply
 from store import glance, log, queries
 from store.database import reading
 from store.errors import StoreError

@@ -1,0 +1,97 @@
+"""What a replay comes to, added up; and one of its messages as JSON."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from cli import render
+from cli.message import Json
+from engine.core.replaying import Again, Nothing, Request
+
+if TYPE_CHECKING:
+    from engine.replay import Replayed
+
+NAMED = 10  # messages whose reason is told one by one; more are counted
+
+
+class Summary:
+    """What a plan adds up to, in constant memory."""
+
+    def __init__(self, request: Request) -> None:
+        self.going = 0
+        self._request = request
+        self._hops: Counter[str | None] = Counter()
+        self._fetched = 0
+        self._doubtful = 0
+        self._left_out: Counter[str] = Counter()
+        self._nothing: Counter[str] = Counter()
+        self._named: list[str] = []
+
+    def add(self, one: Replayed) -> None:
+        """Add a message."""
+        self._left_out.update(why for _, why in one.answer.left_out)
+        match one.answer:
+            case Again() as again:
+                self.going += 1
+                self._fetched += again.fetched
+                self._doubtful += len(again.doubtful)
+                self._hops.update({hop for _, hop in again.to} if not again.fetched else ())
+            case Nothing() as nothing:
+                self._nothing[nothing.text] += 1
+                if len(self._named) < NAMED:
+                    self._named.append(f"{one.stream}: {nothing.text}")
+
+    def show(self, count: int) -> None:
+        """Print it; `count` is how many messages were meant."""
+        whom = f" to {', '.join(self._request.recipients)}" if self._request.recipients else ""
+        of = "" if self.going == count else f" of {count:,}"
+        what = "message is" if self.going == 1 and not of else "messages are"
+        render.line((f"{self.going:,}{of} {what} to be delivered again{whom}:", "bold"))
+        for hop, number in sorted(self._hops.items(), key=lambda pair: pair[0] or ""):
+            render.line(
+                f"  {number:,} through {hop}" if hop else f"  {number:,} have no route and would be held"
+            )
+        if self._fetched:
+            render.line(
+                f"  {self._fetched:,} were never here and are fetched at the next poll, if their mailbox has them"
+            )
+        if self._doubtful:
+            render.line(
+                f"  {self._doubtful:,} recipients may have it already: nobody knows, and they may get it twice"
+            )
+        for why, number in self._left_out.most_common():
+            render.line(
+                f"  left out: {number:,} {'recipient' if number == 1 else 'recipients'} that {_plural(why, number)}"
+            )
+        if sum(self._nothing.values()) <= NAMED:
+            for text in self._named:
+                render.line(f"  nothing to do for {text}")
+        else:
+            for text, number in self._nothing.most_common():
+                render.line(f"  nothing to do for {number:,}: {text}")
+
+
+def _plural(why: str, number: int) -> str:
+    if number == 1:
+        return why
+    return re.sub(r"^(has|is|was)\b", lambda m: {"has": "have", "is": "are", "was": "were"}[m[1]], why)
+
+
+def print_object(one: Replayed) -> bool:
+    """Print one message as JSON; says whether it is delivered again."""
+    again = one.answer if isinstance(one.answer, Again) else None
+    nothing = one.answer if isinstance(one.answer, Nothing) else None
+    shown: Json = {
+        "id": one.stream,
+        "done": again is not None,
+        "to": [{"address": address, "next_hop": hop} for address, hop in again.to] if again else [],
+        "left_out": [{"address": address, "why": why} for address, why in one.answer.left_out],
+        "may_have_it": list(again.doubtful) if again else [],
+        "fetched": again.fetched if again else False,
+        "repeated": nothing.repeated if nothing else False,
+        "error": nothing.text if nothing else None,
+    }
+    render.json_line(shown)
+    return again is not None
