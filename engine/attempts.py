@@ -131,18 +131,7 @@ class Attempts:
         except Exception as error:  # a fault of ours, as below: nothing goes out without what we have to say
             logger.exception("%s: tagging broke", life.message.id)
             return await self._put_off(life, step, f"tagging broke: {type(error).__name__}: {error}")
-        attempted = Attempted(
-            numbers=step.numbers,
-            next_hop=step.next_hop,
-            attempt=step.attempt,
-            rule=step.rule,
-            tags=out.tags,
-            renamed=out.renamed,
-            policy=self._means.policy.version,
-            recipients=step.recipients,
-        )
-        events = (*life.pending, attempted)
-        append = Append(life.message.id, life.message, events, self._means.now(), begun=life.seen)
+        append = self._recorded(life, step, out)
         durable = self._means.journal.append(Unit((append,), lease=life.lease, keep=True))
 
         async def before_dot() -> None:
@@ -169,6 +158,21 @@ class Attempts:
         retry_at = self._standing(hop, outcome)
         self._lives.spawn(self._conclude(hop, life, append.after, step, outcome, retry_at))
         return None
+
+    def _recorded(self, life: Life, step: HandOver, out: Outgoing) -> Append:
+        """Return what says that an attempt is made, behind what was decided of the message and is not on record yet."""
+        attempted = Attempted(
+            numbers=step.numbers,
+            next_hop=step.next_hop,
+            attempt=step.attempt,
+            rule=step.rule,
+            tags=out.tags,
+            renamed=out.renamed,
+            policy=self._means.policy.version,
+            recipients=step.recipients,
+        )
+        events = (*life.pending, attempted)
+        return Append(life.message.id, life.message, events, self._means.now(), begun=life.seen)
 
     def _transaction(self, message: Message, step: HandOver, octets: Octets, out: Outgoing) -> Transaction:
         lines = self._trace(message) + out.lines
