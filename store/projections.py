@@ -256,7 +256,10 @@ _EXEMPT = Statement(
         "INSERT INTO exempt (message) SELECT position FROM messages WHERE id = :stream ON CONFLICT DO NOTHING"
     )
 )
-_EXEMPT_NO_LONGER = Statement(delete(exempt).where(exempt.c.message == _its_position))
+_EXEMPT_NO_LONGER = Statement(
+    # IN, for of several messages an equation would mean the first alone.
+    delete(exempt).where(exempt.c.message.in_(select(messages.c.position).where(messages.c.id == _its_id)))
+)
 STRETCH = Statement(
     text(
         "INSERT INTO hours (hour, first, last) VALUES (:hour, :first, :last) ON CONFLICT (hour) DO UPDATE SET"

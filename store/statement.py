@@ -129,6 +129,7 @@ def _for_rows(sql: str, width: int, rows: int) -> str:
     if f"VALUES {row}" in sql:
         return sql.replace(f"VALUES {row}", values)
     if sql.startswith("DELETE"):
+        assert "= (SELECT" not in sql  # it would take one row of those given
         return sql.replace("= ?", f"IN ({values})")
     numbers = iter(range(1, width + 1))
     named = re.sub(r"\?", lambda _: f"given.column{next(numbers)}", sql)
