@@ -105,13 +105,17 @@ def replies(connection: Connection, period: Period, most: int) -> list[Filter]:
     if bounds is None:
         return []
     begins = _begins(func.coalesce(recipients.c.reply, "")).label("begins")
-    query = (
+    its = (
         select(messages.c.state, begins)
         .join(recipients, recipients.c.message == messages.c.position)
         .where(messages.c.state.in_(FAILING), recipients.c.state == messages.c.state)
         .where(*_within(bounds, period), *bounds.on(recipients.c.message))
-        .group_by(messages.c.state, begins)
-        .order_by(func.count().desc(), messages.c.state, begins)
+    ).subquery()
+    alike = func.lower(its.c.begins)  # that is how they are looked for
+    query = (
+        select(its.c.state, func.min(its.c.begins))
+        .group_by(its.c.state, alike)
+        .order_by(func.count().desc(), its.c.state, alike)
         .limit(most)
     )
     rows = connection.execute(query).all()

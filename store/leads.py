@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, NamedTuple, Protocol
 
-from sqlalchemy import ColumnElement, exists, func, literal, true
+from sqlalchemy import ColumnElement, and_, exists, func, literal, true
 
-from store.schema import exempt, messages, subjects, texts
+from store.schema import exempt, messages, recipients, subjects, texts
 from store.searching import also, has_fragment, has_words, wanted_words
 
 
@@ -86,6 +86,32 @@ class Indexed(NamedTuple):
                 self.place == messages.c.position, self.served(), *bounds.beside(self.place)
             )
         return func.coalesce(self.column, "").in_(self.values)
+
+
+class Addressed(NamedTuple):
+    """One of its recipients has this address, as a key; it may have several that differ in case alone."""
+
+    address: str
+    column: ColumnElement[str] = recipients.c.address_key
+    place: ColumnElement[int] = recipients.c.message
+    countable: bool = True
+
+    def served(self) -> ColumnElement[Any]:
+        """Return the condition so that its index serves it: of those of one message the first."""
+        sooner = recipients.alias()
+        return and_(
+            self.column == self.address,
+            ~exists().where(
+                sooner.c.message == self.place,
+                sooner.c.number < recipients.c.number,
+                func.coalesce(sooner.c.address_key, "") == self.address,
+            ),
+        )
+
+    def checked(self, bounds: Bounds) -> ColumnElement[bool]:
+        """Return the condition on a message in hand, so that its index does not serve it."""
+        its = self.place == messages.c.position, self.column == self.address
+        return exists().where(*its, *bounds.beside(self.place))
 
 
 class Worded(NamedTuple):

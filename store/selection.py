@@ -20,6 +20,7 @@ from sqlalchemy import (
     Connection,
     Row,
     Select,
+    and_,
     exists,
     func,
     literal,
@@ -29,7 +30,7 @@ from sqlalchemy import (
 
 from store.events import Attempted, Direction, Downloaded
 from store.folding import asked_words, certain_words, folded
-from store.leads import Bounds, Exempt, Fragment, Indexed, Lead, Span, Worded
+from store.leads import Addressed, Bounds, Exempt, Fragment, Indexed, Lead, Span, Worded
 from store.projections import TOLD_BY_ROW
 from store.recipient import State
 from store.rows import indexed, key
@@ -152,9 +153,9 @@ def chosen(
 
 
 def leads_of(wanted: Filter) -> Iterator[Lead]:
-    """Yield what an index can lead; no message names an address twice."""
+    """Yield what an index can lead."""
     if wanted.recipient is not None and "*" not in wanted.recipient:
-        yield Indexed(recipients.c.address_key, (_bare(wanted.recipient),), recipients.c.message)
+        yield Addressed(_bare(wanted.recipient))
     if wanted.sender is not None and "*" not in wanted.sender:
         yield Indexed(messages.c.reverse_path_key, (_bare(wanted.sender),))
     if wanted.message_id is not None:
@@ -221,8 +222,8 @@ def _unserved(wanted: Filter, bounds: Bounds) -> Iterator[ColumnElement[bool]]:
         yield messages.c.opened_at < wanted.until
     if wanted.event == Attempted.NAME:
         yield messages.c.attempts > 0
-    if wanted.event == Downloaded.NAME:
-        yield messages.c.content.is_not(None)
+    if wanted.event == Downloaded.NAME:  # not what was submitted, nor what was too large
+        yield and_(messages.c.mailbox.is_not(None), messages.c.content.is_not(None))
     if wanted.reply is not None:
         yield replied(wanted.reply, bounds)
     yield from took(wanted)

@@ -26,6 +26,7 @@ from store.events import (
     Kept,
     KeptNoLonger,
     MailboxEvent,
+    RedeliveryRequested,
     RejectedOversize,
     Released,
     RemovedFromSource,
@@ -58,6 +59,7 @@ from tests.store.build import (
     quarantined,
     relayed,
     scanned,
+    submitted,
 )
 
 HOPS = ("home", "branch", "provider", "mx:customer.example")
@@ -85,6 +87,8 @@ class History:
         """Yield at least `count` units, and the rest of what began with the last."""
         steps: list[Callable[[], Iterator[Unit]]] = [
             *(self.download,) * 4,
+            self.submit,
+            self.ask_again,
             *(self.work,) * 8,
             self.too_large,
             self.remove,
@@ -129,6 +133,22 @@ class History:
         if recipients and self.random.random() < 0.1:
             events = (opening, loop)
         yield Unit((self._append(self._stream(), *events, octets=octets),))
+
+    def submit(self) -> Iterator[Unit]:
+        """A client hands something in; it may name somebody twice, in capitals."""
+        whom = tuple(self.random.sample((*OURS, "bob@customer.example"), self.random.choice((1, 1, 2))))
+        if self.random.random() < 0.3:
+            whom = (*whom, whom[0].swapcase())
+        octets = f"Subject: {self._next()}\r\n\r\n".encode()
+        opening = submitted(
+            octets,
+            direction=self.random.choice(("outbound", "inbound")),
+            recipients=whom,
+            recipient_count=len(whom),
+            reverse_path=self.random.choice(PEOPLE),
+            subject=self.random.choice(SUBJECTS),
+        )
+        yield Unit((self._append(self._stream(), opening, octets=octets),))
 
     def too_large(self) -> Iterator[Unit]:
         stream = self._stream()
@@ -317,6 +337,24 @@ class History:
             named = tuple(self.random.sample(OURS, 2))
             by = ("fallback: nobody", "a \0 rule")
             event = Released(numbers=(0, 1), operator="anna", policy=POLICY, recipients=named, routed_by=by)
+        yield Unit((self._append(message.id, event),))
+
+    def ask_again(self) -> Iterator[Unit]:
+        """A person wants it delivered again, to some of its recipients, to others, or to the same ones once more."""
+        message = self._some(lambda m: m.kept and bool(m.recipients))
+        if message is None:
+            return
+        numbers = tuple(sorted(self._part([r.number for r in message.recipients])))
+        others = tuple(self.random.sample(OURS, self.random.choice((0, 0, 1, 2))))
+        event = RedeliveryRequested(
+            numbers=numbers,
+            added=len(others),
+            force=self.random.random() < 0.5,
+            replay=f"replay {self._next()}",
+            operator="anna",
+            policy=POLICY,
+            recipients=(*(message.recipients[n].address for n in numbers), *others),
+        )
         yield Unit((self._append(message.id, event),))
 
     def give_up(self) -> Iterator[Unit]:
