@@ -81,7 +81,7 @@ def replay(
     """Deliver messages again, whatever became of them: failed, delivered, quarantined, discarded.
 
     Recipients with a positive answer on record are left out unless --force. What was too large is fetched again, as long as
-    its mailbox has it. The plan is shown first. Exit code 1 where nothing is to be done.
+    its mailbox has it. The plan is shown first. Exit code 1 where nothing is to be done, and nothing was under the same --id.
     """
     by_ids, by_filter = bool(ids), wanted != Filter()
     if by_ids == by_filter:
@@ -94,9 +94,9 @@ def replay(
         work = _replay(settings, engine, request, _per_second(rate))
         streams = _named(engine, ids or ()) if by_ids else _fitting(engine, wanted)
         if not as_json or dry_run:
-            found = _plan(engine, work, request, streams, as_json=as_json)
-            if dry_run or not found:
-                return EXIT_DONE if found else EXIT_BAD_NEWS
+            going, repeated = _plan(engine, work, request, streams, as_json=as_json)
+            if dry_run or not going:
+                return EXIT_DONE if going or repeated else EXIT_BAD_NEWS
         if by_filter and not yes and not typer.confirm("Go on?"):
             render.line("nothing was changed")
             return EXIT_BAD_NEWS
@@ -184,16 +184,19 @@ def _fitting(engine: Engine, wanted: Filter) -> list[str]:
 # -- what would come of it
 
 
-def _plan(engine: Engine, work: Replay, request: Request, streams: Sequence[str], *, as_json: bool) -> bool:
-    """Show what a replay comes to; False where nothing is to be done."""
+def _plan(
+    engine: Engine, work: Replay, request: Request, streams: Sequence[str], *, as_json: bool
+) -> tuple[int, int]:
+    """Show what a replay comes to; returns how many messages go, and how many were part of it before."""
+    summary = Summary(request)
     with reading(engine) as connection:
-        if as_json:
-            return sum(print_object(one) for one in work.foreseen(connection, streams)) > 0
-        summary = Summary(request)
         for one in work.foreseen(connection, streams):
             summary.add(one)
-    summary.show(len(streams))
-    return summary.going > 0
+            if as_json:
+                print_object(one, None)
+    if not as_json:
+        summary.show(len(streams))
+    return summary.going, summary.repeated
 
 
 # -- what came of it
@@ -206,10 +209,10 @@ def _carry_out(work: Replay, request: Request, streams: Sequence[str], *, as_jso
             done += isinstance(one.answer, Again)
             repeated += isinstance(one.answer, Nothing) and one.answer.repeated
             if as_json:
-                print_object(one)
+                print_object(one, request.replay)
             advance()
     if not as_json:
-        before = f"; {repeated:,} were part of it before" if repeated else ""
+        before = f"; {repeated:,} {'was' if repeated == 1 else 'were'} part of it before" if repeated else ""
         left = len(streams) - done - repeated
         nothing = f"; nothing to do for {left:,}" if left else ""
         render.line(f"replay {request.replay}: {done:,} to be delivered again{before}{nothing}")

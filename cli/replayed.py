@@ -21,6 +21,7 @@ class Summary:
 
     def __init__(self, request: Request) -> None:
         self.going = 0
+        self.repeated = 0  # were part of the same replay before
         self._request = request
         self._hops: Counter[str | None] = Counter()
         self._fetched = 0
@@ -39,6 +40,7 @@ class Summary:
                 self._doubtful += len(again.doubtful)
                 self._hops.update({hop for _, hop in again.to} if not again.fetched else ())
             case Nothing() as nothing:
+                self.repeated += nothing.repeated
                 self._nothing[nothing.text] += 1
                 if len(self._named) < NAMED:
                     self._named.append(f"{one.stream}: {nothing.text}")
@@ -79,13 +81,14 @@ def _plural(why: str, number: int) -> str:
     return re.sub(r"^(has|is|was)\b", lambda m: {"has": "have", "is": "are", "was": "were"}[m[1]], why)
 
 
-def print_object(one: Replayed) -> bool:
-    """Print one message as JSON; says whether it is delivered again."""
+def print_object(one: Replayed, replay: str | None) -> None:
+    """Print one message as JSON. `replay` is the id under which it was done, None where it is only foreseen."""
     again = one.answer if isinstance(one.answer, Again) else None
     nothing = one.answer if isinstance(one.answer, Nothing) else None
     shown: Json = {
         "id": one.stream,
-        "done": again is not None,
+        "replay": replay,
+        "done": again is not None and replay is not None,
         "to": [{"address": address, "next_hop": hop} for address, hop in again.to] if again else [],
         "left_out": [{"address": address, "why": why} for address, why in one.answer.left_out],
         "may_have_it": list(again.doubtful) if again else [],
@@ -94,4 +97,3 @@ def print_object(one: Replayed) -> bool:
         "error": nothing.text if nothing else None,
     }
     render.json_line(shown)
-    return again is not None

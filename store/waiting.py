@@ -60,8 +60,9 @@ def waiting(
     while some := list(islice(rows, BATCH)):
         asked = [one.row["id"] for one in some if one.recorded is None and not _told(one.row)]
         known = log.read_many(connection, asked) if asked else {}
-        deferred = [one.row["id"] for one in some if one.lane is None and one.row["state"] == "deferred"]
-        lanes = agenda.lanes_of(connection, deferred)
+        # A scanner may be waited for in either state: who releases what it could not scan makes it `received`.
+        plain = [one.row["id"] for one in some if one.lane is None and one.row["state"] in PLAIN]
+        lanes = agenda.lanes_of(connection, plain)
         for one in some:
             recorded = None if _told(one.row) else known.get(one.row["id"], one.recorded)
             if recorded is not None:

@@ -15,7 +15,7 @@ from engine.core.policy import Policy
 from engine.core.routing import next_hop
 from store.events import RedeliveryRequested
 from store.life import Message
-from store.recipient import ACCEPTED, Recipient
+from store.recipient import Recipient
 
 HAS_IT = "has it already"
 UNDER_WAY = "is just being handed over"
@@ -76,7 +76,7 @@ def ask(message: Message, request: Request, policy: Policy, *, worked_on: bool, 
     if not kept:
         return Nothing(text=no_octets(message))
     if request.recipients:
-        return _to_others(message, request, policy)
+        return _to_others(message, request, policy, worked_on=worked_on)
     return _to_its_own(message, request, policy, worked_on=worked_on)
 
 
@@ -93,15 +93,28 @@ def _never_here(message: Message, request: Request, policy: Policy) -> Answer:
     return Again(event=event, to=to, fetched=True)
 
 
-def _to_others(message: Message, request: Request, policy: Policy) -> Answer:
-    have = {r.address.lower() for r in message.recipients if r.state in ACCEPTED and not request.force}
-    others = tuple(a for a in dict.fromkeys(request.recipients) if a.lower() not in have)
-    left_out = tuple((a, HAS_IT) for a in request.recipients if a.lower() in have)
-    if not others:
-        return Nothing(text="nobody is left to get it", left_out=left_out)
-    event = _event(request, policy, numbers=(), others=others)
-    to = tuple((a, _hop(message, a, request, policy)) for a in others)
-    return Again(event=event, to=to, left_out=left_out)
+def _to_others(message: Message, request: Request, policy: Policy, *, worked_on: bool) -> Answer:
+    """Those named get it. Who is a recipient already stays the same one, and is left out for the same reasons."""
+    own: list[Recipient] = []
+    others: list[str] = []
+    left_out: list[tuple[str, str]] = []
+    for address in {one.lower(): one for one in request.recipients}.values():
+        its = [r for r in message.recipients if r.address.lower() == address.lower()]
+        why = next((why for r in its if (why := _why_not(r, request, worked_on=worked_on))), None)
+        if why is not None:
+            left_out.append((address, why))
+        elif its:
+            own.append(its[0])
+        else:
+            others.append(address)
+    if not (own or others):
+        return Nothing(text="nobody is left to get it", left_out=tuple(left_out))
+    return Again(
+        event=_event(request, policy, numbers=tuple(r.number for r in own), others=tuple(others), own=own),
+        to=tuple((a, _hop(message, a, request, policy)) for a in (*(r.address for r in own), *others)),
+        left_out=tuple(left_out),
+        doubtful=tuple(_name(r) for r in own if r.state == "outcome-unknown"),
+    )
 
 
 def _to_its_own(message: Message, request: Request, policy: Policy, *, worked_on: bool) -> Answer:

@@ -81,10 +81,31 @@ def test_the_same_id_again_does_nothing_new(desk: Desk) -> None:
     events = len(desk.mailgate("show", first, "--json").json[0]["events"])
     answer = desk.mailgate("replay", first, second, "--id", "r1")
     assert answer.code == 0
-    assert answer.lines[-1] == "replay r1: 1 to be delivered again; 1 were part of it before"
+    assert answer.lines[-1] == "replay r1: 1 to be delivered again; 1 was part of it before"
     assert len(desk.mailgate("show", first, "--json").json[0]["events"]) == events
     again = desk.mailgate("replay", first, "--id", "r1", "--json")
     assert (again.code, again.json[0]["repeated"], again.json[0]["done"]) == (0, True, False)
+    told = desk.mailgate("replay", first, "--id", "r1")
+    assert told.code == 0
+    assert f"nothing to do for {first}: it is part of replay r1 already" in told.out
+
+
+def test_json_tells_the_id_that_was_made_up_and_goes_on_with_it(desk: Desk) -> None:
+    stream = desk.failed()
+    (foreseen,) = desk.mailgate("replay", stream, "--dry-run", "--json").json
+    assert (foreseen["replay"], foreseen["done"], foreseen["error"]) == (None, False, None)
+    (done,) = desk.mailgate("replay", stream, "--json").json
+    assert done["done"]
+    _, data, _ = desk.last(stream)
+    assert data["replay"] == done["replay"]
+
+
+def test_a_recipient_of_its_own_is_named_and_stays_the_same_one(desk: Desk) -> None:
+    stream = desk.failed()
+    answer = desk.mailgate("replay", stream, "--recipients", "INFO@example.com", "--to", "home")
+    assert answer.code == 0
+    assert desk.states(stream) == ["deferred"]
+    assert desk.last(stream)[1]["numbers"] == [0]
 
 
 def test_whoever_has_it_is_left_out_unless_by_force(desk: Desk) -> None:

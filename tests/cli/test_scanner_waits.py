@@ -22,4 +22,7 @@ def test_what_waits_for_a_scanner_is_queued_by_its_name(tmp_path: Path, sqlite_u
         told = scans.house.run("explain", first["id"]).stdout
         assert "clamd will be asked about it" in told
         assert "scan:" not in told + page
+        for order in ("hold", "release"):
+            assert scans.house.run(order, first["id"], "--reason", "to see").returncode == 0
+        assert [one["scanner"] for one in scans.house.json("queue")] == ["clamd"] * 3
         scans.clamd_thread.come_back()

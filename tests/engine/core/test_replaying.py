@@ -85,6 +85,23 @@ def test_somebody_who_has_it_is_not_sent_to_under_another_spelling() -> None:
     assert [address for address, _ in answer.to] == ["new@example.com"]
 
 
+@given(st.lists(STATES, min_size=1, max_size=4), st.booleans(), st.booleans())
+def test_naming_a_recipient_of_its_own_makes_no_second_one(
+    states: list[State], force: bool, worked_on: bool
+) -> None:
+    before = of(*states)
+    named = tuple(r.address.upper() for r in before.recipients)
+    to_all = ask(before, changed(REQUEST, force=force), POLICY, worked_on=worked_on, kept=True)
+    request = changed(REQUEST, recipients=named, force=force)
+    answer = ask(before, request, POLICY, worked_on=worked_on, kept=True)
+    assert type(answer) is type(to_all)
+    if isinstance(answer, Again) and isinstance(to_all, Again):
+        assert (answer.to, answer.doubtful) == (to_all.to, to_all.doubtful)
+        assert evolve(before, before.id, answer.event, LATER) == evolve(
+            before, before.id, to_all.event, LATER
+        )
+
+
 @pytest.mark.parametrize("kept", [False])
 def test_without_octets_there_is_nothing_to_deliver(kept: bool) -> None:
     answer = ask(of("failed"), REQUEST, POLICY, worked_on=False, kept=kept)
