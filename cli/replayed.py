@@ -12,6 +12,7 @@ from engine.core.replaying import Again, Nothing, Request
 
 if TYPE_CHECKING:
     from engine.replay import Replayed
+    from store.life import Message
 
 NAMED = 10  # messages whose reason is told one by one; more are counted
 
@@ -26,6 +27,7 @@ class Summary:
         self._hops: Counter[str | None] = Counter()
         self._fetched = 0
         self._doubtful = 0
+        self._released: Counter[str] = Counter()  # messages in quarantine, by why
         self._left_out: Counter[str] = Counter()
         self._nothing: Counter[str] = Counter()
         self._named: list[str] = []
@@ -39,6 +41,7 @@ class Summary:
                 self._fetched += again.fetched
                 self._doubtful += len(again.doubtful)
                 self._hops.update({hop for _, hop in again.to} if not again.fetched else ())
+                self._released.update(_in_quarantine(one.message, again))
             case Nothing() as nothing:
                 self.repeated += nothing.repeated
                 self._nothing[nothing.text] += 1
@@ -59,6 +62,9 @@ class Summary:
             render.line(
                 f"  {self._fetched:,} were never here and are fetched at the next poll, if their mailbox has them"
             )
+        if self._released:
+            whys = ", ".join(f"{number:,} {why}" for why, number in self._released.most_common())
+            render.line((f"  {self._released.total():,} of them out of quarantine: {whys}", "bold"))
         if self._doubtful:
             render.line(
                 f"  {self._doubtful:,} recipients may have it already: nobody knows, and they may get it twice"
@@ -73,6 +79,14 @@ class Summary:
         else:
             for text, number in self._nothing.most_common():
                 render.line(f"  nothing to do for {number:,}: {text}")
+
+
+def _in_quarantine(message: Message | None, again: Again) -> list[str]:
+    """Return why a message is in quarantine that this lets out of it; nothing where it doesn't."""
+    if message is None or message.quarantined_why is None:
+        return []
+    kept = any(r.state == "quarantined" and r.number in again.event.numbers for r in message.recipients)
+    return [message.quarantined_why] if kept else []
 
 
 def _plural(why: str, number: int) -> str:

@@ -16,11 +16,12 @@ from sqlalchemy import Connection, Engine, select
 from engine.core.policy import Policy
 from engine.core.replaying import Again, Answer, Nothing, Request, ask
 from engine.under_way import worked_on
-from store import log
+from store import log, mailbox_queries
 from store.database import reading, writing
 from store.errors import Damaged, UnknownEvent
 from store.life import Message
 from store.log import Append, Unit
+from store.rows import uidl_octets
 from store.schema import contents, messages
 
 BATCH = 100  # messages in one transaction: a gateway waits for some milliseconds
@@ -105,8 +106,19 @@ class Replay:
         if message is None:
             return Replayed(stream=stream, message=None, answer=Nothing(text="there is no such message"))
         busy = worked_on(connection, message, self._now(), self._gateway_runs)
-        answer = ask(message, self._request, self._policy, worked_on=busy, kept=kept)
+        before = self._before(connection, message) if message.content is None else None
+        answer = ask(message, self._request, self._policy, worked_on=busy, kept=kept, before=before)
         return Replayed(stream=stream, message=message, answer=answer)
+
+    def _before(self, connection: Connection, message: Message) -> str | None:
+        """Return the message by which the same replay asked for what this UIDL names: it may have been too large again."""
+        if message.mailbox is None or message.uidl is None:
+            return None
+        for stream in mailbox_queries.named(connection, message.mailbox, uidl_octets(message.uidl)):
+            earlier = log.message(connection, stream) if stream != message.id else None
+            if earlier is not None and self._request.replay in earlier.replays:
+                return stream
+        return None
 
 
 def _kept(connection: Connection, streams: Sequence[str]) -> set[str]:

@@ -63,6 +63,13 @@ def gone(connection: Connection, mailbox: str, names: Sequence[bytes]) -> list[K
     return found
 
 
+def named(connection: Connection, mailbox: str, uidl: bytes) -> list[str]:
+    """Return the messages that were taken under this UIDL, or refused, the oldest first."""
+    query = _KNOWN.where(uidls.c.mailbox == mailbox, uidls.c.digest == uidl_digest(uidl))
+    found = map(_known, connection.execute(query.order_by(uidls.c.position, uidls.c.number)))
+    return [one.stream for one in found if one.uidl == uidl and one.stream is not None]
+
+
 _KNOWN: Select[Any] = select(
     uidls.c.uidl,
     uidls.c.size_octets,

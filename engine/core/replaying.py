@@ -20,6 +20,7 @@ from store.recipient import Recipient
 HAS_IT = "has it already"
 UNDER_WAY = "is just being handed over"
 HELD = "is held: 'mailgate release' lets it go on"
+HELD_BY_A_PERSON = "a person holds it: 'mailgate release' lets it go on, --force sends it all the same"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,13 +65,25 @@ class Nothing:
 Answer = Again | Nothing
 
 
-def ask(message: Message, request: Request, policy: Policy, *, worked_on: bool, kept: bool) -> Answer:
+def ask(
+    message: Message,
+    request: Request,
+    policy: Policy,
+    *,
+    worked_on: bool,
+    kept: bool,
+    before: str | None = None,
+) -> Answer:
     """Return what a request comes to.
 
-    `worked_on` says that a gateway that lives holds the message; `kept` that its octets are there.
+    `worked_on` says that a gateway that lives holds the message; `kept` that its octets are there. `before` is an earlier
+    message with the same UIDL that the same replay asked for: this one is what came of it.
     """
     if request.replay in message.replays:
         return Nothing(text=f"it is part of replay {request.replay} already", repeated=True)
+    if message.content is None and before is not None:
+        text = f"it is what came of replay {request.replay}, which asked for {before}"
+        return Nothing(text=text, repeated=True)
     if message.content is None:
         return _never_here(message, request, policy)
     if not kept:
@@ -95,6 +108,8 @@ def _never_here(message: Message, request: Request, policy: Policy) -> Answer:
 
 def _to_others(message: Message, request: Request, policy: Policy, *, worked_on: bool) -> Answer:
     """Those named get it. Who is a recipient already stays the same one, and is left out for the same reasons."""
+    if not request.force and _held_by_a_person(message):
+        return Nothing(text=HELD_BY_A_PERSON)
     own: list[Recipient] = []
     others: list[str] = []
     left_out: list[tuple[str, str]] = []
@@ -115,6 +130,12 @@ def _to_others(message: Message, request: Request, policy: Policy, *, worked_on:
         left_out=tuple(left_out),
         doubtful=tuple(_name(r) for r in own if r.state == "outcome-unknown"),
     )
+
+
+def _held_by_a_person(message: Message) -> bool:
+    if not message.recipients:
+        return message.open and message.held_why == "operator"
+    return any(r.open and r.held_why == "operator" for r in message.recipients)
 
 
 def _to_its_own(message: Message, request: Request, policy: Policy, *, worked_on: bool) -> Answer:

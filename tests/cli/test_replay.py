@@ -168,7 +168,9 @@ def test_from_quarantine_it_goes_and_the_same_verdict_does_not_keep_it(desk: Des
     event = Quarantined(reason="spam", rule="spamd says spam", scanner="spamd", policy=POLICY)
     desk.builder.append(stream, event)
     assert desk.states(stream) == ["quarantined"]
-    assert desk.mailgate("replay", stream, "--reason", "it is none").code == 0
+    plan = desk.mailgate("replay", stream, "--reason", "it is none")
+    assert plan.code == 0
+    assert "  1 of them out of quarantine: 1 spam" in plan.lines
     message = desk.builder.message(stream)
     assert (message.state, message.released_by) == ("received", "anna")
 

@@ -82,6 +82,20 @@ def test_what_was_too_large_comes_after_the_limit_was_raised(opened: House) -> N
     assert (now["uidl"], now["message_id"]) == (row["uidl"], row["message_id"])
 
 
+def test_what_is_too_large_still_is_asked_for_once_by_the_same_id(opened: House) -> None:
+    opened.next_hop = {"max_size": "1kB"}
+    opened.provider.put("info", mail(1, 4_000), uidl="uidl-1")
+    opened.run("run", "--once")
+    command = ("replay", "--state", "rejected-oversize", "--id", "big", "--yes")
+    for _ in range(3):
+        assert opened.run(*command).returncode == 0
+        opened.run("run", "--once")
+    assert len(opened.json("list", "--state", "rejected-oversize")) == 2  # it came in, and was asked for once
+    again = opened.run(*command)
+    assert again.returncode == 0
+    assert "it is what came of replay big, which asked for" in again.stdout
+
+
 def test_interrupted_and_given_again_everything_is_delivered_once(opened: House) -> None:
     opened.home.fault("rcpt", "reply", code=550, text="5.1.1 no such user", times=MANY)
     put(opened, *range(MANY))

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import replace as changed
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from engine.core.replaying import HAS_IT, UNDER_WAY, Again, Nothing, Request, ask
+from engine.core.replaying import HAS_IT, HELD_BY_A_PERSON, UNDER_WAY, Again, Nothing, Request, ask
 from store.life import Message, evolve
 from store.recipient import ACCEPTED, Recipient, State
 from tests.engine.core.lives import LATER, downloaded, policy
@@ -85,10 +85,21 @@ def test_somebody_who_has_it_is_not_sent_to_under_another_spelling() -> None:
     assert [address for address, _ in answer.to] == ["new@example.com"]
 
 
+def test_what_a_person_holds_goes_to_nobody_else_unless_by_force() -> None:
+    request = changed(REQUEST, recipients=("new@example.com",))
+    held = of("delivered", "held")
+    assert ask(held, request, POLICY, worked_on=False, kept=True) == Nothing(text=HELD_BY_A_PERSON)
+    forced = ask(held, changed(request, force=True), POLICY, worked_on=False, kept=True)
+    assert isinstance(forced, Again)
+    unroutable = replace(downloaded(), recipients=(), held_why="unroutable")
+    assert isinstance(ask(unroutable, request, POLICY, worked_on=False, kept=True), Again)
+
+
 @given(st.lists(STATES, min_size=1, max_size=4), st.booleans(), st.booleans())
 def test_naming_a_recipient_of_its_own_makes_no_second_one(
     states: list[State], force: bool, worked_on: bool
 ) -> None:
+    assume(force or "held" not in states)
     before = of(*states)
     named = tuple(r.address.upper() for r in before.recipients)
     to_all = ask(before, changed(REQUEST, force=force), POLICY, worked_on=worked_on, kept=True)
