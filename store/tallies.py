@@ -39,6 +39,8 @@ UNCOUNTED = frozenset(
     {Attempted.NAME, RemovedFromSource.NAME}
 )  # what nearly every message has: not even looked at
 MILLISECOND = timedelta(milliseconds=1)
+# As much as a message is counted for. A mailbox may list any size, and sums must stay within 63 bits.
+MOST_OCTETS = 1 << 40
 
 
 class Key(NamedTuple):
@@ -65,7 +67,7 @@ class Tallies:
             key = _key(message, event, at)
             if key is not None:
                 count, octets = self.counts.get(key, (0, 0))
-                self.counts[key] = count + 1, octets + message.size_octets
+                self.counts[key] = count + 1, octets + min(message.size_octets, MOST_OCTETS)
 
     def rows(self) -> list[dict[str, Any]]:
         """Return what to add to the table's rows."""

@@ -13,7 +13,7 @@ from store import tallies
 from store.database import reading, writing
 from store.events import Event, Quarantined, Scanned
 from store.log import Append, Unit, append, message
-from store.tallies import NO_BUCKET, Tally, bucket_of, middle_ms
+from store.tallies import MOST_OCTETS, NO_BUCKET, Tally, bucket_of, middle_ms
 from tests.store.build import (
     NOW,
     POLICY,
@@ -23,6 +23,7 @@ from tests.store.build import (
     delivered,
     downloaded,
     failed,
+    oversize,
     relayed,
     submitted,
 )
@@ -78,6 +79,17 @@ def test_what_happened_is_counted_by_whom_it_concerns(store: Engine) -> None:
     assert found["out", "mx", "relayed"].spread == {bucket_of(2000): 1}
     assert found["scan", "clamd", "clean"].spread == {bucket_of(3): 1, bucket_of(300): 1}
     assert found["scan", "clamd", "error"].spread == {}
+
+
+def test_sizes_that_nobody_can_believe_add_up_all_the_same(store: Engine) -> None:
+    absurd = oversize(size_octets=999_999_999_999_999_999)
+    several = [Append(f"m{n}", None, (absurd,), NOW) for n in range(20)]
+    with writing(store) as connection:
+        assert append(connection, [Unit((one,)) for one in several]) == [None] * 20
+    for hours in range(20):
+        put(store, f"n{hours}", (hours * 3_600, absurd))
+    (one,) = counted(store, hours=20).values()
+    assert (one.count, one.octets) == (40, 40 * MOST_OCTETS)
 
 
 def test_only_the_hours_asked_for_are_counted(store: Engine) -> None:
