@@ -24,12 +24,13 @@ from engine.hop import Hop
 from engine.hops import DomainHop
 from engine.lives import Life, Lives
 from engine.means import Means
+from engine.on_record import OnRecord
 from engine.settler import STORE_RETRY_SECONDS, Settler
 from store import contents
 from store.errors import Conflict, Damaged, LeaseLost, StoreError
 from store.events import Attempted, RejectedOversize
 from store.life import Message
-from store.log import Append, Unit
+from store.log import Append
 
 PROBE_TERM = timedelta(minutes=1)  # a probe is over by then, or its next hop is slow
 
@@ -131,13 +132,10 @@ class Attempts:
         except Exception as error:  # a fault of ours, as below: nothing goes out without what we have to say
             logger.exception("%s: tagging broke", life.message.id)
             return await self._put_off(life, step, f"tagging broke: {type(error).__name__}: {error}")
-        append = self._recorded(life, step, out)
-        durable = self._means.journal.append(Unit((append,), lease=life.lease, keep=True))
+        record = OnRecord(self._means, self._recorded(life, step, out), life.lease)
 
         async def before_dot() -> None:
-            if not durable.done():
-                await asyncio.shield(durable)
-            durable.result()
+            await record.stands()
             seams.reached("before-dot")
 
         try:
@@ -150,9 +148,8 @@ class Attempts:
             unknown = NoAnswer(f"handing over broke: {type(error).__name__}: {error}")
             outcome = Outcome((unknown,) * len(step.numbers), "", "none", 0)
         finally:
-            if not durable.done():
-                await asyncio.wait([durable])
-        durable.result()
+            await record.over()
+        append = await record.stands()
         seams.reached("answered")
         # At once: the next message must know what this one has shown of the next hop.
         retry_at = self._standing(hop, outcome)

@@ -174,3 +174,19 @@ def test_one_message_that_breaks_clamd_is_kept_in_the_end_and_the_others_go_on(
         assert set(scans.arrived()) == set(load.sent)
         told = scans.house.run("show", str(row["id"])).stdout
         assert "and it was well before it got this message" in told
+
+
+def test_what_leaves_its_mailbox_while_it_is_scanned_is_scanned_and_handed_over_once(
+    scans: ScannedHouse,
+) -> None:
+    scans.house.mailbox = {"remove": "downloaded"}
+    letters = [mail(n) for n in range(6)]
+    for one in letters:
+        scans.house.provider.put("info", one)
+    done = scans.house.run("run", "--once")
+    assert done.returncode == 0
+    assert "not at revision" not in done.stderr
+    assert set(scans.arrived()) == set(letters)
+    assert len(scans.clamd.questions("INSTREAM")) == len(letters)
+    assert len(scans.house.home.ledger) == len(letters)
+    assert not scans.house.problems()
