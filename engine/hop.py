@@ -14,6 +14,7 @@ from typing import Any, Literal
 from engine.core.plan import Wait
 from engine.core.policy import HopPolicy, Policy, backoff
 from engine.ports import Greeting, NextHop, NextHopTrouble
+from store.next_hop_rows import LEAST_LIMIT_OCTETS
 
 GREETING_KEPT = timedelta(hours=1)  # how long EHLO SIZE is believed
 GREETING_RETRY = timedelta(minutes=1)  # a next hop that did not answer is not asked at each poll
@@ -83,8 +84,9 @@ class Hop:
         return self.probe_at
 
     def learn(self, limit_octets: int) -> None:
-        """It refused a message for its size."""
-        self.learnt_octets = min(limit_octets, self.learnt_octets or limit_octets)
+        """It refused a message for its size; one that every server takes teaches nothing."""
+        if limit_octets >= LEAST_LIMIT_OCTETS:
+            self.learnt_octets = min(limit_octets, self.learnt_octets or limit_octets)
 
     async def limit_octets(self) -> int | None:
         """Return the largest message it takes, as far as anybody said; None where nobody did.

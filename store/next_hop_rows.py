@@ -22,6 +22,9 @@ from store.statement import Lookup
 
 Change = Callable[[Row], Row]
 
+# RFC 5321 section 4.5.3.1.7: every server takes as much. A refusal of a smaller message says nothing of others.
+LEAST_LIMIT_OCTETS = 64 * 1024
+
 
 def change(event: Event, at: datetime, position: int) -> tuple[str, Change] | None:
     """Return which next hop's row an event has a say in and what it makes of it; None for no row."""
@@ -32,8 +35,10 @@ def change(event: Event, at: datetime, position: int) -> tuple[str, Change] | No
             return event.next_hop, lambda row: _up(row, at)
         case Deferred() if event.scope == "next-hop" and event.tried:
             return event.next_hop, lambda row: _down(row, event, at, position)
-        case RejectedOversize() if event.next_hop is not None and (
-            event.mailbox is None or event.uidl is None
+        case RejectedOversize() if (
+            event.next_hop is not None
+            and (event.mailbox is None or event.uidl is None)
+            and event.limit_octets >= LEAST_LIMIT_OCTETS
         ):
             limit = event.limit_octets
             return event.next_hop, lambda row: _limited(row, limit)

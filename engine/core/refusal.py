@@ -7,16 +7,20 @@ from functools import lru_cache
 
 from engine.core.outcome import Reply
 
-# RFC 5321 section 4.2.3 and RFC 3463 section 3.4: too large for the server, now and always.
+# RFC 1870 section 6.1 and RFC 3463 section 3.4: too large for the server, now and always.
 TOO_LARGE_CODE = 552
 TOO_LARGE_ENHANCED = "5.3.4"
+# RFC 5321 section 4.2.3 has the same code for a mailbox that is full, in just these words.
+_OF_SIZE = re.compile(r"\bsize\b|\btoo (?:large|big|long)\b|\blarger\b", re.IGNORECASE)
+_OF_ROOM = re.compile(r"storage|quota|mailbox|full\b|space", re.IGNORECASE)
 
 
 def too_large(reply: Reply) -> bool:
     """Whether the next hop says that the message is larger than it takes."""
     if reply.enhanced is not None:
         return reply.code >= 500 and reply.enhanced == TOO_LARGE_ENHANCED
-    return reply.code == TOO_LARGE_CODE and reply.scope == "message"
+    of_size = _OF_SIZE.search(reply.text) is not None and _OF_ROOM.search(reply.text) is None
+    return reply.code == TOO_LARGE_CODE and reply.scope == "message" and of_size
 
 
 def as_spam(reply: Reply, patterns: tuple[str, ...]) -> str | None:

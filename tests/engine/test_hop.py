@@ -127,22 +127,24 @@ async def test_the_limit_is_what_ehlo_says() -> None:
 
 
 async def test_the_lowest_of_ehlo_and_experience_counts() -> None:
-    async with listening(HomePeer(size_octets=4_000)) as (_, port):
+    async with listening(HomePeer(size_octets=400_000)) as (_, port):
         hop = hop_at(port, Clock())
-        assert await hop.limit_octets() == 4_000
-        hop.learn(2_000)
-        hop.learn(2_500)
-        assert await hop.limit_octets() == 2_000
+        assert await hop.limit_octets() == 400_000
+        for refused in (200_000, 250_000, 64 * 1024 - 1):  # the last of which every server takes
+            hop.learn(refused)
+        assert await hop.limit_octets() == 200_000
+        hop.learn(64 * 1024)
+        assert await hop.limit_octets() == 64 * 1024
         await hop.adapter.close()
 
 
 async def test_a_configured_limit_lowers_what_ehlo_says_and_undoes_what_a_refusal_taught() -> None:
-    async with listening(HomePeer(size_octets=4_000)) as (_, port):
-        hop = hop_at(port, Clock(), max_size_octets=3_000)
-        assert await hop.limit_octets() == 3_000
-        assert hop.configured(3_000)
-        hop.learn(2_000)
-        assert await hop.limit_octets() == 3_000
+    async with listening(HomePeer(size_octets=400_000)) as (_, port):
+        hop = hop_at(port, Clock(), max_size_octets=300_000)
+        assert await hop.limit_octets() == 300_000
+        assert hop.configured(300_000)
+        hop.learn(200_000)
+        assert await hop.limit_octets() == 300_000
         await hop.adapter.close()
 
 

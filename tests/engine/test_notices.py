@@ -43,21 +43,49 @@ async def test_a_notice_that_fails_makes_no_notice(database_url: str) -> None:
 async def test_a_message_the_next_hop_calls_too_large_is_rejected_oversize_and_teaches_its_limit(
     database_url: str,
 ) -> None:
-    async with Rig(database_url, homes={"home": HomePeer(hidden_limit_octets=5_000)}) as rig:
-        rig.put(mail(1, 20_000), mail(2))
+    async with Rig(database_url, homes={"home": HomePeer(hidden_limit_octets=100_000)}) as rig:
+        rig.put(mail(1, 200_000), mail(2))
         await rig.poll()
         await rig.settled()
         assert states(rig) == ["rejected-oversize", "delivered"]
         (event,) = rig.events(RejectedOversize)
-        assert event.limit_octets == len(mail(1, 20_000)) - 1
+        assert event.limit_octets == len(mail(1, 200_000)) - 1
         assert len(rig.home.taken_for(POSTMASTER)) == 1
-        rig.put(mail(3, 20_000))
+        rig.put(mail(3, 200_000))
         await rig.poll()
         await rig.settled()
         assert len(rig.provider.retrievals()) == 2
         assert states(rig) == ["rejected-oversize", "delivered", "rejected-oversize"]
         await rig.restart()
         assert await rig.hops["home"].limit_octets() == event.limit_octets
+
+
+async def test_what_every_server_takes_teaches_no_limit_when_it_is_refused(database_url: str) -> None:
+    async with Rig(database_url) as rig:
+        rig.home.fault("dot", "reply", code=552, text="5.3.4 too large", times=1)
+        rig.put(mail(1, 400))
+        await rig.poll()
+        await rig.settled()
+        rig.put(mail(2, 3_000))
+        await rig.poll()
+        await rig.settled()
+        assert states(rig) == ["rejected-oversize", "delivered"]
+        assert rig.hops["home"].learnt_octets is None
+        await rig.restart()
+        assert rig.hops["home"].learnt_octets is None
+
+
+async def test_a_full_mailbox_is_no_limit_of_size(database_url: str) -> None:
+    async with Rig(database_url) as rig:
+        full = "Requested mail action aborted: exceeded storage allocation"
+        rig.home.fault("dot", "reply", code=552, text=full, times=1)
+        rig.put(mail(1, 100_000))
+        await rig.poll()
+        await rig.settled()
+        rig.put(mail(2, 200_000))
+        await rig.poll()
+        await rig.settled()
+        assert states(rig) == ["failed", "delivered"]
 
 
 def told(after: Message, *events: MessageEvent, **changes: Any) -> list[tuple[str, tuple[int, ...]]]:

@@ -13,6 +13,7 @@ from store.events import Event, MailboxEvent, RejectedOversize, RemovedFromSourc
 from store.log import Append
 from store.mailbox_events import Adopted, Adoption, mailbox_stream
 from store.mailbox_life import Known
+from store.next_hop_rows import LEAST_LIMIT_OCTETS
 from store.schema import messages, next_hops
 from tests.store.build import (
     NOW,
@@ -204,10 +205,10 @@ def test_the_lowest_size_that_was_refused_is_remembered(one_batch: bool, store: 
         RejectedOversize(
             size_octets=n + 1, limit_octets=n, limit_from="next-hop", next_hop="home", policy=POLICY
         )
-        for n in (9, 7, 8)
+        for n in (90_000, 70_000, 80_000, LEAST_LIMIT_OCTETS - 1)
     ]
     happen(store, *refusals, one_batch=one_batch)
-    assert (hop(store)["size_limit_octets"], hop(store)["failures"]) == (7, 0)
+    assert (hop(store)["size_limit_octets"], hop(store)["failures"]) == (70_000, 0)
 
 
 def test_of_a_domain_only_trouble_is_worth_a_row(store: Engine) -> None:
