@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import assert_never
 
 from engine.core.policy import HopPolicy, Policy
-from engine.core.routing import Routed, next_hop
+from engine.core.routing import Routed, asked_for, next_hop
 from engine.core.verdict import Dropped, Judgement, Kept, Passed, Redirected, judge, wanting
 from store.events import (
     Deferred,
@@ -110,7 +110,7 @@ def due_to(message: Message, now: datetime) -> HandOver:
 
 def _routed(message: Message, recipient: Recipient, policy: Policy) -> Routed:
     if recipient.via is not None:
-        return Routed(next_hop=recipient.via, by="a request to deliver it again")
+        return asked_for(recipient.address, recipient.via, policy.domains)
     return next_hop(message.reverse_path, recipient.address, message.user, policy.routes, policy.domains)
 
 

@@ -12,7 +12,7 @@ from typing import assert_never
 
 from engine.core.plan import no_octets
 from engine.core.policy import Policy
-from engine.core.routing import next_hop
+from engine.core.routing import asked_for, next_hop
 from store.events import RedeliveryRequested
 from store.life import Message
 from store.recipient import Recipient
@@ -193,7 +193,7 @@ def _event(
 
 def _hop(message: Message, address: str, request: Request, policy: Policy) -> str | None:
     if request.next_hop is not None:
-        return request.next_hop
+        return asked_for(address, request.next_hop, policy.domains).next_hop
     return next_hop(message.reverse_path, address, message.user, policy.routes, policy.domains).next_hop
 
 

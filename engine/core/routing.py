@@ -143,6 +143,17 @@ def next_hop(
     return Routed(next_hop=None, by=f"{domain} is not an own domain and there are no routes")
 
 
+def asked_for(recipient: str, hop: str, own_domains: Sequence[str]) -> Routed:
+    """Where mail for `recipient` goes that a person wants to go through this next hop, whatever the routes say."""
+    by = "a request to deliver it again"
+    if hop != direct.MX:
+        return Routed(next_hop=hop, by=by)
+    own = _own(recipient, own_domains)
+    if own is not None:
+        return Routed(next_hop=None, by=f"{by} directly, which nothing for the own domain {own} is")
+    return Routed(next_hop=direct.hop_of(recipient), by=by)
+
+
 def _own(recipient: str, own_domains: Sequence[str]) -> str | None:
     """The pattern of our own domains that fits, None if none does."""
     return next((pattern for pattern in own_domains if envelope.matches(pattern, recipient)), None)

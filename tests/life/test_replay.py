@@ -109,3 +109,21 @@ def test_interrupted_and_given_again_everything_is_delivered_once(opened: House)
     assert done.returncode == 0, done.stderr
     assert opened.run("run", "--once").returncode == 0
     assert opened.arrived() == Counter(mail(n) for n in range(MANY))
+
+
+def test_directly_it_goes_to_each_domain_and_nothing_of_our_own(opened: House) -> None:
+    """A next hop "mx" stands for one of each domain: a message that asks for it must not end the gateway."""
+    opened.more = '\n[[route]]\nsenders = ["*@example.com"]\nnext_hop = "mx"\n'
+    put(opened, 1)
+    assert opened.run("run", "--once").returncode == 0
+    (row,) = opened.json("list")
+    to_own = opened.run("replay", row["id"], "--to", "mx", "--force", "--yes")
+    assert "1 have no route and would be held" in to_own.stdout
+    assert opened.run("run", "--once").returncode == 1
+    (held,) = opened.json("list")
+    assert held["state"] == "held"
+    away = opened.run(
+        "replay", row["id"], "--to", "mx", "--recipients", "anna@nowhere.invalid", "--force", "--dry-run"
+    )
+    assert "1 through mx:nowhere.invalid" in away.stdout
+    assert not opened.problems()
