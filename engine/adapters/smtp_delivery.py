@@ -240,7 +240,10 @@ class Delivery:
 
     def _lost(self) -> Reply:
         reason = self._line.trouble or "connection closed before the final dot"
-        return Reply(421, f"4.4.2 {self._line.peer.where}: {reason}", "4.4.2", "next-hop")
+        # Whoever said 354 was well until this content came: if it is the next hop, the next message will show it.
+        went_ahead = self._dialogue.data_reply is not None and not self._line.garbled
+        scope: Scope = "message" if went_ahead else "next-hop"
+        return Reply(421, f"4.4.2 {self._line.peer.where}: {reason}", "4.4.2", scope)
 
 
 @lru_cache(maxsize=256)

@@ -90,6 +90,7 @@ class Dialogue:
         "_pipelining",
         "_rcpts",
         "_reset",
+        "_surplus",
         "data_reply",
         "farewell",
         "final_reply",
@@ -117,6 +118,7 @@ class Dialogue:
         self.farewell: Reply | None = None
         # A reply, not 421, that came between 354 and the final dot: the server gave up on the content.
         self.interruption: Reply | None = None
+        self._surplus = False  # it said more than it was asked: what it says next would be paired wrongly
 
     @property
     def awaited(self) -> Command | None:
@@ -140,7 +142,8 @@ class Dialogue:
     @property
     def reusable(self) -> bool:
         """True where the connection may carry another transaction."""
-        return self.phase == "over" and self.farewell is None and self.interruption is None
+        gone = self.farewell is not None or self.interruption is not None or self._surplus
+        return self.phase == "over" and not gone
 
     @property
     def left_open(self) -> bool:
@@ -162,7 +165,8 @@ class Dialogue:
         """Pair what arrived with the commands; returns what to send next, maybe nothing. Raises SmtpFault."""
         try:
             answers = [self._pair(reply) for reply in self._parser.feed(octets)]
-            if not self._parser.between_replies and not self._awaited and self.farewell is None:
+            calm = self._parser.between_replies or self._surplus
+            if not calm and not self._awaited and self.farewell is None:
                 raise SmtpFault("octets arrived while no command was outstanding")
         except SmtpFault:
             self.final_reply = None
@@ -183,6 +187,9 @@ class Dialogue:
         if self.farewell is not None:
             return b""
         command = self._awaited.popleft() if self._awaited else None
+        if command is None and self._said_twice(reply):
+            self._surplus = True
+            return b""
         if command is None and self.phase == "content" and reply.code != 421:
             self.interruption = reply
             self.phase = "over"
@@ -198,6 +205,10 @@ class Dialogue:
             return b""
         assert command is not None
         return self._next(command, reply)
+
+    def _said_twice(self, reply: Reply) -> bool:
+        """Whether a server says yes to the content once more: whichever was the answer, it has taken the message."""
+        return self.final_reply is not None and self.final_reply.positive and reply.positive
 
     def _record(self, command: Command, reply: Reply) -> None:
         """Keep the reply where it belongs, if it can be one to this command at all."""
