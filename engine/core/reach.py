@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from engine.core import direct, envelope
 from engine.core.policy import Policy
-from engine.core.routing import HOME, MailboxRule, next_hop
+from engine.core.routing import HOME, MailboxRule, RouteRule, next_hop
 
 
 def possible_hops(rule: MailboxRule, policy: Policy) -> set[str]:
@@ -15,15 +15,30 @@ def possible_hops(rule: MailboxRule, policy: Policy) -> set[str]:
     if known and not any(route.senders for route in policy.routes):
         routed = (next_hop("", address, None, policy.routes, policy.domains).next_hop for address in known)
         return {name for name in routed if policy.hop(name) is not None and name is not None}
-    names = {HOME, *(route.next_hop for route in policy.routes)}
-    # Nothing for our own domains is delivered directly.
     addresses = known or (
         *(f"@{domain}" for domain in rule.domains),
         *((rule.fallback,) if rule.fallback else ()),
     )
+    names = {HOME, *(route.next_hop for route in policy.routes if _may_fit(route, addresses))}
+    # Nothing for our own domains is delivered directly.
     if all(any(envelope.matches(own, address) for own in policy.domains) for address in addresses):
         names.discard(direct.MX)
     return {name for name in names if policy.hop(name) is not None}
+
+
+def _may_fit(route: RouteRule, addresses: tuple[str, ...]) -> bool:
+    """Whether a route may take mail that is fetched for these addresses, or domains with an @ in front."""
+    if route.users:  # nobody logged in for what is fetched
+        return False
+    return not route.recipients or any(_meet(p, a) for p in route.recipients for a in addresses)
+
+
+def _meet(pattern: str, address: str) -> bool:
+    """Whether an address fits a pattern; of a domain, whether an address in it may."""
+    if not address.startswith("@"):
+        return envelope.matches(pattern, address)
+    its_domain = pattern.rpartition("@")[2]
+    return "*" in address or (pattern not in ("", "<>") and envelope.glob(its_domain, address[1:]))
 
 
 @dataclass(frozen=True, slots=True)
