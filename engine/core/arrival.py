@@ -19,6 +19,7 @@ from store.events import Downloaded, RejectedOversize, Submitted
 FIXED = "mailbox recipients"
 FALLBACK = "fallback: "
 HEADER = "header "
+NEW = -1  # the number of a recipient that there was not
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,28 +133,33 @@ def _recipients(event: Downloaded, rule: MailboxRule) -> Iterator[Other]:
     pairs = tuple(zip(event.recipients, event.routed_by, strict=False))
     if not pairs:
         return  # that it was held is compared where it is on record
+    if event.routed_by[0] == FIXED and rule.recipients:
+        yield from _others_named(event.recipients, rule.recipients)
+        return
     lost = {n: why for n, (address, by) in enumerate(pairs) if (why := _unnamed(address, by, rule))}
     for why in dict.fromkeys(lost.values()):
         numbers = tuple(n for n, said in lost.items() if said == why)
         yield Other(was="a recipient", would="no recipient", why=why, numbers=numbers)
-    if event.routed_by[0] == FIXED and rule.recipients:
-        there = {envelope.key(address) for address in event.recipients}
-        new = [address for address in rule.recipients if envelope.key(address) not in there]
-        if new:
-            yield Other(
-                was="no recipient",
-                would="a recipient",
-                why=f"the mailbox names {', '.join(new)}",
-                numbers=(-1,),
-            )
+
+
+def _others_named(before: tuple[str, ...], now: tuple[str, ...]) -> Iterator[Other]:
+    """Compare the recipients that a mailbox itself named with those that it names now."""
+    were, are = {envelope.key(a): a for a in before}, {envelope.key(a): a for a in now}
+    lost = [a for key, a in were.items() if key not in are]
+    new = [a for key, a in are.items() if key not in were]
+    if lost or new:
+        yield Other(
+            was=f"for {', '.join(lost)}" if lost else "not for others",
+            would=f"for {', '.join(new)}" if new else "not for them",
+            why="the mailbox names others",
+            numbers=tuple(n for n, a in enumerate(before) if a in lost) or (NEW,),
+        )
 
 
 def _unnamed(address: str, by: str, rule: MailboxRule) -> str | None:
     """Say why an address would not be named again, None where it would be, as far as can be known."""
     if by == FIXED:
-        if any(envelope.key(one) == envelope.key(address) for one in rule.recipients):
-            return None
-        return "the mailbox names others" if rule.recipients else "the mailbox names recipients by a header"
+        return "the mailbox names recipients by a header"
     if rule.recipients:
         return "the mailbox names its recipients itself"
     if by.startswith(FALLBACK):
