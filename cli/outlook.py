@@ -65,6 +65,8 @@ def _closed(message: Message) -> str:
             fate = "Nothing more: it is not tried again for the recipients that failed"
         case "rejected-oversize":
             fate = "Nothing more: it is too large"
+            if message.mailbox is None and message.content is None:
+                fate += ", its client was told so and has it still"
         case "discarded":
             fate = "Nothing more: it was decided that it goes nowhere"
         case _:

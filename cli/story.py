@@ -142,12 +142,22 @@ def _submitted(event: Submitted) -> str:
 
 def _oversize(event: RejectedOversize) -> str:
     limit = times.size(event.limit_octets)
+    if event.limit_from == "listener":
+        client = f"{event.peer or 'a client whose address was erased'}" + (
+            f" ({event.helo})" if event.helo else ""
+        )
+        who = f" as user {event.user}" if event.user else ""
+        text = f": {times.size(event.size_octets)}, and the listener takes {limit} at most; client {client}{who} was told"
+        named = event.recipient_count or event.recipients
+        return text + (_routed(event.recipient_count, event.recipients, ()) if named else "")
     if event.mailbox is None:
         return f": {event.next_hop or 'the next hop'} refused it for its size: {event.reply or 'no reply'}"
-    whose = {"next-hop": f"{event.next_hop or 'the next hop'} takes", "config": "the configuration allows"}
-    text = (
-        f": {times.size(event.size_octets)}, and {whose.get(event.limit_from, 'the listener takes')} {limit}"
+    whose = (
+        "the configuration allows"
+        if event.limit_from == "config"
+        else f"{event.next_hop or 'the next hop'} takes"
     )
+    text = f": {times.size(event.size_octets)}, and {whose} {limit}"
     place = f" at most; not fetched from mailbox {event.mailbox}, UIDL {event.uidl or 'none'}"
     return text + place + _routed(event.recipient_count, event.recipients, event.routed_by)
 

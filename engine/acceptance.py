@@ -10,7 +10,7 @@ import asyncio
 
 from engine import intake
 from engine.journal import Journal
-from engine.opening import Opening
+from engine.opening import Opening, Rejection
 from engine.outage import Refusals
 from engine.ports import NotKept, Octets
 from engine.settler import STORE_RETRY_SECONDS
@@ -49,6 +49,10 @@ class Acceptance:
         finally:
             self._waiting -= 1
             share.release()
+
+    async def note(self, rejection: Rejection) -> None:
+        """Put a message on record that was refused for its size. Raises StoreError."""
+        await self._journal.append(Unit((intake.rejected(rejection),)))
 
     async def _claimed(self, append: Append, octets: Octets, share: Share) -> None:
         worker, message = self._worker, append.after

@@ -18,6 +18,7 @@ from engine.adapters.listener_words import (
     Kept,
     Ready,
     Refused,
+    Rejected,
     ToListener,
     Unable,
     Waiver,
@@ -25,9 +26,11 @@ from engine.adapters.listener_words import (
     from_listener,
 )
 from engine.budget import OctetBudget
+from engine.opening import Rejection
 from engine.ports import NotKept, Octets
 from engine.shares import Share
 from engine.wire.frames import FrameFault
+from store.errors import StoreError
 
 logger = logging.getLogger("mailgate.listen")
 
@@ -63,6 +66,8 @@ class Desk:
                 self._wishes[word.number] = self._begin(self._grant(word, share))
             case Waiver():
                 self._forget(word.number)
+            case Rejected():
+                self._begin(self._note(word.rejection))
             case Ready() | Unable():
                 if not self.ready.done():
                     self.ready.set_result(word.text if isinstance(word, Unable) else None)
@@ -103,6 +108,12 @@ class Desk:
             self._answer(Refused(number, f"an error in mailgate itself: {error}", full=False))
         else:
             self._answer(Kept(number))
+
+    async def _note(self, rejection: Rejection) -> None:
+        try:
+            await self._acceptance.note(rejection)
+        except StoreError as error:  # the client has its answer, and the mail; only the record lacks it
+            logger.warning("a message refused for its size is not on record: %s", error)
 
     async def _grant(self, wish: Wish, share: Share) -> None:
         await share.reach(wish.octets)

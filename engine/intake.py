@@ -13,7 +13,16 @@ from hashlib import sha256
 from engine.core import envelope, headers, report, routing
 from engine.core.policy import Policy
 from engine.core.routing import MailboxRule
-from engine.opening import Opening, digest, has_bare_newlines, held, new_id, next_hop, status_report
+from engine.opening import (
+    Opening,
+    Rejection,
+    digest,
+    has_bare_newlines,
+    held,
+    new_id,
+    next_hop,
+    status_report,
+)
 from engine.ports import Octets
 from store.events import (
     Downloaded,
@@ -72,6 +81,11 @@ async def downloaded(arrival: Arrival, octets: Octets, policy: Policy, now: date
 def submitted(opening: Opening, octets: Octets) -> Append:
     """Return the append that opens the stream of a message a client handed us."""
     return Append(opening.stream, None, opening.events, opening.at, octets)
+
+
+def rejected(rejection: Rejection) -> Append:
+    """Return the append that opens and ends the stream of a message that was too large for the listener."""
+    return Append(rejection.stream, None, (rejection.event,), rejection.at)
 
 
 def oversize(

@@ -20,7 +20,7 @@ from engine.core.headers import HeaderFacts
 from engine.core.policy import Policy
 from engine.core.routing import Recipients
 from engine.ports import Octets, Submission
-from store.events import Held, Submitted
+from store.events import Direction, Held, RejectedOversize, Submitted
 
 HASH_ASIDE_OCTETS = 1 << 20  # a larger message is hashed in a thread: a millisecond and more on the loop
 
@@ -41,16 +41,20 @@ class Opening(Struct, frozen=True):
         return (self.submitted,) if self.held is None else (self.submitted, self.held)
 
 
+class Rejection(Struct, frozen=True):
+    """The stream of a message that was too large for the listener: it begins and ends with this event."""
+
+    stream: Annotated[str, Meta(pattern=f"^[{ids.ALPHABET}]{{{ids.LENGTH}}}$")]
+    at: Annotated[datetime, Meta(tz=True)]
+    event: RejectedOversize
+
+
 async def opening_of(submission: Submission, octets: Octets, policy: Policy, now: datetime) -> Opening:
     """Return how the stream of a message begins that a client handed us."""
     facts = headers.facts(octets)
     recipients = Recipients(addresses=submission.recipients)
-    own = (
-        any(envelope.matches(pattern, address) for pattern in policy.domains)
-        for address in submission.recipients
-    )
     submitted = Submitted(
-        direction="inbound" if all(own) else "outbound",
+        direction=_direction(submission, policy),
         protocol=submission.protocol,
         tls=submission.tls,
         size_octets=len(octets),
@@ -77,6 +81,40 @@ async def opening_of(submission: Submission, octets: Octets, policy: Policy, now
         date=facts.date,
     )
     return Opening(new_id(now), now, submitted, held(facts, octets, recipients, policy))
+
+
+def rejection_of(
+    submission: Submission, size_octets: int, limit_octets: int, header: Octets, policy: Policy, now: datetime
+) -> Rejection:
+    """Return what goes on record of a message that is too large for the listener. `header` is how it began, if it did."""
+    facts = headers.facts(header)
+    event = RejectedOversize(
+        direction=_direction(submission, policy),
+        size_octets=size_octets,
+        limit_octets=int(limit_octets),  # a configured size is of a type of its own
+        limit_from="listener",
+        recipient_count=len(submission.recipients),
+        policy=policy.version,
+        peer=submission.peer,
+        helo=submission.helo,
+        user=submission.user,
+        reverse_path=submission.reverse_path,
+        recipients=submission.recipients,
+        message_id=facts.message_id,
+        subject=facts.subject,
+        from_=facts.sender,
+        date=facts.date,
+    )
+    return Rejection(new_id(now), now, event)
+
+
+def _direction(submission: Submission, policy: Policy) -> Direction:
+    """Return inbound where every recipient is of our own domains; where none was named yet, nobody can know."""
+    own = (
+        any(envelope.matches(pattern, address) for pattern in policy.domains)
+        for address in submission.recipients
+    )
+    return "inbound" if submission.recipients and all(own) else "outbound"
 
 
 def new_id(now: datetime) -> str:

@@ -32,6 +32,7 @@ from engine.adapters.listener_words import (
     Kept,
     Ready,
     Refused,
+    Rejected,
     Unable,
     Waiver,
     Wish,
@@ -45,7 +46,7 @@ from engine.core.policy import Policy
 from engine.free_space import FreeSpace
 from engine.log_lines import log_to_stderr
 from engine.loops import start
-from engine.opening import opening_of
+from engine.opening import opening_of, rejection_of
 from engine.ports import Holding, NotKept, Octets, Submission
 from engine.wire.frames import Frames
 
@@ -87,8 +88,11 @@ class Portion:
 class Porter:
     """Who takes what clients submit, and hands it on. For one event loop."""
 
-    def __init__(self, policy: Policy, space: FreeSpace, now: Callable[[], datetime]) -> None:
+    def __init__(
+        self, policy: Policy, space: FreeSpace, now: Callable[[], datetime], limit_octets: int
+    ) -> None:
         self._policy = policy
+        self._limit_octets = limit_octets
         self._space = space
         self._now = now
         self._numbers = count(1)
@@ -125,6 +129,14 @@ class Porter:
         finally:
             holding.release()
         return opening.stream
+
+    def rejected(self, submission: Submission, size_octets: int, header: Octets) -> None:
+        """Tell the gateway of a message that was refused for its size."""
+        self.say(
+            Rejected(
+                rejection_of(submission, size_octets, self._limit_octets, header, self._policy, self._now())
+            )
+        )
 
     # -- the line
 
@@ -181,7 +193,12 @@ class Porter:
 
 async def _listen(brief: Brief, end: socket.socket) -> None:
     """Listen until the gateway says that it is enough, or is gone."""
-    porter = Porter(brief.policy, FreeSpace(brief.folder, brief.free_space.octets_of), clock.now)
+    porter = Porter(
+        brief.policy,
+        FreeSpace(brief.folder, brief.free_space.octets_of),
+        clock.now,
+        brief.access.terms.max_size_octets,
+    )
     await porter.meet(end)
     listener = Listener(brief.access, porter)
     try:

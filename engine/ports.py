@@ -150,6 +150,10 @@ class Taking(Protocol):
         """
         ...
 
+    def rejected(self, submission: Submission, size_octets: int, header: Octets) -> None:
+        """Put on record that a message was too large, as far as it was seen: `header` is how it began."""
+        ...
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mail:

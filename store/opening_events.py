@@ -98,13 +98,14 @@ class Submitted(Struct, frozen=True, kw_only=True):
 
 
 class RejectedOversize(Struct, frozen=True, kw_only=True):
-    """Larger than the next hop takes, so never retrieved (opens a stream), or refused for its size later on."""
+    """Too large: never retrieved, or refused to the client that submits it (these open a stream); or refused later on."""
 
     NAME: ClassVar[str] = "rejected-oversize"
     VERSION: ClassVar[int] = 1
 
-    mailbox: str | None = None  # the source, where this opens the stream
+    mailbox: str | None = None  # the source, where this opens the stream; a client's `peer` is the other one
     uidl: str | None = None
+    direction: Direction = "inbound"
     size_octets: int
     limit_octets: int
     limit_from: LimitFrom
@@ -112,6 +113,9 @@ class RejectedOversize(Struct, frozen=True, kw_only=True):
     recipient_count: int = 0
     policy: str
 
+    peer: Personal[str] = ""  # as in `submitted`
+    helo: Personal[str] = ""
+    user: Personal[str | None] = None
     reverse_path: Personal[str] = ""
     recipients: Personal[tuple[str, ...]] = ()
     routed_by: Personal[tuple[str, ...]] = ()

@@ -9,7 +9,7 @@ from typing import Final
 
 from msgspec import Struct, msgpack
 
-from engine.opening import Opening
+from engine.opening import Opening, Rejection
 
 HEAD_OCTETS: Final = 16 << 20  # an envelope of very many recipients, with what a client wants to hear of each
 
@@ -75,7 +75,13 @@ class Finish(Word, frozen=True, tag=9):
     seconds: float
 
 
-FromListener = Ready | Unable | Wish | Waiver | Handed
+class Rejected(Word, frozen=True, tag=10):
+    """The listener refused a message for its size: for the record, and nobody waits for an answer."""
+
+    rejection: Rejection
+
+
+FromListener = Ready | Unable | Wish | Waiver | Handed | Rejected
 ToListener = Granted | Kept | Refused | Finish
 
 encoded: Final = msgpack.Encoder().encode

@@ -149,6 +149,9 @@ class Connection(Speech):
             raise Over(b"554 5.7.0 This is not a web server\r\n", lingers=True)
         elif line:
             self._out += self.reception.command(verb, line)
+            if (refused := self.reception.too_large) is not None:
+                self.reception.too_large = None
+                self._manners.taking.rejected(*refused, b"")
         self._check_limits()
         return None
 
@@ -191,11 +194,12 @@ class Connection(Speech):
         submission = self.reception.submission()
         if content.too_large:
             holding.release()
-            return self._too_large(content)
+            return self._too_large(submission, content)
         return await self._kept(submission, content.octets, holding)
 
-    def _too_large(self, content: DataContent) -> bytes:
+    def _too_large(self, submission: Submission, content: DataContent) -> bytes:
         limit = self._manners.terms.max_size_octets
+        self._manners.taking.rejected(submission, content.size_octets, bytes(content.octets))
         logger.info(
             "[%s]: refused a message of %d octets", self.reception.client.address, content.size_octets
         )

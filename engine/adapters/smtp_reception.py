@@ -60,6 +60,9 @@ class Reception:
         self.extended = False
         self.tls = "none"
         self.transaction: Transaction | None = None
+        self.too_large: tuple[Submission, int] | None = (
+            None  # refused at MAIL for its size, and not on record yet
+        )
         self.errors = 0  # 5xx replies since the last message that was taken
         self.commands = 0  # commands but RCPT since then
         self._has_room = has_room
@@ -105,7 +108,11 @@ class Reception:
         """Return the envelope of the transaction, which is over now."""
         transaction, self.transaction = self.transaction, None
         assert transaction is not None
-        notify, orcpt = zip(*((r.notify, r.orcpt) for r in transaction.recipients.values()), strict=True)
+        return self._submission(transaction)
+
+    def _submission(self, transaction: Transaction) -> Submission:
+        notify = tuple(r.notify for r in transaction.recipients.values())
+        orcpt = tuple(r.orcpt for r in transaction.recipients.values())
         return Submission(
             peer=str(self.client.address),
             helo=self.helo or "",
@@ -172,12 +179,14 @@ class Reception:
             return f"{fault.reply}\r\n".encode()
         if not mail.smtputf8 and not mail.mailbox.isascii():
             return NEEDS_UTF8
-        limit = self.terms.max_size_octets
-        if mail.size_octets is not None and mail.size_octets > limit:
-            return f"552 5.3.4 The message is too large: at most {limit} octets are taken here\r\n".encode()
         verdict = relaying.sender(mail.mailbox, self.client, self.terms.rules)
         if isinstance(verdict, Refused):
             return _reply(verdict)
+        limit = self.terms.max_size_octets
+        if mail.size_octets is not None and mail.size_octets > limit:
+            if self.kind != "stranger":  # whose mail would not have been taken anyway
+                self.too_large = self._submission(Transaction(mail, verdict)), mail.size_octets
+            return f"552 5.3.4 The message is too large: at most {limit} octets are taken here\r\n".encode()
         if not self._has_room():
             return NO_ROOM
         self.transaction = Transaction(mail, verdict)

@@ -79,9 +79,15 @@ def fetched(event: Downloaded, candidate: Candidate) -> Iterator[Other]:
 
 def refused(event: RejectedOversize, candidate: Candidate) -> Iterator[Other]:
     """Yield why a message that was too large would be fetched now, as far as the configuration says."""
+    if event.limit_from == "listener":
+        listener = candidate.listener
+        if listener is not None and event.size_octets <= listener.max_size_octets:
+            why = f"listen.max_size is {listener.max_size_octets}"
+            yield Other(was="refused to its client", would="taken from its client", why=why, ends=True)
+        return
     terms = candidate.mailboxes.get(event.mailbox or "")
     if terms is None:
-        return  # another source than a mailbox, or one that is gone: not fetched either way
+        return  # its mailbox is gone: not fetched either way
     was, would = "not fetched, too large", "fetched"
     size = event.size_octets
     if event.next_hop is not None and event.next_hop not in possible_hops(terms.rule, candidate.policy):

@@ -95,7 +95,9 @@ def ask(
 
 def _never_here(message: Message, request: Request, policy: Policy) -> Answer:
     """It was too large to be fetched: as long as the mailbox has it, it can be."""
-    if message.mailbox is None or message.removed:
+    if message.mailbox is None:
+        return Nothing(text="it never was here: its client was told that it is too large, and has it still")
+    if message.removed:
         return Nothing(text="it was never fetched, and its mailbox no longer has it")
     if request.recipients or request.next_hop:
         return Nothing(

@@ -13,6 +13,7 @@ from typing import Final
 from engine.wire.lines import CRLF, CRLF_BEGINNINGS, LineBuffer, undecided
 
 _STUFFED: Final = b"\r\n."
+BEGINNING_OCTETS: Final = 64 * 1024  # its header section, or as much of it as anybody looks for
 _A_STUFFED: Final = re.compile(rb"\r\n\.")  # to look for it takes half of what bytes.find or bytes.count take
 _END: Final = re.compile(rb"\r\n\.\r\n")
 
@@ -21,8 +22,8 @@ class DataContent:
     """One message's octets, collected into one bytearray that grows as they come.
 
     To be made right after the DATA line was taken from the buffer: its CRLF is looked at again, for it is the line
-    ending in front of a first dot. Content of more than `limit_octets` is read to its end and not kept: `octets` is empty
-    then, `too_large` is true, and `size_octets` goes on counting.
+    ending in front of a first dot. Content of more than `limit_octets` is read to its end and not kept: `octets` is how it
+    began then, `too_large` is true, and `size_octets` goes on counting.
     """
 
     __slots__ = ("_limit_octets", "_skip", "octets", "size_octets", "too_large")
@@ -51,10 +52,12 @@ class DataContent:
         skip, self._skip = self._skip, 0
         stuffed = octets.count(_STUFFED, start, stop) if _A_STUFFED.search(octets, start, stop) else 0
         self.size_octets += stop - start - skip - stuffed
-        if self.size_octets > self._limit_octets:
-            self.too_large = True
-            self.octets = bytearray()
-        elif stuffed:
+        if self.too_large:
+            return
+        if stuffed:
             self.octets += memoryview(octets[start:stop].replace(_STUFFED, CRLF))[skip:]
         else:
             self.octets += memoryview(octets)[start + skip : stop]
+        if self.size_octets > self._limit_octets:
+            self.too_large = True
+            self.octets = self.octets[:BEGINNING_OCTETS]

@@ -255,6 +255,7 @@ def test_going_down_lets_a_transaction_finish_and_takes_no_other(lite: House) ->
     with submitting(lite) as (gateway, port), RawClient(port) as busy, RawClient(port) as quiet:
         for client in (busy, quiet):
             client.reply()
+            client.reply()
             ask(client, b"EHLO a.example")
         ask(busy, b"MAIL FROM:<%s>" % SENDER.encode())
         ask(busy, b"RCPT TO:<%s>" % FOREIGN.encode())
@@ -295,3 +296,28 @@ def test_a_restart_finds_the_same_port_free(lite: House) -> None:
         lite.home.wait_until(lambda: len(lite.home.ledger) == 2)
         assert gateway.stop() == 0
     assert sent(lite) == Counter([letter(1), letter(2)])
+
+
+def test_what_is_too_large_to_be_taken_is_on_record_with_its_client(opened: House) -> None:
+    listens(opened, max_size="20kB")
+    with submitting(opened) as (gateway, port):
+        assert submit(port, letter(1, 30_000)).startswith("552 5.3.4")
+        with RawClient(port) as client:
+            client.reply()
+            ask(client, b"EHLO a.example")
+            assert ask(client, b"MAIL FROM:<anna@example.com> SIZE=9000000").startswith(b"552 5.3.4")
+        assert submit(port, letter(2)).startswith("250")
+        opened.home.wait_until(lambda: sent(opened)[letter(2)])
+        assert gateway.stop() == 0
+    at_mail, at_the_end = opened.json("list", "--state", "rejected-oversize")
+    assert (at_mail["size_octets"], at_mail["recipients"]) == (9_000_000, [])
+    assert (at_the_end["direction"], at_the_end["subject"]) == ("outbound", "letter 1")
+    assert [one["address"] for one in at_the_end["recipients"]] == [FOREIGN]
+    told = " ".join(opened.run("show", at_the_end["id"]).stdout.split())
+    assert "and the listener takes 20.0 kB at most; client 127.0.0.1" in told
+    assert "its client was told so and has it still" in told
+    again = opened.run("replay", at_the_end["id"])
+    assert (again.returncode, "its client was told that it is too large" in again.stdout) == (1, True)
+    assert not opened.problems()
+    assert opened.run("db", "rebuild").returncode == 0
+    assert len(opened.json("list", "--state", "rejected-oversize")) == 2

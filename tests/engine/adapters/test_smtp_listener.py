@@ -35,6 +35,7 @@ class Keeper:
     budget: OctetBudget = field(default_factory=lambda: OctetBudget(64 << 20))
     taken: list[tuple[Submission, bytes]] = field(default_factory=list)
     trouble: list[NotKept] = field(default_factory=list)
+    refused: list[tuple[Submission, int, bytes]] = field(default_factory=list)
     room: bool = True
 
     def has_room(self) -> bool:
@@ -49,6 +50,9 @@ class Keeper:
             raise self.trouble.pop()
         self.taken.append((submission, bytes(octets)))
         return f"id{len(self.taken)}"
+
+    def rejected(self, submission: Submission, size_octets: int, header: Octets) -> None:
+        self.refused.append((submission, size_octets, bytes(header)))
 
 
 @dataclass
@@ -207,9 +211,23 @@ async def test_more_than_the_limit_is_refused_after_its_end(said: bytes) -> None
         await client.ask(b"MAIL FROM:<>" + said)
         await client.ask(b"RCPT TO:<b@foreign.example>")
         await client.ask(b"DATA")
-        assert (await client.ask(b"x" * (5 * MAX_SIZE) + b"\r\n.")).startswith(b"552 5.3.4")
+        content = b"Subject: large\r\n\r\n" + b"x" * (5 * MAX_SIZE)
+        assert (await client.ask(content + b"\r\n.")).startswith(b"552 5.3.4")
         assert (await client.ask(b"MAIL FROM:<>")).startswith(b"250")
     assert keeper.taken == []
+    at_mail, at_the_end = keeper.refused
+    assert (at_mail[0].recipients, at_mail[1:]) == ((), (MAX_SIZE + 1, b""))
+    assert (at_the_end[0].recipients, at_the_end[1]) == (("b@foreign.example",), len(content) + 2)
+    assert at_the_end[2].startswith(b"Subject: large\r\n\r\nxxx")
+
+
+async def test_what_a_stranger_may_not_send_leaves_no_record_of_its_size() -> None:
+    keeper = Keeper()
+    rules = Rules(domains=("our.example",), allow=(), postmaster="p@example.com")
+    async with listening(keeper, rules=rules) as listener, connected(listener) as client:
+        await client.ask(b"EHLO a.example")
+        assert (await client.ask(b"MAIL FROM:<> SIZE=%d" % (MAX_SIZE + 1))).startswith(b"552 5.3.4")
+    assert keeper.refused == []
 
 
 async def test_content_without_end_is_cut_off() -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from engine.wire.lines import LineBuffer
 from engine.wire.smtp_content import Stuffing
-from engine.wire.smtp_data import DataContent
+from engine.wire.smtp_data import BEGINNING_OCTETS, DataContent
 
 # Octets that matter are made likely; the others are there too.
 PIECES = [
@@ -130,11 +130,18 @@ def test_a_line_may_have_any_length() -> None:
     assert found.octets == line
 
 
+def test_of_content_over_the_limit_so_much_is_kept_and_no_more() -> None:
+    found, _ = read(b"x" * (3 * BEGINNING_OCTETS) + b"\r\n.\r\n", [], limit_octets=2 * BEGINNING_OCTETS)
+    assert found.octets == b"x" * BEGINNING_OCTETS
+
+
 @given(content=SCRAPS, cuts=CUTS)
-def test_content_over_the_limit_is_read_to_its_end_and_not_kept(content: bytes, cuts: list[int]) -> None:
+def test_content_over_the_limit_is_read_to_its_end_and_only_its_beginning_kept(
+    content: bytes, cuts: list[int]
+) -> None:
     content = b"0123456789" + content + b"\r\n"
     found, left = read(stuffed(content) + b"NOOP\r\n", cuts, limit_octets=len(content) - 1)
-    assert (found.too_large, found.octets, found.size_octets) == (True, b"", len(content))
+    assert (found.too_large, found.octets, found.size_octets) == (True, content, len(content))
     assert left == b"NOOP\r\n"
 
 
