@@ -78,7 +78,12 @@ async def met(space: FreeSpace | None = None) -> AsyncIterator[tuple[Porter, Gat
     ours, its = socket.socketpair()
     gateway = Gateway()
     await gateway.meet(ours)
-    porter = Porter(POLICY, space or FreeSpace(None, lambda _: 0), lambda: datetime(2026, 3, 1, tzinfo=UTC))
+    porter = Porter(
+        POLICY,
+        space or FreeSpace(None, lambda _: 0),
+        lambda: datetime(2026, 3, 1, tzinfo=UTC),
+        limit_octets=1_000,
+    )
     await porter.meet(its)
     yield porter, gateway
     gateway.line.close()

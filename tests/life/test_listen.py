@@ -255,7 +255,6 @@ def test_going_down_lets_a_transaction_finish_and_takes_no_other(lite: House) ->
     with submitting(lite) as (gateway, port), RawClient(port) as busy, RawClient(port) as quiet:
         for client in (busy, quiet):
             client.reply()
-            client.reply()
             ask(client, b"EHLO a.example")
         ask(busy, b"MAIL FROM:<%s>" % SENDER.encode())
         ask(busy, b"RCPT TO:<%s>" % FOREIGN.encode())
