@@ -2,6 +2,7 @@
 
 One module for each command or noun. Asks the store, starts the engine, decides nothing.
 
+- start: the way in
 - main: the frame, which commands there are, what an error looks like
 - context: the configuration and the open store, exit codes
 - words, times, filters: what a person may write

@@ -74,7 +74,7 @@ def diff(
     """
     one_format(as_json=as_json, as_csv=as_csv)
     current = times.now()
-    since, at = times.read(earlier, "T1", current), times.read(later, "T2", current)
+    since, at = times.read_past(earlier, "T1", current), times.read_past(later, "T2", current)
     if since >= at:
         raise Misuse(f"T1 must be before T2: {times.stamp(since)} is not before {times.stamp(at)}")
     limit = words.limit(limit)

@@ -65,8 +65,7 @@ def events(
     one_format(as_json=as_json, as_csv=as_csv)
     if follow and until is not None:
         raise Misuse("--follow and --until don't go together: what is to come is later")
-    if after is not None and after < 0:
-        raise Misuse("--after: positions count from 1; 0 is the beginning")
+    begin = words.position(after)
     name, current = words.event(event), times.now()
     moment = times.read_optional(since, "--since", current)
     end = times.read_optional(until, "--until", current)
@@ -78,7 +77,7 @@ def events(
         with reading(engine) as connection:
             wanted = Wanted(connection, moment, end, name, stream)
             checkpoint = log.last_position(connection)
-            rows = iter(wanted.newest(connection, limit, checkpoint, first=after or 0))
+            rows = iter(wanted.newest(connection, limit, checkpoint, first=begin))
             first = next(rows, None)
             if as_csv:
                 render.comma_separated(CSV, ())

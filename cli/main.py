@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
@@ -175,6 +175,7 @@ def _frame(
 
 def main() -> int:
     """Run the command line; returns the exit code. A command's own answer counts where it is a number."""
+    _open_what_is_closed()
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a stranger's subject must not end a list
     code = _run()
@@ -185,8 +186,18 @@ def main() -> int:
     return code
 
 
+def _open_what_is_closed() -> None:
+    """Give a stream that was closed a number of its own: what is opened next would take it, and be written to."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            nowhere = os.open(os.devnull, os.O_RDWR)
+            os.set_inheritable(nowhere, True)
+            setattr(sys, name, os.fdopen(nowhere, mode))
+
+
 def _run() -> int:
     try:
+        _refuse_what_is_no_text(sys.argv[1:])
         answer = typer.main.get_command(app)(standalone_mode=False, prog_name=PROGRAM)
     except Failure as failure:
         return _said(str(failure), failure.code)
@@ -200,6 +211,14 @@ def _run() -> int:
     except Exception as error:  # noqa: BLE001  # no traceback ever reaches a person who did not ask for it
         return _unexpected(error)
     return answer if isinstance(answer, int) else context.EXIT_DONE
+
+
+def _refuse_what_is_no_text(arguments: Iterable[str]) -> None:
+    """Raises Misuse for octets that mean no characters: nothing could be looked for with them, or go on record."""
+    for argument in arguments:
+        if not argument.isprintable() and any("\ud800" <= character <= "\udfff" for character in argument):
+            shown = argument.encode(errors="replace").decode()
+            raise Misuse(f"{shown!r} is no text in {sys.getfilesystemencoding().upper()}")
 
 
 def _loaded(name: str) -> Any:

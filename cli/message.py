@@ -71,7 +71,7 @@ def list_messages(
 ) -> None:
     """Find messages, the newest first. Filters add up; with --at they mean what was so then. Exit code 1 where nothing fits."""
     one_format(as_json=as_json, as_csv=as_csv)
-    limit, moment = words.limit(limit), times.read_optional(at, "--at", times.now())
+    limit, moment = words.limit(limit), times.past_optional(at, "--at", times.now())
     with context.opened(context.settings()) as engine, reading(engine) as connection:
         if moment is not None:
             found = past.every(connection, wanted, moment)

@@ -35,7 +35,7 @@ def queue(
     """
     one_format(as_json=as_json, as_csv=as_csv)
     current = times.now()
-    moment = times.read_optional(at, "--at", current)
+    moment = times.past_optional(at, "--at", current)
     overview = Overview(words.limit(limit))
     with context.opened(context.settings()) as engine, reading(engine) as connection:
         found = waiting(connection, wanted, moment)

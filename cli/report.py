@@ -59,7 +59,7 @@ def report(
         _check(html)
     current = times.now()
     last = times.read_optional(until, "--until", current)
-    first = times.read_optional(since, "--since", current) or (last or current) - WEEK
+    first = times.past_optional(since, "--since", current) or (last or current) - WEEK
     settings = context.settings()
     with context.opened(settings) as engine, reading(engine) as connection:
         log.last_position(connection)  # what is read from here on is the store as it is now

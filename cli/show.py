@@ -49,12 +49,12 @@ def show(
 ) -> None:
     """Show one message's life: every event, every reply, the times between."""
     current = times.now()
-    until = times.read_optional(at, "--at", current)
+    until = times.past_optional(at, "--at", current)
     with context.opened(context.settings()) as engine, reading(engine) as connection:
         entries = life(connection, words.message_id(connection, message))
     seen = entries if until is None else past.upto(entries, until)
     if not seen:
-        opened = times.stamp(entries[0].at)
+        opened = times.exact(entries[0].at)  # to be pasted: what is shown elsewhere has no fractions
         raise Failure(
             f"message {entries[0].row.stream} was not here yet at that time: it came in at {opened}"
         )

@@ -49,8 +49,8 @@ def stats(
     hundred are shown.
     """
     current = times.now()
-    last = times.read_optional(until, "--until", current) or current
-    first = times.read_optional(since, "--since", current) or last - DAY
+    last = min(times.read_optional(until, "--until", current) or current, current)
+    first = times.past_optional(since, "--since", current) or last - DAY
     if first >= last:
         raise Misuse("--since: is not before --until")
     with context.opened(context.settings()) as engine, reading(engine) as connection:

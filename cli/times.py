@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from cli.context import Misuse
 
 LONGEST = timedelta(days=36_500)  # of durations that make sense
+_MARGINS = (timedelta(hours=1), timedelta(days=-14))  # what is reckoned with a time stays in the calendar
 _RELATIVE = re.compile(r"([0-9]{1,9})([smhdw])")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _STEPS = ((86_400, "d", 3600, "h"), (3600, "h", 60, "m"), (60, "m", 1, "s"))
@@ -30,11 +31,23 @@ def read(text: str, option: str, at: datetime) -> datetime:
     """
     try:
         if found := _RELATIVE.fullmatch(text):
-            return at - timedelta(seconds=int(found[1]) * _SECONDS[found[2]])
-        return datetime.fromisoformat(text).astimezone(UTC)
+            then = at - timedelta(seconds=int(found[1]) * _SECONDS[found[2]])
+        else:
+            then = datetime.fromisoformat(text).astimezone(UTC)
+        for margin in _MARGINS:
+            (then + margin).astimezone()
     except (ValueError, OverflowError):
         example = "write it as 2h, 3d, 2026-07-30 or 2026-07-30T09:15:00Z"
         raise Misuse(f"{option}: {text!r} is not a time: {example}") from None
+    return then
+
+
+def read_past(text: str, option: str, at: datetime) -> datetime:
+    """Return the time, now or gone by, that a person wrote. Raises Misuse for one to come: nobody knows of it."""
+    then = read(text, option, at)
+    if then > at:
+        raise Misuse(f"{option}: {text} is in the future: nothing is known of it yet")
+    return then
 
 
 def read_ahead(text: str, option: str, at: datetime) -> datetime:
@@ -44,12 +57,19 @@ def read_ahead(text: str, option: str, at: datetime) -> datetime:
         then = at + (at - then)
     if then <= at:
         raise Misuse(f"{option}: {text} is in the past")
+    if then - at > LONGEST:
+        raise Misuse(f"{option}: {text} is more than {LONGEST.days // 365} years ahead")
     return then
 
 
 def read_optional(text: str | None, option: str, at: datetime) -> datetime | None:
     """As `read`; None for an option that was not given."""
     return None if text is None else read(text, option, at)
+
+
+def past_optional(text: str | None, option: str, at: datetime) -> datetime | None:
+    """As `read_past`; None for an option that was not given."""
+    return None if text is None else read_past(text, option, at)
 
 
 def duration(text: str | None, option: str) -> timedelta | None:

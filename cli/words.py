@@ -19,6 +19,7 @@ from store.recipient import State
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
+GREATEST = 10**15  # of numbers: more than there will ever be of anything, and a database takes it
 CANDIDATES = 5  # of an ambiguous id that are named
 
 STATES: tuple[str, ...] = get_args(State)
@@ -73,6 +74,18 @@ def limit(number: int) -> int:
     """Return how many are wanted, 0 for all. Raises Misuse."""
     if number < 0:
         raise Misuse(f"--limit: {number} is less than nothing; 0 is for all")
+    if number > GREATEST:
+        raise Misuse("--limit: the number is too large; 0 is for all")
+    return number
+
+
+def position(number: int | None) -> int:
+    """Return the position in the log behind which somebody looks, 0 where nothing was said. Raises Misuse."""
+    number = number or 0
+    if number < 0:
+        raise Misuse("--after: positions count from 1; 0 is the beginning")
+    if number > GREATEST:
+        raise Misuse("--after: the number is too large: no log is that long")
     return number
 
 

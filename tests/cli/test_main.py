@@ -8,13 +8,14 @@ import struct
 import subprocess
 import sys
 import termios
+import tomllib
 from pathlib import Path
 
 import pytest
 
 from cli import main
-from tests.cli.command import ROOT, Mailgate, configure
-from tests.cli.stock import Stock
+from tests.cli.command import PATIENCE_SECONDS, PROGRAM, ROOT, Mailgate, configure
+from tests.cli.stock import Place, Stock
 
 HEAVY = {"sqlalchemy", "rich", "alembic", "aiosmtplib", "msgspec", "asyncio", "ssl", "engine", "orjson"}
 
@@ -62,6 +63,18 @@ def test_help_imports_nothing_heavy() -> None:
         (["--nope"], "no such option: --nope"),
         (["show"], "missing argument 'ID' (try 'mailgate show --help')"),
         (["list", "--limit", "many"], "invalid value for '--limit'"),
+        (["list", "--limit", "9" * 20], "--limit: the number is too large; 0 is for all"),
+        (["events", "--limit", "9" * 20], "--limit: the number is too large; 0 is for all"),
+        (["events", "--after", "9" * 20], "--after: the number is too large: no log is that long"),
+        (["list", "--from", "\udcff@example.com"], "'?@example.com' is no text in UTF-8"),
+        (["hold", "0123", "--reason", "\udcff"], "'?' is no text in UTF-8"),
+        (["stats", "--until", "9999-12-31T23:30:00Z"], "--until: '9999-12-31T23:30:00Z' is not a time: "),
+        (["list", "--at", "9999-12-31"], "--at: 9999-12-31 is in the future: nothing is known of it yet"),
+        (["queue", "--at", "9999-12-31"], "--at: 9999-12-31 is in the future: nothing is known of it yet"),
+        (["show", "0123", "--at", "9999-12-31"], "--at: 9999-12-31 is in the future: "),
+        (["diff", "2h", "9999-12-31"], "T2: 9999-12-31 is in the future: nothing is known of it yet"),
+        (["report", "--json", "--since", "9999-12-30"], "--since: 9999-12-30 is in the future: "),
+        (["stats", "--since", "9999-12-30"], "--since: 9999-12-30 is in the future: "),
     ],
 )
 def test_wrong_usage_is_one_line_and_exit_2(arguments: list[str], complaint: str, mailgate: Mailgate) -> None:
@@ -117,6 +130,46 @@ def test_a_reader_that_stops_reading_is_no_error(stock: Stock) -> None:
         for form in ("--json", "--csv", "--limit=0"):
             answer = stock.mailgate.process("list", form, stdout=nobody_reads)
             assert (answer.code, answer.err) == (141, "")
+
+
+def closed(mailgate: Mailgate, *arguments: str, streams: str) -> subprocess.CompletedProcess[str]:
+    """A command as a shell starts it with these redirections."""
+    return subprocess.run(
+        ["sh", "-c", f'"$@" {streams}', "sh", *PROGRAM, *arguments],
+        cwd=mailgate.folder,
+        env=mailgate.environment,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+        timeout=PATIENCE_SECONDS,
+    )
+
+
+@pytest.mark.parametrize("arguments", [("list",), ("list", "--json"), ("list", "--csv"), ("stats", "--json")])
+def test_a_closed_output_is_no_error(stock: Stock, arguments: tuple[str, ...]) -> None:
+    answer = closed(stock.mailgate, *arguments, streams=">&-")
+    assert (answer.returncode, answer.stderr) == (0, "")
+
+
+def test_what_is_printed_nowhere_gets_into_no_file(place: Place) -> None:
+    answer = closed(place.mailgate, "hold", place.ids["deferred"], "--reason", "x", streams="<&- >&- 2>&-")
+    assert answer.returncode == 0
+    assert place.mailgate("list", "--state", "held", "--event", "held").code == 0
+    assert place.mailgate("audit", "verify").code == 0
+
+
+def test_ctrl_c_is_no_error_while_it_is_still_starting(mailgate: Mailgate, tmp_path: Path) -> None:
+    (tmp_path / "typer.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
+    (entry,) = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"].values()
+    module, _, function = entry.partition(":")
+    done = subprocess.run(
+        [sys.executable, "-c", f"import sys; from {module} import {function}; sys.exit({function}())"],
+        env=mailgate.environment | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"},
+        capture_output=True,
+        check=False,
+        timeout=PATIENCE_SECONDS,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, b"", b"")
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this machine has no /dev/full")

@@ -99,6 +99,8 @@ def test_held_until_a_time_it_goes_on_by_itself(desk: Desk) -> None:
     assert "goes on in 2h" in desk.mailgate("show", stream).out
     answer = desk.mailgate("hold", stream, "--until", "2020-01-01")
     assert (answer.code, answer.complaint) == (2, "--until: 2020-01-01 is in the past")
+    answer = desk.mailgate("hold", stream, "--until", "9999-12-31")
+    assert (answer.code, answer.complaint) == (2, "--until: 9999-12-31 is more than 100 years ahead")
 
 
 def test_discarded_and_failed_are_fates(desk: Desk) -> None:

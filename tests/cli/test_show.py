@@ -8,7 +8,7 @@ from store.chain import GENESIS
 from store.database import open_store, reading
 from tests.build import POLICY, TLS, Builder
 from tests.cli.command import Mailgate, configure
-from tests.cli.stock import Stock
+from tests.cli.stock import Place, Stock
 
 KINDS = ["delivered", "mixed", "notice", "held", "oversize", "unknown", "failed", "deferred", "received"]
 
@@ -131,4 +131,12 @@ def test_at_looks_no_further_than_that_time(stock: Stock) -> None:
 def test_before_it_came_in_there_is_nothing_to_tell(stock: Stock) -> None:
     answer = stock.mailgate("show", stock.ids["delivered"], "--at", "2026-03-01T11:00:00Z")
     assert answer.code == 1
-    assert answer.complaint.endswith("was not here yet at that time: it came in at 2026-03-01 12:00:00")
+    assert answer.complaint.endswith("was not here yet at that time: it came in at 2026-03-01T12:00:00Z")
+
+
+def test_when_it_came_in_is_said_so_that_it_can_be_asked_for(place: Place) -> None:
+    stream = place.ids["delivered"]
+    came_in = place.mailgate("show", stream, "--json").json[0]["message"]["opened_at"]
+    answer = place.mailgate("show", stream, "--at", came_in.partition(".")[0] + "Z")
+    assert answer.complaint.endswith(f"it came in at {came_in}")
+    assert place.mailgate("show", stream, "--at", answer.complaint.split()[-1]).code == 0

@@ -34,7 +34,19 @@ def test_a_time_without_a_zone_is_the_machines_own() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "5x", "h", "2 h", "-2h", "yesterday", "99999999w", "0001-01-01T00:00:00+23:59"]
+    "text",
+    [
+        "",
+        "5x",
+        "h",
+        "2 h",
+        "-2h",
+        "yesterday",
+        "99999999w",
+        "0001-01-01T00:00:00+23:59",
+        "0001-01-02",
+        "9999-12-31T23:30:00Z",
+    ],
 )
 def test_what_is_no_time_is_refused_with_the_way_to_write_it(text: str) -> None:
     with pytest.raises(Misuse, match=r"^--since: .* is not a time: write it as 2h, 3d, ") as refused:
