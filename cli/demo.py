@@ -191,7 +191,7 @@ def _life(connection: Any, row: Mapping[str, Any], shows: str) -> None:
     entries = show.life(connection, row["id"])
     for entry in entries:
         first = f"  +{times.span(entry.at - entries[0].at)}"
-        words = story.sentence(entry.event, entry.at, len(row["recipients"]))
+        words = story.sentence(entry.event, entry.at, [one["address"] for one in row["recipients"]])
         render.paragraph(
             (entry.event.NAME, "bold"), words, first=first.ljust(EVENT_INDENT), indent=EVENT_INDENT
         )

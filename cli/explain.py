@@ -5,52 +5,33 @@ The decision is recomputed, not remembered: what comes next is what a gateway wi
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, assert_never, cast
 
-from cli import context, render, story, times, words
+from cli import context, decided, render, story, times, words
 from cli.advice import commands
 from cli.levers import levers
 from cli.message import Json, MessageId
 from cli.outlook import outlook
-from cli.show import Entry, facts, labelled, life
+from cli.show import facts, labelled, life
 from cli.waits import standing
 from engine.core import direct
 from engine.core.owed import silence
 from engine.core.plan import HandOver, Record, Rest, Scan, Step, plan
-from engine.core.policy import Policy
+from engine.core.policy import HopPolicy, Policy
 from engine.core.routing import next_hop
 from store import queries
 from store.database import reading
-from store.events import (
-    Attempted,
-    Deferred,
-    Delivered,
-    Discarded,
-    Failed,
-    Held,
-    MessageEvent,
-    Quarantined,
-    RedeliveryRequested,
-    RejectedOversize,
-    Relayed,
-    Released,
-    Reported,
-    Scanned,
-)
-from store.life import Message, fold
+from store.events import Failed, Reported, Scanned
+from store.life import Message
 from store.message import SCAN_LANE
 from store.recipient import Recipient
 
 if TYPE_CHECKING:
-    from sqlalchemy import Engine
+    from sqlalchemy import Connection, Engine
 
-DECIDING = (
-    *(Attempted, Deferred, Delivered, Discarded, Failed, Held, Quarantined, RedeliveryRequested),
-    *(RejectedOversize, Relayed, Released),
-)
 NO_GATEWAY = "none runs on this store: 'mailgate run' starts one"
 
 
@@ -59,7 +40,8 @@ class Case:
     """All that an explanation rests on."""
 
     message: Message
-    entries: Sequence[Entry]
+    life: Sequence[decided.Step]
+    told: Mapping[str, Sequence[str]]  # who got a notice, by its id
     policy: Policy
     lease: Json | None
     hop: Json | None  # the standing of the next hop that it goes to
@@ -87,14 +69,15 @@ def explain(message: MessageId) -> None:
 def _case(engine: Engine, beginning: str, policy: Policy) -> Case:
     with reading(engine) as connection:
         stream = words.message_id(connection, beginning)
-        entries = life(connection, stream)
+        steps = tuple(decided.steps(life(connection, stream)))
+        told = dict(_addressees(connection, steps))
         lease = queries.lease(connection, stream)
         hops = {row["next_hop"]: row for row in queries.hops(connection)}
-    message = fold(stream, ((cast(MessageEvent, entry.event), entry.at) for entry in entries))
-    assert message is not None  # its id was just read
+    message = steps[-1].after
     case = Case(
         message=message,
-        entries=entries,
+        life=steps,
+        told=told,
         policy=policy,
         lease=lease,
         hop=None,
@@ -102,18 +85,20 @@ def _case(engine: Engine, beginning: str, policy: Policy) -> Case:
         now=times.now(),
     )
     goes_to = case.step.next_hop if isinstance(case.step, HandOver) else message.lane
-    if goes_to.startswith(SCAN_LANE):
-        goes_to = ""
-    known = hops.get(goes_to, {"next_hop": goes_to}) if goes_to else None
-    return Case(
-        message=message,
-        entries=entries,
-        policy=policy,
-        lease=lease,
-        hop=known,
-        gateway_runs=case.gateway_runs,
-        now=case.now,
-    )
+    if not goes_to or goes_to.startswith(SCAN_LANE):
+        return case
+    return replace(case, hop=hops.get(goes_to, {"next_hop": goes_to}))
+
+
+def _addressees(connection: Connection, steps: Sequence[decided.Step]) -> Iterator[tuple[str, list[str]]]:
+    """Yield each notice about it, with whom it went to; an address that was erased is none."""
+    for step in steps:
+        if isinstance(step.entry.event, Reported):
+            row = queries.one(connection, step.entry.event.report)
+            yield (
+                step.entry.event.report,
+                [one["address"] for one in row["recipients"] if one["address"]] if row else [],
+            )
 
 
 def _page(case: Case) -> None:
@@ -121,7 +106,7 @@ def _page(case: Case) -> None:
     render.line((f"Message {message.id}", "bold"), f" (times are {times.zone(case.now)})")
     facts(message)
     render.line()
-    labelled("State", (message.state, render.STATE_STYLES[message.state]), f" since {_ago(message, case)}")
+    labelled("State", (message.state, render.STATE_STYLES[message.state]), f" since {_ago(case)}")
     for number, why in enumerate(_why(case)):
         labelled("" if number else "Why", why)
     labelled("Policy", _policy(case))
@@ -137,7 +122,9 @@ def _page(case: Case) -> None:
     if message.open:
         labelled("Lease", _lease(case))
         if case.hop is not None:
-            labelled("Next hop", f"{case.hop['next_hop']}: {standing(case.hop, case.now)}{_limit(case.hop)}")
+            labelled(
+                "Next hop", f"{case.hop['next_hop']}: {standing(case.hop, case.now)}{_limit(case, case.hop)}"
+            )
         if case.gateway_runs is not None:
             labelled("Gateway", "runs on this store" if case.gateway_runs else NO_GATEWAY)
     for number, (command, purpose) in enumerate(commands(case.message)):
@@ -146,53 +133,34 @@ def _page(case: Case) -> None:
         )
 
 
-def _ago(message: Message, case: Case) -> str:
-    at = message.closed_at or next(
-        (e.at for e in reversed(case.entries) if isinstance(e.event, DECIDING)), message.opened_at
-    )
+def _ago(case: Case) -> str:
+    at = decided.since(case.life)
     return f"{times.stamp(at)} ({times.away(at, case.now)})"
 
 
 def _why(case: Case) -> Iterator[str]:
-    """The last thing that was decided for each recipient; how it came in where nothing was."""
-    total = len(case.message.recipients)
-    told: list[Entry] = []
-    for one in case.message.recipients:
-        entry = next((e for e in reversed(case.entries) if _concerns(e, one)), case.entries[0])
-        if entry not in told:
-            told.append(entry)
-    for entry in told or [e for e in case.entries if isinstance(e.event, Held)][-1:] or case.entries[:1]:
-        yield f"{times.stamp(entry.at)} {entry.event.NAME}{story.sentence(entry.event, entry.at, total)}"
-
-
-def _concerns(entry: Entry, recipient: Recipient) -> bool:
-    if isinstance(entry.event, Scanned):
-        return entry.event.retry_at is not None and recipient.open and not recipient.held
-    if not isinstance(entry.event, DECIDING):
-        return False
-    numbers: tuple[int, ...] = getattr(entry.event, "numbers", ())
-    return recipient.number in numbers or not numbers
+    addresses = [one.address for one in case.message.recipients]
+    for entry in decided.why(case.life):
+        yield f"{times.stamp(entry.at)} {entry.event.NAME}{story.sentence(entry.event, entry.at, addresses)}"
 
 
 def _told(case: Case) -> Iterator[str]:
     """Who was told of what; of mail that goes out and failed, also why nobody was."""
-    message = case.message
-    who = "the sender" if message.direction == "outbound" else "the postmaster or the recipients"
-    told = [entry for entry in case.entries if isinstance(entry.event, Reported)]
-    for entry in told:
-        assert isinstance(entry.event, Reported)
-        yield f"{times.stamp(entry.at)} {who} ({entry.event.kind}), by message {entry.event.report}"
-    failures = [entry.event for entry in case.entries if isinstance(entry.event, Failed)]
-    if message.direction == "outbound" and not told and any(event.report is None for event in failures):
+    message, events = case.message, [(step.entry.at, step.entry.event) for step in case.life]
+    reports = [(at, event) for at, event in events if isinstance(event, Reported)]
+    for at, event in reports:
+        who = ", ".join(case.told.get(event.report, ())) or "somebody whose address was erased"
+        yield f"{times.stamp(at)} {who} ({event.kind}), by message {event.report}"
+    unreported = any(isinstance(event, Failed) and event.report is None for _, event in events)
+    if message.direction == "outbound" and not reports and unreported:
         yield f"nobody: {silence(message) or 'the client asked for no report'}"
 
 
 def _policy(case: Case) -> str:
-    versions = [v for e in case.entries if (v := story.policy_of(e.event)) is not None]
-    current = case.policy.version
-    if not versions or versions[-1] == current:
+    version, current = decided.policy(case.life), case.policy.version
+    if version in (None, current):
         return f"{current}, the current one"
-    return f"{versions[-1]}; the current one is {current}" + (
+    return f"{version}; the current one is {current}" + (
         ", and decides from now on" if case.message.open else ""
     )
 
@@ -223,7 +191,8 @@ def _next(case: Case) -> str:
             return outlook(message, case.now)
         case Record():
             return "It will be " + "; ".join(
-                event.NAME + story.sentence(event, case.now, len(message.recipients)) for event in step.events
+                event.NAME + story.sentence(event, case.now, [one.address for one in message.recipients])
+                for event in step.events
             )
         case Scan():
             return f"{' and '.join(step.scanners)} will be asked about it, {_when(case)}."
@@ -259,7 +228,8 @@ def _given_up(case: Case) -> str:
 
 def _awaited(case: Case, scanner: str) -> str:
     """Which scanner can't say anything, why, and for how long it could not."""
-    said = [e for e in case.entries if isinstance(e.event, Scanned) and e.event.scanner == scanner]
+    entries = [step.entry for step in case.life]
+    said = [e for e in entries if isinstance(e.event, Scanned) and e.event.scanner == scanner]
     first = said[-1]
     for entry in reversed(said):
         if cast(Scanned, entry.event).retry_at is None:
@@ -280,6 +250,13 @@ def _lease(case: Case) -> str:
     return f"of {lease['holder']}, run out {times.away(lease['lease_until'], case.now)}: the next gateway takes over"
 
 
-def _limit(hop: Json) -> str:
-    learnt = hop.get("size_limit_octets")
-    return f"; it takes {times.size(learnt)} at most, as a refusal taught" if learnt is not None else ""
+def _limit(case: Case, hop: Json) -> str:
+    """What is known of how much it takes. What it says at EHLO is asked by the gateway, and not on record."""
+    name, learnt = hop["next_hop"], hop.get("size_limit_octets")
+    configured = (case.policy.hop(name) or HopPolicy()).max_size_octets
+    limit, by = (learnt, "as a refusal taught") if configured is None else (configured, "by its max_size")
+    return (
+        ""
+        if limit is None
+        else f"; it takes no more than {times.size(limit)}, {by}, or less if its EHLO says so"
+    )

@@ -6,10 +6,12 @@ is `explain`'s to say.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 
 from cli import times
-from store.life import Message
+from store.life import Message, due_at
+from store.recipient import Recipient
 
 
 def outlook(message: Message, current: datetime) -> str:
@@ -28,13 +30,34 @@ def outlook(message: Message, current: datetime) -> str:
         return "An attempt is under way, or was cut off; then a gateway tries again or holds it, as its policy says."
     if message.state == "received" and message.attempts == 0:
         return "It is handed over as soon as a gateway runs."
-    if message.state == "held" and due > current:
-        return f"It goes on {times.away(due, current)}, at {times.stamp(due)}, or when a person releases it."
+    return _going_on(message, due, current) + _left(message)
+
+
+def _going_on(message: Message, due: datetime, current: datetime) -> str:
+    """What is due first, which may not be what is held."""
+    first = [one for one in message.recipients if due_at(one, message) == due]
+    if due > current and all(one.held for one in first):
+        who = "it" if len(first) == len(message.recipients) else "them"
+        goes_on = "It goes on" if who == "it" else f"For {_named(first)} it goes on"
+        return (
+            f"{goes_on} {times.away(due, current)}, at {times.stamp(due)}, or when a person releases {who}."
+        )
     if message.awaited is not None:
         return f"It waits for scanner {message.awaited}, and is scanned {_then(due, current)}."
     what = "tried again" if message.attempts else "looked at again"
     where = f" at {message.lane}" if message.lane else ""
     return f"It is {what}{where} {_then(due, current)}."
+
+
+def _left(message: Message) -> str:
+    """For whom a person must decide, while it goes on for others."""
+    left = [one for one in message.recipients if one.open and due_at(one, message) is None]
+    return f" For {_named(left)} it stays until a person decides." if left else ""
+
+
+def _named(recipients: Sequence[Recipient]) -> str:
+    names = [one.address or f"recipient {one.number + 1}" for one in recipients]
+    return names[0] if len(names) == 1 else f"{len(names)} recipients"
 
 
 def _then(due: datetime, current: datetime) -> str:

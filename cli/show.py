@@ -137,7 +137,7 @@ def page(
     _recipients(message)
     render.line()
     render.line(("What happened", "bold"), f" (times are {times.zone(current)})")
-    _events(entries, len(message.recipients))
+    _events(entries, [one.address for one in message.recipients])
     render.line()
     render.paragraph((_heading(past), "bold"), f" {outlook(message, current)}")
 
@@ -162,7 +162,7 @@ def _recipients(message: Message) -> None:
         labelled("" if number else "To", f"{one.address or '(erased)'}: {one.state}{where}{tried}{reply}")
 
 
-def _events(entries: Sequence[Entry], recipients: int) -> None:
+def _events(entries: Sequence[Entry], recipients: Sequence[str]) -> None:
     day, before, policy = "", None, None
     for entry in entries:
         if times.day(entry.at) != day:

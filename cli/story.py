@@ -6,11 +6,11 @@ decision and no time but those in the event.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import assert_never
 
-from cli import scan_story, times
-from engine.core.withheld import in_words
+from cli import mailbox_story, scan_story, times
 from store.events import (
     Attempted,
     ContentsPurged,
@@ -41,10 +41,10 @@ NAMED_RECIPIENTS = 3  # more are counted
 REPORT = "; it calls itself a delivery status notification"
 
 
-def sentence(event: Event, at: datetime, recipients: int | None = None) -> str:
+def sentence(event: Event, at: datetime, recipients: Sequence[str] | None = None) -> str:
     """Return what happened, to stand right behind the event's name.
 
-    `at` is when. `recipients` is how many the message has, None where that isn't known.
+    `at` is when. `recipients` are the addresses of all that the message has, None where they aren't known.
     """
     match event:
         case Downloaded():
@@ -96,7 +96,7 @@ def sentence(event: Event, at: datetime, recipients: int | None = None) -> str:
             how = "+OK to QUIT after DELE" if event.confirmed_by == "quit" else "it is no longer listed"
             return f": mailbox {event.mailbox} no longer holds UIDL {event.uidl} ({how})"
         case PollFailed() | PollRecovered() | PollFinished() | Adopted() | UidlResetSuspected():
-            return _mailbox(event)
+            return mailbox_story.happened(event)
         case _:
             assert_never(event)
 
@@ -182,7 +182,7 @@ def _about(event: Generated) -> str:
     return what + (f"{',' if what else ' about'} message {event.about}" if event.about else "")
 
 
-def _held(event: Held, at: datetime, recipients: int | None) -> str:
+def _held(event: Held, at: datetime, recipients: Sequence[str] | None) -> str:
     until = f", until {_then(event.until, at)}" if event.until else ""
     if event.operator is None:
         return f" as {event.why}: {event.rule}{until}"
@@ -190,7 +190,7 @@ def _held(event: Held, at: datetime, recipients: int | None) -> str:
     return f"{_by(event.operator)}{who}{until}{_because(event.reason)}"
 
 
-def _released(event: Released, recipients: int | None) -> str:
+def _released(event: Released, recipients: Sequence[str] | None) -> str:
     if event.routed_by:
         who = _routed(len(event.numbers), event.recipients, event.routed_by).removeprefix(",")
     else:
@@ -213,7 +213,7 @@ def _because(reason: str) -> str:
     return f": {reason}" if reason else ""
 
 
-def _accepted(event: Delivered | Relayed, recipients: int | None) -> str:
+def _accepted(event: Delivered | Relayed, recipients: Sequence[str] | None) -> str:
     who = _who(event.numbers, event.recipients, recipients)
     if isinstance(event, Delivered) and event.report is not None:
         return f"{who}, as report {event.report} says, which came back later: {said(event.code, event.reply)}"
@@ -223,7 +223,7 @@ def _accepted(event: Delivered | Relayed, recipients: int | None) -> str:
     return f"{where}, in {took} {secured(event.tls)}: {said(event.code, event.reply)}{dsn}"
 
 
-def _deferred(event: Deferred, at: datetime, recipients: int | None) -> str:
+def _deferred(event: Deferred, at: datetime, recipients: Sequence[str] | None) -> str:
     who = _who(event.numbers, event.recipients, recipients)
     reply = said(event.code, event.reply)
     until = f"{who} until {_then(event.retry_at, at)}"
@@ -237,7 +237,7 @@ def _deferred(event: Deferred, at: datetime, recipients: int | None) -> str:
     return f"{until} by {event.next_hop}: {reply}"
 
 
-def _failed(event: Failed, recipients: int | None) -> str:
+def _failed(event: Failed, recipients: Sequence[str] | None) -> str:
     who = _who(event.numbers, event.recipients, recipients)
     if event.reason == "operator":
         return f"{_by(event.operator)}{who}: no further try{_because(event.comment)}"
@@ -250,41 +250,16 @@ def _failed(event: Failed, recipients: int | None) -> str:
     return f"{who}: {reason}" + (f": {reply}" if reply else "")
 
 
-def _mailbox(event: PollFailed | PollRecovered | PollFinished | Adopted | UidlResetSuspected) -> str:
-    match event:
-        case PollFailed():
-            return f" ({event.kind}): {event.text}" + ("; waiting won't help" if event.permanent else "")
-        case PollRecovered():
-            return f": mailbox {event.mailbox} answers again"
-        case PollFinished():
-            return _poll(event)
-        case Adopted():
-            return f" {len(event.uidls)} UIDLs as seen, by {event.operator}: {event.reason}"
-        case UidlResetSuspected():
-            return (
-                f": of {event.listed} listed, {event.alike} look like some of the {event.vanished} that vanished;"
-                " nothing is fetched until a person adopts what is there"
-            )
-        case _:
-            assert_never(event)
-
-
-def _poll(event: PollFinished) -> str:
-    took = times.span(timedelta(milliseconds=event.duration_ms))
-    text = (
-        f": {event.listed} listed, {event.downloaded} new ({times.size(event.downloaded_octets)}) in {took}"
-    )
-    text += f", {event.oversize} too large" if event.oversize else ""
-    text += f", {event.refused} refused by the server" if event.refused else ""
-    text += ", and then the session broke" if event.broken else ""
-    return text + "".join(f"; {in_words(one)}" for one in event.withheld)
-
-
-def _who(numbers: tuple[int, ...], addresses: tuple[str, ...], recipients: int | None) -> str:
+def _who(numbers: tuple[int, ...], addresses: tuple[str, ...], recipients: Sequence[str] | None) -> str:
     """For whom, where that isn't clear: nothing for all of them."""
-    if len(numbers) == recipients:
-        return "" if recipients == 1 else f" for all {recipients} recipients"
-    return _for(addresses or tuple(f"recipient {number + 1}" for number in numbers))
+    if recipients is not None and len(numbers) == len(recipients):
+        return "" if len(numbers) == 1 else f" for all {len(numbers)} recipients"
+    return _for(addresses or tuple(_address(number, recipients or ()) for number in numbers))
+
+
+def _address(number: int, recipients: Sequence[str]) -> str:
+    known = recipients[number] if number < len(recipients) else ""
+    return known or f"recipient {number + 1}"
 
 
 def _for(addresses: tuple[str, ...]) -> str:

@@ -12,7 +12,7 @@ from engine import presence
 from store import agenda
 from store.agenda import Claim
 from store.database import writing
-from store.events import Submitted
+from store.events import ContentsPurged, RedeliveryRequested, RejectedOversize, Submitted
 from tests.build import POLICY, Builder
 from tests.cli.command import Mailgate, configure
 from tests.cli.stock import Stock
@@ -179,6 +179,88 @@ def test_each_recipient_has_its_own_reason(stock: Stock) -> None:
     assert [line.split(": ")[1].split(";")[0] for line in to] == ["delivered", "failed", "deferred"]
 
 
+def test_a_hold_is_the_reason_also_behind_a_request_for_somebody_else(
+    mailgate: Mailgate, builder: Builder
+) -> None:
+    stream = builder.downloaded()
+    builder.held(stream, why="operator", rule="operator", operator="anna", reason="the lawyer looks first")
+    held = times.stamp(builder.at)
+    builder.later(minutes=5)
+    request = RedeliveryRequested(added=1, operator="carl", policy=POLICY, recipients=("bob@example.com",))
+    builder.append(stream, request)
+    told = explained(mailgate, stream)
+    assert told["State"].startswith(f"held since {held} (1h ago)")
+    first, second = told["Why"].split("\n")
+    assert first == f"{held} held by anna: the lawyer looks first"
+    assert second.endswith(" redelivery-requested by carl for bob@example.com")
+
+
+def test_a_new_reason_to_hold_what_is_held_counts(mailgate: Mailgate, builder: Builder) -> None:
+    stream = builder.downloaded()
+    for reason in ("the lawyer looks first", "and the auditor"):
+        builder.held(stream, why="operator", rule="operator", operator="anna", reason=reason)
+        builder.later(minutes=5)
+    assert explained(mailgate, stream)["Why"].endswith(" held by anna: and the auditor")
+
+
+def test_it_is_deferred_since_the_first_time_not_since_the_last(mailgate: Mailgate, builder: Builder) -> None:
+    stream = builder.downloaded()
+    builder.later(minutes=10)
+    since = times.stamp(builder.at)
+    for _ in range(3):
+        builder.attempted(stream)
+        builder.deferred(stream, builder.at + timedelta(minutes=5))
+        builder.later(minutes=5)
+    assert explained(mailgate, stream)["State"].startswith(f"deferred since {since} (50m")
+
+
+def test_it_is_deferred_since_then_whatever_becomes_of_others(mailgate: Mailgate, builder: Builder) -> None:
+    stream = builder.downloaded(recipients=("anna@example.com", "bob@example.com"))
+    builder.attempted(stream)
+    since = times.stamp(builder.at)
+    builder.deferred(stream, builder.at + timedelta(minutes=5))
+    builder.later(minutes=5)
+    builder.attempted(stream, (0,))
+    builder.attempted(stream, (1,), hop="other")
+    builder.delivered(stream, (0,))
+    builder.deferred(stream, times.now() + timedelta(minutes=30), numbers=(1,))
+    assert explained(mailgate, stream)["State"].startswith(f"deferred since {since}")
+
+
+def test_the_policy_named_is_that_which_decided(mailgate: Mailgate, builder: Builder) -> None:
+    stream = builder.downloaded()
+    builder.attempted(stream)
+    builder.delivered(stream)
+    builder.append(stream, ContentsPurged(reason="[retention] contents", policy="another"))
+    assert explained(mailgate, stream)["Policy"].startswith(f"{POLICY}; the current one is ")
+
+
+def test_a_limit_that_a_refusal_taught_is_said_not_to_be_the_only_one(
+    mailgate: Mailgate, builder: Builder
+) -> None:
+    refused = builder.downloaded()
+    builder.attempted(refused)
+    refusal = RejectedOversize(
+        mailbox=None,
+        uidl=None,
+        size_octets=250_200,
+        limit_octets=250_200,
+        limit_from="next-hop",
+        next_hop="home",
+        recipient_count=1,
+        policy=POLICY,
+    )
+    builder.append(refused, refusal)
+    told = explained(mailgate, builder.downloaded())
+    assert told["Next hop"].endswith(
+        "no more than 250.2 kB, as a refusal taught, or less if its EHLO says so"
+    )
+    file = mailgate.folder / "mailgate.toml"
+    file.write_text(file.read_text().replace("[next_hop.home]\n", '[next_hop.home]\nmax_size = "9MB"\n'))
+    told = explained(mailgate, builder.downloaded())
+    assert told["Next hop"].endswith("no more than 9.0 MB, by its max_size, or less if its EHLO says so")
+
+
 def sent(builder: Builder, **facts: Any) -> str:
     """A message that a client handed us and the smart host refused."""
     stream, octets = builder.new_id(), b"Subject: Offer\r\n\r\nHello\r\n"
@@ -203,7 +285,13 @@ def sent(builder: Builder, **facts: Any) -> str:
 def test_who_was_told_of_a_failure_is_named(mailgate: Mailgate, builder: Builder) -> None:
     stream = sent(builder, reverse_path="info@example.com")
     notice = builder.notice(stream, recipient="info@example.com")
-    assert explained(mailgate, stream)["Told"].endswith(f"the sender (failure), by message {notice}")
+    assert explained(mailgate, stream)["Told"].endswith(f" info@example.com (failure), by message {notice}")
+
+
+def test_whoever_was_told_of_mail_that_is_too_large_is_named(mailgate: Mailgate, builder: Builder) -> None:
+    stream = builder.oversize()
+    notice = builder.notice(stream, kind="oversize", recipient="info@example.com")
+    assert explained(mailgate, stream)["Told"].endswith(f" info@example.com (oversize), by message {notice}")
 
 
 @pytest.mark.parametrize(

@@ -57,6 +57,28 @@ def test_what_is_held_waits_for_a_person_or_for_its_time(builder: Builder) -> No
     assert at_noon(builder, until) == said
 
 
+def test_what_is_held_for_some_goes_on_for_the_others(builder: Builder) -> None:
+    stream = builder.downloaded(recipients=("ann1@example.com", "ann2@example.com"))
+    builder.attempted(stream)
+    builder.deferred(stream, NOON + timedelta(minutes=5))
+    builder.held(stream, why="operator", rule="operator", operator="anna", numbers=(1,))
+    assert at_noon(builder, stream) == (
+        "It is tried again at home in 5m, at 2026-03-01 12:05:00."
+        " For ann2@example.com it stays until a person decides."
+    )
+
+
+def test_what_is_held_until_a_time_for_some_goes_on_for_them(builder: Builder) -> None:
+    stream = builder.downloaded(recipients=("ann1@example.com", "ann2@example.com"))
+    until = NOON + timedelta(hours=1)
+    builder.held(stream, why="operator", rule="operator", operator="anna", numbers=(0,), until=until)
+    builder.held(stream, why="operator", rule="operator", operator="anna", numbers=(1,))
+    assert at_noon(builder, stream) == (
+        "For ann1@example.com it goes on in 1h, at 2026-03-01 13:00:00, or when a person releases them."
+        " For ann2@example.com it stays until a person decides."
+    )
+
+
 @pytest.mark.parametrize("removed", [False, True])
 def test_what_is_delivered_may_still_be_in_its_mailbox(builder: Builder, removed: bool) -> None:
     stream = builder.downloaded()

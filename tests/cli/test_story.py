@@ -76,7 +76,7 @@ def example(kind: type[Event]) -> Event:
 
 @pytest.mark.parametrize("kind", get_args(Event), ids=CLASSES)
 def test_every_event_has_a_sentence_without_its_personal_facts(kind: type[Event]) -> None:
-    for recipients in (None, 1, 2):
+    for recipients in (None, ["a@x.example"], ["a@x.example", "b@x.example"]):
         told = story.sentence(example(kind), NOON, recipients)
         assert told[0] in " :"
         assert len(told) > 3
@@ -139,27 +139,29 @@ def deferred(**facts: object) -> Deferred:
     ],
 )
 def test_a_deferral_says_who_is_to_blame_and_what_is_in_doubt(facts: dict[str, object], told: str) -> None:
-    assert story.sentence(deferred(**facts), NOON, 1) == told
+    assert story.sentence(deferred(**facts), NOON, ["bob@example.com"]) == told
 
 
 @pytest.mark.parametrize(
     ("numbers", "addresses", "recipients", "who"),
     [
-        ((0,), ("a@x.example",), 1, ""),
-        ((0, 1), ("a@x.example", "b@x.example"), 2, " for all 2 recipients"),
-        ((1,), ("b@x.example",), 2, " for b@x.example"),
-        ((1,), (), 2, " for recipient 2"),
+        ((0,), ("a@x.example",), ["a@x.example"], ""),
+        ((0, 1), ("a@x.example", "b@x.example"), ["a@x.example", "b@x.example"], " for all 2 recipients"),
+        ((1,), ("b@x.example",), ["a@x.example", "b@x.example"], " for b@x.example"),
+        ((1,), (), ["a@x.example", "b@x.example"], " for b@x.example"),
+        ((1,), (), ["", ""], " for recipient 2"),
+        ((1,), (), None, " for recipient 2"),
         ((0,), ("a@x.example",), None, " for a@x.example"),
         (
             tuple(range(5)),
             tuple(f"{n}@x.example" for n in range(5)),
-            9,
+            [f"{n}@x.example" for n in range(9)],
             " for 0@x.example, 1@x.example, 2@x.example and 2 more",
         ),
     ],
 )
 def test_recipients_are_named_where_it_is_not_clear_who(
-    numbers: tuple[int, ...], addresses: tuple[str, ...], recipients: int | None, who: str
+    numbers: tuple[int, ...], addresses: tuple[str, ...], recipients: list[str] | None, who: str
 ) -> None:
     event = Failed(
         numbers=numbers,
@@ -193,17 +195,20 @@ def test_protection_is_told_in_words(tls: str, told: str) -> None:
         duration_ms=1250,
         reply="2.0.0 Ok",
     )
-    assert story.sentence(event, NOON, 1) == f" to home at 192.0.2.25:25, in 1.2s {told}: 250 2.0.0 Ok"
+    assert (
+        story.sentence(event, NOON, ["bob@example.com"])
+        == f" to home at 192.0.2.25:25, in 1.2s {told}: 250 2.0.0 Ok"
+    )
 
 
 def test_what_a_report_said_later_names_the_report() -> None:
     facts = {"numbers": (0,), "next_hop": "smart", "attempt": 1, "report": "06h0kps6"}
     bounced = Failed(reason="bounced-later", code=550, policy="p", reply="550 5.1.1 no such user", **facts)  # type: ignore[arg-type]
-    assert story.sentence(bounced, NOON, 1) == (
+    assert story.sentence(bounced, NOON, ["bob@example.com"]) == (
         ": smart took it, and report 06h0kps6 came back later: 550 5.1.1 no such user"
     )
     proven = Delivered(address="", tls="", code=None, duration_ms=0, reply="delivered, status 2.0.0", **facts)  # type: ignore[arg-type]
-    assert story.sentence(proven, NOON, 1) == (
+    assert story.sentence(proven, NOON, ["bob@example.com"]) == (
         ", as report 06h0kps6 says, which came back later: delivered, status 2.0.0"
     )
 
@@ -244,7 +249,7 @@ def test_a_hold_has_its_end_where_it_has_one() -> None:
         ),
         (
             Held(why="operator", rule="by hand", operator="anna", numbers=(1,), policy="p"),
-            " by anna for recipient 2",
+            " by anna for cleo@example.com",
         ),
         (Released(operator="anna", policy="p"), " by anna"),
         (
@@ -285,7 +290,7 @@ def test_a_hold_has_its_end_where_it_has_one() -> None:
     ],
 )
 def test_what_a_person_decided_says_who_and_why(event: Event, told: str) -> None:
-    assert story.sentence(event, NOON, 2) == told
+    assert story.sentence(event, NOON, ["bob@example.com", "cleo@example.com"]) == told
 
 
 ATTEMPT = Attempted(numbers=(0,), next_hop="home", attempt=1, rule="route 1", policy="p")
@@ -330,7 +335,7 @@ ATTEMPT = Attempted(numbers=(0,), next_hop="home", attempt=1, rule="route 1", po
     ],
 )
 def test_what_was_found_and_what_followed_is_told(event: Event, told: str) -> None:
-    assert story.sentence(event, NOON, 1) == told
+    assert story.sentence(event, NOON, ["bob@example.com"]) == told
 
 
 def test_a_poll_tells_what_was_new() -> None:

@@ -1,0 +1,41 @@
+"""What happened to a mailbox, in words: a sentence for each such event. Part of `story`."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import assert_never
+
+from cli import times
+from engine.core.withheld import in_words
+from store.mailbox_events import Adopted, PollFailed, PollFinished, PollRecovered, UidlResetSuspected
+
+
+def happened(event: PollFailed | PollRecovered | PollFinished | Adopted | UidlResetSuspected) -> str:
+    """Return what happened, to stand right behind the event's name."""
+    match event:
+        case PollFailed():
+            return f" ({event.kind}): {event.text}" + ("; waiting won't help" if event.permanent else "")
+        case PollRecovered():
+            return f": mailbox {event.mailbox} answers again"
+        case PollFinished():
+            return _poll(event)
+        case Adopted():
+            return f" {len(event.uidls)} UIDLs as seen, by {event.operator}: {event.reason}"
+        case UidlResetSuspected():
+            return (
+                f": of {event.listed} listed, {event.alike} look like some of the {event.vanished} that vanished;"
+                " nothing is fetched until a person adopts what is there"
+            )
+        case _:
+            assert_never(event)
+
+
+def _poll(event: PollFinished) -> str:
+    took = times.span(timedelta(milliseconds=event.duration_ms))
+    text = (
+        f": {event.listed} listed, {event.downloaded} new ({times.size(event.downloaded_octets)}) in {took}"
+    )
+    text += f", {event.oversize} too large" if event.oversize else ""
+    text += f", {event.refused} refused by the server" if event.refused else ""
+    text += ", and then the session broke" if event.broken else ""
+    return text + "".join(f"; {in_words(one)}" for one in event.withheld)
