@@ -13,7 +13,7 @@ import typer
 
 from cli import context, render, times
 from cli.context import Misuse
-from cli.message import AsJson
+from cli.message import AsCsv, AsJson, one_format
 from cli.render import Column
 from store import tallies
 from store.database import reading
@@ -32,6 +32,8 @@ PARTS = {
     "rescan": ("rescanned", "Scanned again", "scanner", "verdict"),
     "kept": ("quarantined", "Quarantined", "scanner", "reason"),
 }
+COUNTED = ("counted", "from", "to", "name", "what", "count", "octets", "median_ms", "p95_ms")  # as CSV
+OWN = "internal"  # nobody submits that: the gateway writes it
 NAMELESS = {"in": "(submitted)", "out": "(none)", "kept": "(home server or a person)"}
 
 
@@ -42,23 +44,29 @@ def stats(
     until: Annotated[str | None, typer.Option(metavar="TIME", help="Up to then. [default: now]")] = None,
     by_day: Annotated[bool, typer.Option("--by-day", help="Each day (UTC) by itself.")] = False,
     as_json: AsJson = False,
+    as_csv: AsCsv = False,
 ) -> None:
     """Count what came, went and was found in a span of time, and say how long it took.
 
     Whole hours are counted. Of delays (from its arrival here to the answer) and of scan times the median and the 95th in a
     hundred are shown.
     """
+    one_format(as_json=as_json, as_csv=as_csv)
     current = times.now()
     last = min(times.read_optional(until, "--until", current) or current, current)
     first = times.past_optional(since, "--since", current) or last - DAY
     if first >= last:
         raise Misuse("--since: is not before --until")
     with context.opened(context.settings()) as engine, reading(engine) as connection:
+        if as_csv:
+            render.comma_separated(COUNTED, ())
         for begin, end in _days(first, last) if by_day else [(first, last)]:
             found = list(tallies.between(connection, begin, end - timedelta(microseconds=1)))
             if as_json:
                 for one in found:
                     render.json_line(_as_json(one, begin, end))
+            elif as_csv:
+                render.comma_separated(None, (_flat(one, begin, end) for one in found))
             else:
                 _print(found, begin, end)
 
@@ -75,19 +83,19 @@ def _hour(at: datetime) -> datetime:
     return at.replace(minute=0, second=0, microsecond=0)
 
 
+def _flat(one: Tally, begin: datetime, end: datetime) -> list[Any]:
+    return [
+        *(PARTS[one.kind][0], _hour(begin), _hour(end - timedelta(microseconds=1)) + HOUR),
+        *(one.name or None, one.what, one.count, one.octets),
+        *(one.quantile_ms(HALF), one.quantile_ms(MOST)),
+    ]
+
+
 def _as_json(one: Tally, begin: datetime, end: datetime) -> Json:
-    part, _, name, what = PARTS[one.kind]
-    return {
-        "counted": part,
-        "from": _hour(begin),
-        "to": _hour(end - timedelta(microseconds=1)) + HOUR,
-        name: one.name or None,
-        what: one.what,
-        "count": one.count,
-        "octets": one.octets,
-        "median_ms": one.quantile_ms(HALF),
-        "p95_ms": one.quantile_ms(MOST),
-    }
+    _, _, name, what = PARTS[one.kind]
+    called = {"name": name, "what": what}
+    flat = zip(COUNTED, _flat(one, begin, end), strict=True)
+    return {called.get(column, column): value for column, value in flat}
 
 
 def _print(found: Sequence[Tally], begin: datetime, end: datetime) -> None:
@@ -116,7 +124,7 @@ def _columns(name: str, what: str) -> tuple[Column, ...]:
 
 def _row(one: Tally) -> tuple[str, ...]:
     return (
-        one.name or NAMELESS.get(one.kind, ""),
+        one.name or ("(the gateway)" if one.what == OWN else NAMELESS.get(one.kind, "")),
         one.what,
         f"{one.count:,}",
         times.size(one.octets),

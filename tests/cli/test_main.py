@@ -159,7 +159,9 @@ def test_what_is_printed_nowhere_gets_into_no_file(place: Place) -> None:
 
 
 def test_ctrl_c_is_no_error_while_it_is_still_starting(mailgate: Mailgate, tmp_path: Path) -> None:
-    (tmp_path / "typer.py").write_text("import signal, time\nsignal.raise_signal(signal.SIGINT)\ntime.sleep(60)\n")
+    (tmp_path / "typer.py").write_text(
+        "import signal, time\nsignal.raise_signal(signal.SIGINT)\ntime.sleep(60)\n"
+    )
     (entry,) = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"].values()
     module, _, function = entry.partition(":")
     done = subprocess.run(

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Iterator
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.cli.stock import Stock
 from tests.life.house import mail
 from tests.life.scanned import ScannedHouse, scanned_house
 from tests.peers.scanner_peer import EICAR, GTUBE
@@ -47,6 +50,21 @@ def test_a_day_in_numbers(scans: ScannedHouse) -> None:
     for word in ("Came in", "Went out", "Scanned", "Quarantined", "infected", "MEDIAN", "95 %"):
         assert word in told
     assert counted(scans.house.json("stats", "--by-day", "--since", "1d")) != {}
+
+
+def test_as_csv_it_counts_the_same(stock: Stock) -> None:
+    asked = ("stats", "--since", "2026-03-01", "--until", "2026-03-02")
+    rows = stock.mailgate(*asked, "--json").json
+    titles, *lines = csv.reader(StringIO(stock.mailgate(*asked, "--csv").out))
+    assert titles == ["counted", "from", "to", "name", "what", "count", "octets", "median_ms", "p95_ms"]
+    assert lines == [["" if value is None else str(value) for value in row.values()] for row in rows]
+    assert len(lines) > 5
+    assert stock.mailgate(*asked, "--csv", "--json").code == 2
+
+
+def test_notices_of_the_gateway_are_nobodys_submission(stock: Stock) -> None:
+    lines = stock.mailgate("stats", "--since", "2026-03-01", "--until", "2026-03-02").lines
+    assert [line.split("  ")[0] for line in lines if " internal " in line] == ["(the gateway)"]
 
 
 def test_where_nothing_happened_it_says_so(scans: ScannedHouse) -> None:
