@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import NamedTemporaryFile
@@ -25,6 +25,7 @@ from store.database import reading
 from store.figures import Period
 
 WEEK = timedelta(days=7)
+HOUR = timedelta(hours=1)
 STDOUT = "-"
 NEEDED = ("pygal", "jinja2")
 # How long a period may be to be shown in these steps; longer ones are shown in a few hundred of whole days.
@@ -91,9 +92,23 @@ def _period(first: datetime, last: datetime) -> Period:
     """Return the period in steps, from a whole one on."""
     long = last - first
     step = next((step for most, step in STEPS if long <= most), timedelta(days=-(-long.days // MOST_STEPS)))
-    local = first.astimezone()
+    local, end = _wall_clock(first), _wall_clock(last)
     midnight = local.replace(hour=0, minute=0, second=0, microsecond=0)
-    return Period(since=midnight + (local - midnight) // step * step, until=last, step=step)
+    begin = midnight + (local - midnight) // step * step
+    if step <= HOUR:
+        return Period(since=first - (local - begin), until=last, step=step)
+    # By the clock on the wall, so that a day is a day also where summer time begins or ends.
+    count = -((begin - end) // step)
+    begins = (at for n in range(count) if (at := (begin + n * step).astimezone(UTC)) < last)
+    return _stepped(tuple(begins), last, step)
+
+
+def _stepped(begins: tuple[datetime, ...], last: datetime, step: timedelta) -> Period:
+    return Period(since=begins[0], until=last, step=step, begins=begins)
+
+
+def _wall_clock(at: datetime) -> datetime:
+    return at.astimezone().replace(tzinfo=None)
 
 
 def _print(sections: Iterable[Section]) -> None:

@@ -1,12 +1,15 @@
 """How many messages came in during a period, by what became of them: figures for a report.
 
 Each figure is of messages that a filter of `selection` finds, counted from their rows by the database; so what was erased still
-counts, and memory is that of the answer. A period is cut into equal steps from its beginning on, the last of them may be short.
+counts, and memory is that of the answer. A period is cut into steps from its beginning on, all as long unless it says where each
+begins; the last may be short.
 """
 
 from __future__ import annotations
 
 import itertools
+import math
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -38,14 +41,17 @@ SAID = 30  # characters that replies without a code of their own have in common
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Period:
-    """From `since` until before `until`, in steps."""
+    """From `since` until before `until`, in steps. `begins` is where each does, where they are not all as long."""
 
     since: datetime
     until: datetime
     step: timedelta
+    begins: tuple[datetime, ...] = ()  # the first is `since`
 
     def edges(self) -> list[datetime]:
         """Return where each step begins, and the end."""
+        if self.begins:
+            return [*self.begins, self.until]
         count = -((self.since - self.until) // self.step)
         return [*(self.since + n * self.step for n in range(count)), self.until]
 
@@ -53,9 +59,15 @@ class Period:
 def by_step(connection: Connection, period: Period) -> Counter[tuple[int, str]]:
     """Count by the number of the step in which a message came in, and by its state."""
     since = microseconds(period.since)
+    begins = [(begin - period.since) // MICROSECOND for begin in period.edges()[:-1]]
+    # A step is a whole number of these parts, also where it is not as long as the others.
+    part = math.gcd(period.step // MICROSECOND, *begins)
     # The literal, for a database that groups by it must see that it is the same in both places.
-    number = literal_column(f"(messages.opened_at - {since}) / {period.step // MICROSECOND}", BigInteger)
-    return _counted(connection, period, number)
+    number = literal_column(f"(messages.opened_at - {since}) / {part}", BigInteger)
+    counts: Counter[tuple[int, str]] = Counter()
+    for (n, state), count in _counted(connection, period, number).items():
+        counts[bisect_right(begins, n * part) - 1, state] += count
+    return counts
 
 
 def by_mailbox(connection: Connection, period: Period) -> Counter[tuple[str, str]]:

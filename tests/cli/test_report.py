@@ -6,7 +6,7 @@ import shlex
 import sys
 from collections import Counter
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
 from importlib.util import find_spec
 from pathlib import Path
@@ -239,6 +239,29 @@ def test_the_longer_a_period_the_longer_its_steps(
     spans = {datetime.fromisoformat(one["to"]) - datetime.fromisoformat(one["from"]) for one in arrivals}
     assert timedelta(seconds=step) in spans
     assert sum(one["count"] for one in arrivals) == len(stock.ids)
+
+
+def test_a_day_is_one_also_where_summer_time_begins(mailgate: Mailgate, sqlite_url: str) -> None:
+    builder = Builder(sqlite_url, datetime(2026, 3, 27, 12, tzinfo=UTC))
+    configure(mailgate.folder, sqlite_url)
+    came = []
+    for hours in (0, 24, 24, 24, 24):
+        builder.later(hours=hours)
+        came.append(builder.downloaded())
+    builder.close()
+    asked = ("report", "--json", "--since", "2026-03-01", "--until", "2026-05-01")
+    told = mailgate(*asked, TZ="Europe/Berlin").json
+    days = [row for row in told if row["section"] == "arrivals"]
+    assert [row["from"] for row in days] == [
+        "2026-03-26T23:00:00Z",
+        "2026-03-27T23:00:00Z",
+        "2026-03-28T23:00:00Z",
+        "2026-03-29T22:00:00Z",
+        "2026-03-30T22:00:00Z",
+    ]
+    listed = [mailgate(*shlex.split(row["command"])[1:], "--json", TZ="Europe/Berlin").json for row in days]
+    assert [[row["id"] for row in rows] for rows in listed] == [[stream] for stream in came]
+    assert [row["count"] for row in days] == [1] * 5
 
 
 def test_a_configuration_that_was_named_is_named_in_the_commands(stock: Stock, tmp_path: Path) -> None:

@@ -23,6 +23,12 @@ Json = dict[str, Any]
 
 WHOLE = Period(since=after(days=-1), until=after(days=20), step=timedelta(hours=1))
 PART = Period(since=after(minutes=100), until=after(minutes=333), step=timedelta(minutes=20))
+UNEQUAL = Period(
+    since=after(hours=1),
+    until=after(hours=9),
+    step=timedelta(hours=2),
+    begins=tuple(after(hours=n) for n in (1, 3, 4, 6, 8)),
+)
 NOTHING = Period(since=after(days=-9), until=after(days=-8), step=timedelta(hours=1))
 EDGES = [timedelta(seconds=1), timedelta(minutes=1), timedelta(minutes=30)]
 
@@ -65,6 +71,15 @@ def test_counts_are_of_what_is_found(lived: Engine, period: Period) -> None:
         counted(lived, period, lambda row: row["direction"]),
     ]
     assert bool(found[0]) == (period is not NOTHING)
+
+
+def test_steps_may_be_of_different_length(lived: Engine) -> None:
+    edges = UNEQUAL.edges()
+    assert edges == [after(hours=n) for n in (1, 3, 4, 6, 8, 9)]
+    with reading(lived) as connection:
+        found = figures.by_step(connection, UNEQUAL)
+    assert found == counted(lived, UNEQUAL, lambda row: sum(edge <= row["opened_at"] for edge in edges) - 1)
+    assert len({n for n, _ in found}) > 1
 
 
 @pytest.mark.parametrize("period", [WHOLE, PART, NOTHING], ids=["whole", "part", "nothing"])
