@@ -133,6 +133,7 @@ class Gateway:
             await self._listener.start()
         if self._monitoring is not None:
             self._monitoring.start()
+        self._say_what_runs()
         async with asyncio.TaskGroup() as group:
             if self._monitoring is not None:
                 group.create_task(self._monitoring.beat(), name="monitoring")
@@ -147,6 +148,18 @@ class Gateway:
                 group.create_task(self.fetcher.run(), name="fetcher")
             if self._listener is not None:
                 group.create_task(self._listener.run(), name="listener")
+
+    def _say_what_runs(self) -> None:
+        its = self._settings
+        parts = (
+            ("mailbox", "es", its.mailboxes),
+            ("next hop", "s", its.next_hops),
+            ("scanner", "s", its.scanners),
+        )
+        mailboxes, hops, scanners = (
+            f"{len(them)} {one}{'' if len(them) == 1 else more}" for one, more, them in parts
+        )
+        logger.info("running with %s, %s and %s", mailboxes, hops, scanners)
 
     def _listening(self, listen: Listen) -> Listening:
         from engine.acceptance import Acceptance

@@ -55,10 +55,6 @@ async def serve(settings: Settings, engine: Engine, roles: Roles) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     async with gateway(settings, engine) as opened:
-        logger.info(
-            "running with %d mailboxes, %d next hops and %d scanners",
-            *map(len, (settings.mailboxes, settings.next_hops, settings.scanners)),
-        )
         await opened.run(roles, stop)
         logger.info("stopped")
 

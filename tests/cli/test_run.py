@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import re
+import shlex
 import signal
 import socket
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -60,6 +62,37 @@ def test_run_goes_on_until_sigterm(house: Installation) -> None:
         house.home.wait_until(lambda: len(house.home.ledger) == 1)
         process.send_signal(signal.SIGTERM)
         assert process.wait(PROCESS_SECONDS) == 0
+
+
+def test_it_says_that_it_runs_once_it_does(house: Installation) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as busy:
+        house.configure(more=LISTEN.replace("2500", str(busy.getsockname()[1])))
+        said = house.mailgate("run", code=3)
+    assert "in use" in said
+    assert "running with" not in said
+
+
+def test_with_a_closed_output_it_runs_and_ends_as_ever(house: Installation) -> None:
+    house.put()
+    for words, signalled in (("--once", False), ("", True)):
+        command = shlex.join(house.command("run", *words.split()))
+        with subprocess.Popen(
+            ["sh", "-c", f"exec {command} >&-"],
+            cwd=house.folder,
+            env=house.environment,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as process:
+            try:
+                assert process.stderr is not None
+                if signalled:
+                    next(line for line in process.stderr if " running with 1 mailbox, " in line)
+                    process.send_signal(signal.SIGTERM)
+                assert "Traceback" not in process.stderr.read()
+                assert process.wait(PROCESS_SECONDS) == 0
+            finally:
+                process.kill()
+    assert len(house.home.ledger) == 1
 
 
 def test_only_one_gateway_runs_on_an_sqlite_store(house: Installation) -> None:
