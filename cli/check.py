@@ -7,13 +7,14 @@ webhook is tried at once; nothing is fetched, nothing is delivered, nothing is d
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Coroutine, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from cli import context, listening, render, times
-from cli.context import EXIT_BAD_NEWS, EXIT_CONFIGURATION, EXIT_DONE, StoreFailure
+from cli.context import EXIT_BAD_NEWS, EXIT_CONFIGURATION, EXIT_DONE, Failure, StoreFailure
 from engine.core import direct, envelope
 
 if TYPE_CHECKING:
@@ -50,9 +51,10 @@ def check(
     if json:
         _print_json(settings, parts, warnings, refusals)
     else:
-        _print(settings, parts, warnings, refusals)
+        _print(settings, parts, warnings, runs=not refusals)
     if refusals:
-        return EXIT_CONFIGURATION
+        sys.stdout.flush()
+        raise Failure(f"{settings.path}: {'; '.join(refusals)}", EXIT_CONFIGURATION)
     failed = any(not trial.ok for trial in trials.values())
     return EXIT_BAD_NEWS if failed or shortage else EXIT_DONE
 
@@ -126,10 +128,9 @@ def _try_store(settings: Settings) -> Trial:
 # -- printing
 
 
-def _print(
-    settings: Settings, parts: Sequence[Part], warnings: Sequence[str], refusals: Sequence[str]
-) -> None:
-    render.line((f"{settings.path}", "bold"), ": ", _verdict(parts, warnings, refusals))
+def _print(settings: Settings, parts: Sequence[Part], warnings: Sequence[str], *, runs: bool) -> None:
+    verdict = _verdict(parts, warnings) if runs else ("can't be run", "bold red")
+    render.line((f"{settings.path}", "bold"), ": ", verdict)
     label = ""
     for part in parts:
         first = part.label if part.label != label else ""
@@ -140,14 +141,10 @@ def _print(
             _print_trial(part.trial)
     for text in warnings:
         render.paragraph(("warning:", "yellow"), f" {text}", indent=INDENT)
-    for text in refusals:
-        render.paragraph(("error:", "bold red"), f" {text}", indent=INDENT)
 
 
-def _verdict(parts: Sequence[Part], warnings: Sequence[str], refusals: Sequence[str]) -> render.Part:
+def _verdict(parts: Sequence[Part], warnings: Sequence[str]) -> render.Part:
     failed = [part for part in parts if part.trial is not None and not part.trial.ok]
-    if refusals:
-        return ("can't be run", "bold red")
     if failed:
         names = [part.label if part.kind == "store" else f"{part.label} {part.name}" for part in failed]
         return (f"valid, but failed: {', '.join(names)}", "bold red")

@@ -1,11 +1,12 @@
 """What a configuration may say and probably shouldn't, and what it names that isn't there.
 
 For people to read, one line each; nothing here keeps the gateway from starting. Looks at the files that the
-configuration names, never into them.
+configuration names, never into them, and whether the environment has what it names.
 """
 
 from __future__ import annotations
 
+import os
 import stat
 from collections.abc import Iterator
 from ipaddress import ip_address
@@ -46,6 +47,7 @@ def warnings(settings: Settings) -> tuple[str, ...]:
     for hook in settings.webhooks:
         found += [f"webhook '{hook.name}': {text}" for text in _of_webhook(hook)]
     found += _of_files(settings)
+    found += _of_environment(settings)
     return tuple(found)
 
 
@@ -147,6 +149,12 @@ def _of_files(settings: Settings) -> Iterator[str]:
             yield f"{key}: no such file: {path}"
     if any(secret.kind == "text" for secret in _secrets(settings)) and _is_open_to_all(settings.path):
         yield "a password is written in this file, which every user may read: chmod o-r, or { file = … }"
+
+
+def _of_environment(settings: Settings) -> Iterator[str]:
+    for secret in _secrets(settings):
+        if secret.kind == "env" and not os.environ.get(secret.source):
+            yield f"{secret.used_for}: the environment variable {secret.source} is not set here"
 
 
 def _named_files(settings: Settings) -> Iterator[tuple[str, Path]]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 import ssl
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -256,6 +258,19 @@ def test_attachment_rules_are_named(house: Installation) -> None:
     assert (part["names"], part["types"]) == (["*.exe", "*.js"], ["application/hta"])
     house.configure(more=f'[[scanner]]\nkind = "attachments"\narchives = false\n{rules}')
     assert "names *.exe, *.js; types application/hta" in house.mailgate("check")
+
+
+def test_what_it_cant_run_with_is_one_line_on_stderr(house: Installation) -> None:
+    certificate, key = write_certificate_and_key(house.folder)
+    key.write_text("nonsense")
+    house.configure(more=f'[listen]\ntls_cert = "{certificate}"\ntls_key = "{key}"\n')
+    for form in ((), ("--json",)):
+        done = subprocess.run(
+            house.command("check", *form), capture_output=True, text=True, env=house.environment, check=False
+        )
+        assert done.returncode == 3
+        assert re.fullmatch(r"mailgate: .+: listen\.tls_cert: .+\n", done.stderr)
+    assert json.loads(done.stdout.splitlines()[-1])["kind"] == "error"
 
 
 def test_listening_is_said_in_words(house: Installation) -> None:

@@ -30,7 +30,8 @@ def uncommented(leave_out: set[str]) -> str:
     return text
 
 
-def test_it_loads_as_it_stands_without_a_doubt(tmp_path: Path) -> None:
+def test_it_loads_as_it_stands_without_a_doubt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("INFO_PASSWORD", "hunter2")
     found = loaded(starting_config("gate.example.org"), tmp_path)
     assert found.gateway.hostname == "gate.example.org"
     assert [mailbox.name for mailbox in found.mailboxes] == ["info"]

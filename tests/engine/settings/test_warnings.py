@@ -27,6 +27,12 @@ from tests.engine.settings.configurations import GATEWAY, HOME, WHOLE, loaded
         ),
         ("recipients", 'tls_ca = "absent.pem"\nrecipients', ["mailbox 'info': tls_ca: no such file"]),
         ('"hunter2"', '{ file = "absent" }', ["mailbox 'info': password: no such file"]),
+        (
+            '"hunter2"',
+            '{ env = "ABSENT" }',
+            ["mailbox 'info': password: the environment variable ABSENT is not set here"],
+        ),
+        ('"hunter2"', '{ env = "S" }', []),
         ("[next_hop.home]", '[next_hop.home]\ntls = "none"', ['next_hop.home: tls = "none"']),
         (
             "[next_hop.home]",
@@ -91,8 +97,11 @@ from tests.engine.settings.configurations import GATEWAY, HOME, WHOLE, loaded
     ],
 )
 def test_what_is_legal_but_doubtful_is_warned_of(
-    tmp_path: Path, old: str, new: str, doubts: list[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, old: str, new: str, doubts: list[str]
 ) -> None:
+    for name in ("P", "S"):
+        monkeypatch.setenv(name, "hunter2")
+    monkeypatch.delenv("ABSENT", raising=False)
     found = loaded(tmp_path, WHOLE.replace(old, new, 1))
     found.path.chmod(0o600)
     warned = settings.warnings(found)
