@@ -34,7 +34,9 @@ def conserve(
     ] = False,
     as_json: AsJson = False,
 ) -> int:
-    """Check that each message has one fate for each recipient, or is open and will be looked at; over the whole store.
+    """Check that every message is accounted for.
+
+    Over the whole store: each has one fate for each recipient, or is open and will be looked at.
 
     Exit code 1 if anything does not add up, or a mailbox can't be reached.
     """
@@ -55,7 +57,9 @@ def verify(
     contents: Annotated[bool, typer.Option("--contents", help="Also every message's octets.")] = False,
     as_json: AsJson = False,
 ) -> int:
-    """Check every event's hash, every position, every seal; also beside a running gateway.
+    """Check every event's hash, every position, every seal.
+
+    Also beside a running gateway.
 
     Exit code 1 if anything is not what was written; the first bad event is named first.
     """
@@ -75,7 +79,10 @@ def seal(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print what the file holds, on one line.")] = False,
 ) -> int:
-    """Seal the log as it is now: one value that stands for every event, and tells later if one was changed or cut off."""
+    """Seal the log as it is now.
+
+    A seal is one value that stands for every event, and tells later if one was changed or cut off.
+    """
     from cli import proof
 
     with context.opened(context.settings()) as engine:
@@ -84,7 +91,10 @@ def seal(
 
 @app.command()
 def keygen(file: Annotated[Path, typer.Argument(metavar="FILE", show_default=False)]) -> None:
-    """Make an Ed25519 key to sign seals with: FILE, to be kept secret, and FILE.pub, to be given to who checks them."""
+    """Make an Ed25519 key to sign seals with.
+
+    FILE is to be kept secret, FILE.pub to be given to who checks them.
+    """
     from cli import render
     from store import signing
 
@@ -101,7 +111,10 @@ def export(
         Path | None, typer.Option(metavar="FILE", help="The seal to prove it by; else the last on record.")
     ] = None,
 ) -> int:
-    """Write all that is on record of a message to a zip file, with the proof of it: for somebody without the store."""
+    """Write all on record of a message to a zip file, with proof.
+
+    For somebody without the store.
+    """
     from cli import bundles
 
     with context.opened(context.settings()) as engine:
@@ -124,7 +137,9 @@ def check(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object.")] = False,
 ) -> int:
-    """Check a bundle, or a seal, on any machine: no store and no configuration are needed.
+    """Check a bundle, or a seal, on any machine.
+
+    No store and no configuration are needed.
 
     Exit code 1 if it is not true; one line says what each thing is that is wrong.
     """

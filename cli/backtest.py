@@ -52,7 +52,9 @@ def backtest(
     as_json: AsJson = False,
     wanted: Filter,
 ) -> int:
-    """Say which messages would have fared otherwise under another configuration, and why. Nothing is changed or sent.
+    """Compare what was decided with another configuration.
+
+    Says which messages would have fared otherwise under it, and why. Nothing is changed or sent.
 
     Limits, recipients, routes, thresholds, retries and what follows from verdicts are compared, each decision of each message
     with what is on record. Exit code 1 if anything would differ, or nothing fits.

@@ -37,7 +37,10 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print a JSON object.")]
 
 @app.command()
 def status(json: AsJson = False) -> int:
-    """Say where the store is, how much it holds, and whether its schema is this program's."""
+    """Say where the store is, and how it does.
+
+    How much it holds, and whether its schema is this program's.
+    """
     settings = context.settings()
     from cli import store_status
 
@@ -91,7 +94,10 @@ def rebuild() -> None:
 
 @app.command()
 def backup(file: Annotated[Path, typer.Argument(metavar="FILE", show_default=False)]) -> None:
-    """Copy the store to FILE, a SQLite store of its own, while the gateway runs or not."""
+    """Copy the store to FILE, while the gateway runs or not.
+
+    FILE is a SQLite store of its own.
+    """
     import migrations
     from store import backup as copies
 
@@ -104,7 +110,10 @@ def backup(file: Annotated[Path, typer.Argument(metavar="FILE", show_default=Fal
 
 @app.command()
 def restore(file: Annotated[Path, typer.Argument(metavar="FILE", show_default=False)]) -> None:
-    """Copy a backup into the configured store, which must be empty or not be there yet."""
+    """Copy a backup into the configured store.
+
+    That must be empty or not be there yet.
+    """
     import migrations
     from cli.store_status import url
     from store import backup as copies

@@ -66,7 +66,9 @@ def erase(
         bool, typer.Option("--json", help="Print JSON, one object a line; the last one sums up.")
     ] = False,
 ) -> int:
-    """Erase what is personal of messages: addresses, subjects, replies, octets. What happened, and when, stays.
+    """Erase what is personal of messages.
+
+    That is addresses, subjects, replies, octets. What happened, and when, stays.
 
     Of a message that names a person all personal facts go, also those of its other recipients. Exit code 1 if something
     could not be done.

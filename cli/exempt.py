@@ -37,7 +37,9 @@ def retention(
     as_json: AsJson = False,
     wanted: Filter,
 ) -> int:
-    """Exempt messages from retention and erasure, until --no-keep: a legal hold. 'mailgate list --kept' lists them.
+    """Exempt messages from retention and erasure: a legal hold.
+
+    It lasts until --no-keep; 'mailgate list --kept' lists them.
 
     Open or closed, by ids or by the filters of 'list'; nothing else about them changes. Exit code 1 if something could not
     be done.

@@ -50,9 +50,9 @@ def list_mailboxes(
     json: Annotated[bool, typer.Option("--json", help="Print JSON, one mailbox a line.")] = False,
     csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
 ) -> int:
-    """Show how each mailbox does, and which messages it lists and does not give.
+    """Show how each mailbox does.
 
-    Exit code 1 if one needs attention.
+    Also which messages it lists and does not give. Exit code 1 if one needs attention.
     """
     if json and csv:
         raise Misuse("--json and --csv don't go together")
@@ -75,9 +75,9 @@ def poll(
     names: Annotated[list[str] | None, typer.Argument(metavar="NAME...", show_default=False)] = None,
     everything: Annotated[bool, typer.Option("--all", help="Every mailbox.")] = False,
 ) -> int:
-    """Poll mailboxes now: by the gateway where one runs, else here, with the work that follows.
+    """Poll mailboxes now.
 
-    Exit code 1 if a poll failed, or a message is listed and not to be had.
+    By the gateway where one runs, else here, with the work that follows. Exit code 1 if a poll failed, or a message is listed and not to be had.
     """
     settings = context.settings()
     if everything == bool(names):
@@ -100,9 +100,9 @@ def adopt(
     reason: Annotated[str, typer.Option(metavar="TEXT", help="Why; goes on record.")] = "",
     yes: Annotated[bool, typer.Option("--yes", help="Don't ask.")] = False,
 ) -> int:
-    """Take everything in a mailbox as seen: it is neither fetched nor deleted, ever.
+    """Take everything in a mailbox as seen.
 
-    Also the way on after "uidl-reset-suspected".
+    It is neither fetched nor deleted, ever. Also the way on after "uidl-reset-suspected".
     """
     from cli import adopt as adoption
 

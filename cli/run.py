@@ -44,7 +44,7 @@ def run(
 ) -> int:
     """Fetch, listen and deliver until stopped; SIGTERM drains.
 
-    With --once the exit code is 0 if nothing is open at the end, else 1.
+    With --once the exit code is 0 if every mailbox could be polled and nothing is open at the end, else 1.
     """
     parts = _parts(only)
     settings = context.settings()

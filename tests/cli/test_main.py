@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from cli import main
+from store.codec import CLASSES
 from tests.cli.command import PATIENCE_SECONDS, PROGRAM, ROOT, Mailgate, configure
 from tests.cli.stock import Place, Stock
 
@@ -35,6 +36,19 @@ def test_every_command_is_there_and_explains_itself(name: str, mailgate: Mailgat
     assert shown.code == 0, shown.err
     assert shown.out.startswith(f"Usage: mailgate {name} ")
     assert "--help" in shown.out
+
+
+@pytest.mark.parametrize("name", ["audit", "db", "mailbox", "quarantine"])
+def test_what_a_command_of_a_group_does_is_said_whole(name: str, mailgate: Mailgate) -> None:
+    _, listed = mailgate(name, "--help", COLUMNS="80").out.split("Commands:\n")
+    assert len(listed.splitlines()) > 2
+    assert all(line.endswith(".") and not line.endswith("...") for line in listed.splitlines())
+
+
+def test_every_event_has_its_name_in_the_manual() -> None:
+    _, words = (ROOT / "README.md").read_text().split("Events of a message: ")
+    named = re.findall(r"`([a-z-]+)`", words)
+    assert sorted(named) == sorted(CLASSES)
 
 
 def test_the_version_is_the_packages(mailgate: Mailgate) -> None:
