@@ -33,12 +33,12 @@ COUNTS = (
 )
 COLUMNS = (
     Column(title="ID"),
-    Column(title="CAME IN"),
-    Column(title="WAS"),
-    Column(title="IS", styles=render.STATE_STYLES),
-    Column(title="FROM", least=12),
-    Column(title="TO", least=12, from_width=95),
-    Column(title="SUBJECT", least=12),
+    Column(title="CAME IN", from_width=80),
+    Column(title="WAS", least=9),
+    Column(title="IS", least=9, styles=render.STATE_STYLES),
+    Column(title="FROM", least=12, from_width=95),
+    Column(title="TO", least=12, from_width=110),
+    Column(title="SUBJECT", least=10),
 )
 
 
@@ -124,7 +124,7 @@ def _counted(found: Iterable[Change], since: datetime, at: datetime) -> bool:
         others = total - counts.came_in
         closed = "1 was" if counts.closed == 1 else f"{counts.closed} were"
         told = f"{counts.came_in} came in, {others} others changed; {closed} closed."
-        render.line((f"From {times.stamp(since)} to {times.stamp(at)}: {told}", "bold"))
+        render.paragraph((f"From {times.stamp(since)} to {times.stamp(at)}:", "bold"), f" {told}")
         render.line()
         render.table(COUNTS, ((*way, str(n)) for way, n in counts.ways.most_common()))
         render.line()
@@ -132,11 +132,12 @@ def _counted(found: Iterable[Change], since: datetime, at: datetime) -> bool:
 
 
 def _cells(found: Iterable[Change]) -> Iterator[tuple[str, ...]]:
+    current, narrow = times.now(), render.width() is not None
     for change in found:
         row = change.row
         yield (
             row["id"],
-            times.stamp(row["opened_at"]),
+            times.brief(row["opened_at"], current) if narrow else times.stamp(row["opened_at"]),
             change.before or NEW,
             change.after,
             row["reverse_path"] or "<>",

@@ -77,7 +77,8 @@ def poll(
 ) -> int:
     """Poll mailboxes now.
 
-    By the gateway where one runs, else here, with the work that follows. Exit code 1 if a poll failed, or a message is listed and not to be had.
+    By the gateway where one runs, else here, with the work that follows. Exit code 1 if a poll failed, or a message is listed
+    and not to be had.
     """
     settings = context.settings()
     if everything == bool(names):

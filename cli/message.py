@@ -55,9 +55,9 @@ COLUMNS = (
     Column(title="CAME IN"),
     Column(title="STATE", styles=render.STATE_STYLES),
     Column(title="SIZE", right=True, from_width=100),
-    Column(title="FROM", least=12),
+    Column(title="FROM", least=12, from_width=74),
     Column(title="TO", least=12, from_width=95),
-    Column(title="SUBJECT", least=12),
+    Column(title="SUBJECT", least=10),
 )
 
 

@@ -40,8 +40,8 @@ COLUMNS = (
     Column(title="ID"),
     Column(title="STATE", styles=render.STATE_STYLES),
     Column(title="FROM", least=12),
-    Column(title="TO", least=12),
-    Column(title="SUBJECT", least=12),
+    Column(title="TO", least=12, from_width=77),
+    Column(title="SUBJECT", least=9),
 )
 
 

@@ -28,29 +28,29 @@ AGES: tuple[tuple[str, timedelta], ...] = (
 )
 
 HOPS = (
-    Column(title="NEXT HOP"),
+    Column(title="NEXT HOP", least=14),
     Column(title="OPEN", right=True),
     Column(title="OLDEST", right=True),
     Column(title="NEXT TRY"),
-    Column(title="STANDING", least=20),
+    Column(title="STANDING", least=15),
 )
 HELD = (
     Column(title="HELD"),
     Column(title="AGE", right=True),
-    Column(title="AS"),
+    Column(title="AS", least=10),
     Column(title="UNTIL"),
     Column(title="TO", least=12, from_width=95),
-    Column(title="WHY", least=12),
+    Column(title="WHY", least=9),
 )
 OLDEST = (
     Column(title="ID"),
     Column(title="AGE", right=True),
     Column(title="WAY", from_width=110),
-    Column(title="STATE", styles=render.STATE_STYLES),
+    Column(title="STATE", least=9, styles=render.STATE_STYLES),
     Column(title="NEXT HOP", from_width=110),
     Column(title="NEXT TRY"),
     Column(title="TO", least=12, from_width=95),
-    Column(title="LAST REPLY", least=12),
+    Column(title="LAST REPLY", least=10),
 )
 
 
@@ -109,7 +109,9 @@ def show(overview: Overview, hops: Iterable[Json], current: datetime, *, past: b
         return
     are = ("was", "were") if past else ("is", "are")
     count = f"1 message {are[0]} open" if total == 1 else f"{total} messages {are[1]} open"
-    render.line((f"{count}{then}, the oldest for {times.span(current - overview.oldest_at)}.", "bold"))
+    render.paragraph(
+        (f"{count}{then},", "bold"), f" the oldest for {times.span(current - overview.oldest_at)}."
+    )
     _page(overview, hops, current, past=past)
 
 
@@ -139,7 +141,7 @@ def _page(overview: Overview, hops: Iterable[Json], current: datetime, *, past: 
         render.line()
         count = "1 message is" if overview.quarantined == 1 else f"{overview.quarantined:,} messages are"
         oldest = f", the oldest for {times.span(current - overview.quarantined_since)}"
-        render.line(f"{count} in quarantine{oldest}: 'mailgate quarantine list' shows them.")
+        render.paragraph(f"{count} in quarantine{oldest}: 'mailgate quarantine list' shows them.")
     if overview.held:
         render.line()
         render.table(HELD, _held(overview.held, current))
@@ -171,7 +173,8 @@ def _by_next_hop(
     render.table(columns, (row[: len(columns)] for row in rows))
     if rest := domains[DOMAINS_SHOWN:]:
         count = sum(lanes[name].open for name in rest)
-        render.line((f"{len(rest)} more domains by MX have {count} open; --json has every message.", "dim"))
+        told = f"{len(rest)} more domains by MX have {count} open; --json has every message."
+        render.paragraph((told, "dim"))
 
 
 def _by_age(ages: Counter[str]) -> None:

@@ -38,7 +38,7 @@ COLUMNS = (
     Column(title="ID"),
     Column(title="CAME IN"),
     Column(title="SIZE", right=True, from_width=110),
-    Column(title="FROM", least=12),
+    Column(title="FROM", least=12, from_width=74),
     Column(title="TO", least=12, from_width=95),
     Column(title="SUBJECT", least=12),
     Column(title="AS", from_width=90),

@@ -114,7 +114,7 @@ def _print(found: Sequence[Tally], begin: datetime, end: datetime) -> None:
 def _columns(name: str, what: str) -> tuple[Column, ...]:
     return (
         Column(title=name.replace("_", " ").upper(), least=10),
-        Column(title=what.upper()),
+        Column(title=what.upper(), least=13),
         Column(title="COUNT", right=True),
         Column(title="SIZE", right=True),
         Column(title="MEDIAN", right=True),

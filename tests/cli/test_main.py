@@ -9,6 +9,7 @@ import subprocess
 import sys
 import termios
 import tomllib
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -216,6 +217,31 @@ def test_a_terminal_gets_colours_its_width_and_a_hint(stock: Stock) -> None:
     assert len(table) == 4
     assert max(map(len, table)) <= 100
     assert hint == "There are more, older ones; --limit 12 or 0 shows them."
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("list",),
+        ("list", "--at", "1s"),
+        ("diff", "5h"),
+        ("queue",),
+        ("quarantine", "list"),
+        ("stats", "--since", "5h"),
+        ("hold", "--state", "outcome-unknown", "--reason", "x", "--yes"),
+    ],
+)
+def test_tables_fit_a_narrow_terminal(arguments: tuple[str, ...], place: Place) -> None:
+    builder, long = place.builder, "a.long.name@a-long-name.example"
+    builder.quarantined(builder.downloaded(subject="What a long subject it has", reverse_path=long))
+    far = builder.downloaded(recipients=(long,))
+    builder.attempted(far, hop="mx:a-long-name.example")
+    builder.deferred(far, builder.at + timedelta(minutes=59), hop="mx:a-long-name.example")
+    held = {"why": "operator", "rule": "operator", "operator": "anna", "reason": "the lawyer looks first"}
+    builder.held(builder.downloaded(), **held, until=builder.at + timedelta(minutes=59))
+    answer = place.mailgate(*arguments, COLUMNS="60")
+    assert answer.code == 0, answer.err
+    assert [line for line in answer.lines if len(line) > 60] == []
 
 
 def test_an_output_that_knows_only_ascii_loses_letters_not_the_list(stock: Stock) -> None:
