@@ -9,6 +9,8 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import partial
 
+from sqlalchemy import Connection
+
 from engine.core import direct
 from engine.hops import Hops
 from engine.lives import Life, Lives
@@ -66,9 +68,15 @@ class Due:
         if not due:
             return []
         claim = self._claim()
-        leases: list[Lease] = await self._means.journal.call(
-            lambda c: [x for lane, size, until in due for x in agenda.claim(c, lane, claim, until, size)]
-        )
+
+        def take(connection: Connection) -> list[Lease]:
+            # After an outage, or a step of the clock, what is just being handed over would look free to ourselves.
+            agenda.keep(connection, claim, now, self._lives.holds)
+            return [
+                x for lane, size, until in due for x in agenda.claim(connection, lane, claim, until, size)
+            ]
+
+        leases: list[Lease] = await self._means.journal.call(take)
         try:
             messages = await self._messages([lease.stream for lease in leases])
         except StoreError:

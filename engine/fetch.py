@@ -72,12 +72,12 @@ class Fetcher:
         # UIDLs, the one that broke a session last behind: two that do so take turns, so none keeps the other back.
         self._broke: defaultdict[str, list[bytes]] = defaultdict(list)
         self._tasks: dict[str, asyncio.Task[Any]] = {}
+        self._leases: dict[str, Lease] = {}  # of the polls under way
         self._stopping = False
 
     async def run(self) -> None:
         """Poll until cancelled; every mailbox is polled at once at first."""
         put = False
-        renewed_at = self._means.now()
         try:
             while True:
                 try:
@@ -85,10 +85,6 @@ class Fetcher:
                         await self._means.journal.call(self._put_all)
                         put = True
                     await self._start_due()
-                    if self._means.now() - renewed_at >= agenda.RENEW_EVERY:
-                        # A worker does this too, but there may be none here.
-                        renewed_at = self._means.now()
-                        await self._means.journal.call(lambda c: agenda.renew(c, self._claim()))
                 except StoreError as error:
                     self._means.outage.say(error)
                 await asyncio.sleep(LOOK_EVERY_SECONDS)
@@ -101,6 +97,10 @@ class Fetcher:
         for task in self._tasks.values():
             task.cancel()
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+
+    def leases(self) -> list[Lease]:
+        """Return the leases of the mailboxes that are being polled."""
+        return list(self._leases.values())
 
     async def once(self, *, retrieve: bool = True) -> bool:
         """Poll each mailbox once, all together; says whether all went well."""
@@ -115,21 +115,26 @@ class Fetcher:
 
     async def poll_now(self, name: str, *, retrieve: bool = True) -> bool:
         """Poll one mailbox, unless somebody else is at it; says whether it went well."""
-        stream, now = mailbox_stream(name), self._means.now()
-        lease = await self._means.journal.call(
-            lambda c: agenda.claim_stream(c, stream, agenda.POLL, self._claim(), now)
-        )
+        lease = None if name in self._leases else await self._claimed(name)
         if lease is None:
             logger.info("mailbox %s: is being polled already", name)
             return True
-        well = await self._poll_leased(name, lease, retrieve=retrieve)
+        self._leases[name] = lease
+        try:
+            well = await self._poll_leased(name, lease, retrieve=retrieve)
+        finally:
+            del self._leases[name]
         if retrieve and not well and self._broke.get(name) and await self._removable(name):
             # A session that one message breaks never comes to its end, where others are removed.
             await self.poll_now(name, retrieve=False)
         return well
 
-    def _claim(self) -> Claim:
-        return Claim(self._holder, self._means.now() + agenda.LEASE_TERM)
+    async def _claimed(self, name: str) -> Lease | None:
+        stream, now = mailbox_stream(name), self._means.now()
+        claim = Claim(self._holder, now + agenda.LEASE_TERM)
+        return await self._means.journal.call(
+            lambda c: agenda.claim_stream(c, stream, agenda.POLL, claim, now)
+        )
 
     async def _poll_through(self, name: str, *, retrieve: bool) -> bool:
         """Poll a mailbox, and again where one message broke the session: the next process won't know which."""

@@ -16,6 +16,7 @@ from engine.budget import OctetBudget
 from engine.digest import Digest
 from engine.fetch import Fetcher
 from engine.journal import Journal
+from engine.leases import Leases
 from engine.means import Means
 from engine.monitoring import monitoring
 from engine.outage import Outage
@@ -100,6 +101,9 @@ class Gateway:
             holder=holder,
             connections_per_host=settings.gateway.connections_per_host,
         )
+        self._leases = Leases(
+            means, holder=holder, held=lambda: [*self.worker.lives.leases(), *self.fetcher.leases()]
+        )
         self.purger = Purger(means)
         self.digest = Digest(means, at_seconds=settings.quarantine.digest_at, told=told)
         self.webhooks = Webhooks(means, settings.webhooks, holder=holder)
@@ -137,7 +141,7 @@ class Gateway:
         async with asyncio.TaskGroup() as group:
             if self._monitoring is not None:
                 group.create_task(self._monitoring.beat(), name="monitoring")
-            group.create_task(self.worker.renew(), name="leases")
+            group.create_task(self._leases.keep(), name="leases")
             if roles.work:
                 group.create_task(self.worker.run(), name="worker")
                 self._postmaster.start(group)
@@ -192,7 +196,7 @@ class Gateway:
             self._scanning.begin()
         await self._take_over()
         tasks = [asyncio.create_task(self.worker.run(), name="worker")] if roles.work else []
-        tasks.append(asyncio.create_task(self.worker.renew(), name="leases"))
+        tasks.append(asyncio.create_task(self._leases.keep(), name="leases"))
         well = True
         try:
             if roles.fetch:

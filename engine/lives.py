@@ -146,6 +146,15 @@ class Lives:
         _count_down(self._coming, next_hop)
         self._direct -= direct.is_direct(next_hop)
 
+    def leases(self) -> list[Lease]:
+        """Return the leases of all that is in our hands."""
+        return [life.lease for life in self._lives.values()]
+
+    def holds(self, lease: Lease) -> bool:
+        """Whether a message is in our hands by this very lease; any thread may ask."""
+        life = self._lives.get(lease.stream)
+        return life is not None and life.lease == lease
+
     def begin(self, life: Life) -> None:
         """Take a message into our hands."""
         self._lives[life.message.id] = life

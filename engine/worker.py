@@ -173,15 +173,6 @@ class Worker:
                 self._step(life)
             return bool(lives)
 
-    async def renew(self) -> None:
-        """Keep what we hold, polls included, until cancelled."""
-        while True:
-            await asyncio.sleep(agenda.RENEW_EVERY.total_seconds())
-            try:
-                await self._means.journal.call(lambda c: agenda.renew(c, self.claim()))
-            except StoreError as error:
-                self._means.outage.say(error, "leases")
-
     # -- one step
 
     def _step(self, life: Life) -> None:

@@ -7,11 +7,12 @@ log; leases are not history and leave no events. A claim counts the fence up: wh
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
+import orjson
 from sqlalchemy import (
     BigInteger,
     Connection,
@@ -97,9 +98,21 @@ def give_back(connection: Connection, lease: Lease, wake_at: datetime | None = N
     connection.execute(update(agenda).where(mine).values(values))
 
 
-def renew(connection: Connection, by: Claim) -> None:
-    """Extend everything a holder holds."""
-    connection.execute(update(agenda).where(agenda.c.holder == by.holder).values(lease_until=by.until))
+def renew(connection: Connection, by: Claim, leases: Sequence[Lease]) -> None:
+    """Extend these leases, as far as they are the holder's still.
+
+    By name: what a commit left in a holder's name of which it never heard has to run out, or nobody would work on it.
+    """
+    if leases:
+        held = orjson.dumps([tuple(lease) for lease in leases]).decode()
+        values = {"by": by.holder, "until": microseconds(by.until), "held": held}
+        connection.execute(_RENEW[connection.dialect.name], values)
+
+
+def keep(connection: Connection, by: Claim, now: datetime, holds: Callable[[Lease], bool]) -> None:
+    """Extend what ran out in a holder's name and is in its hands: in the transaction in which it claims, and before."""
+    rows = connection.execute(_RAN_OUT, {"by": by.holder, "now": now})
+    renew(connection, by, [lease for lease in (Lease(*row) for row in rows) if holds(lease)])
 
 
 def holders(connection: Connection) -> list[str]:
@@ -249,6 +262,19 @@ _CLAIM_ONE = (
     .where(agenda.c.stream == bindparam("the_stream"), _free)
     .values(_taken)
     .returning(agenda.c.stream, agenda.c.fence)
+)
+_RENEW = {
+    "sqlite": text(
+        "UPDATE agenda SET lease_until = :until WHERE holder = :by AND (stream, fence) IN"
+        " (SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(:held))"
+    ),
+    "postgresql": text(
+        "UPDATE agenda SET lease_until = :until WHERE holder = :by AND (stream, fence) IN"
+        " (SELECT w->>0, CAST(w->>1 AS bigint) FROM jsonb_array_elements(CAST(:held AS jsonb)) w)"
+    ),
+}
+_RAN_OUT = select(agenda.c.stream, agenda.c.fence).where(
+    agenda.c.holder == bindparam("by"), agenda.c.lease_until <= bindparam("now")
 )
 _LANES_OF = Lookup(
     sqlite="SELECT a.stream, a.lane FROM json_each(:wanted) w JOIN agenda a ON a.stream = w.value",

@@ -32,6 +32,7 @@ from engine.fetch import Fetcher, Pollable
 from engine.hop import Hop
 from engine.hops import Hops
 from engine.journal import Journal
+from engine.leases import Leases
 from engine.means import Means
 from engine.outage import Outage
 from engine.poll import MailboxPlan, Poll
@@ -199,6 +200,11 @@ class Rig:
             poll=self._poll,
             holder=self.holder,
             connections_per_host=self.connections_per_host,
+        )
+        self.leases = Leases(
+            self.means(outage=outage),
+            holder=self.holder,
+            held=lambda: [*self.worker.lives.leases(), *self.fetcher.leases()],
         )
         await self.read(self.hops.remember)
         self._working = asyncio.create_task(self.worker.run()) if self.works else None

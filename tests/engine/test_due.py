@@ -7,6 +7,7 @@ from datetime import timedelta
 import pytest
 
 from engine.core.routing import MailboxRule
+from store import agenda
 from store.events import Attempted, Deferred
 from tests.engine.rig import INFO, Rig, mail
 from tests.engine.situations import DESK, TWO_HOPS, claimed, states
@@ -36,6 +37,49 @@ async def test_a_message_that_somebody_else_holds_is_left_alone_until_the_lease_
         rig.clock.later(seconds=60)
         await rig.settled()
         assert len(rig.home.ledger) == 1
+
+
+async def test_what_we_are_just_handing_over_is_not_taken_up_again_when_its_lease_ran_out(
+    database_url: str,
+) -> None:
+    async with Rig(database_url) as rig:
+        late = rig.home.fault("dot", "late")
+        rig.put(mail(1))
+        await rig.poll()
+        await rig.until(lambda: late.stalled)
+        rig.clock.later(seconds=90)  # as after an outage of the store, or a step of the clock
+        assert not await rig.worker._claim_due()
+        assert rig.agenda(rig.message().id)["lease_until"] == rig.clock() + agenda.LEASE_TERM
+        late.release()
+        await rig.settled()
+        assert len(rig.home.ledger) == 1
+        assert states(rig) == ["delivered"]
+
+
+async def test_what_we_are_just_handing_over_is_renewed(database_url: str) -> None:
+    async with Rig(database_url) as rig:
+        late = rig.home.fault("dot", "late")
+        rig.put(mail(1))
+        await rig.poll()
+        await rig.until(lambda: late.stalled)
+        rig.clock.later(seconds=20)
+        await rig.leases.renew()
+        assert rig.agenda(rig.message().id)["lease_until"] == rig.clock() + agenda.LEASE_TERM
+        late.release()
+        await rig.settled()
+
+
+async def test_a_claim_that_took_effect_unheard_runs_out_and_the_message_goes_on(database_url: str) -> None:
+    async with Rig(database_url, works=False) as rig:
+        rig.put(mail(1))
+        await rig.poll()
+        await rig.restart(works=True)
+        await claimed(rig)  # as by a commit of which the answer was lost
+        rig.clock.later(seconds=45)
+        await rig.leases.renew()
+        rig.clock.later(seconds=15)
+        await rig.settled()
+        assert states(rig) == ["delivered"]
 
 
 async def test_a_dead_next_hop_does_not_delay_the_message_s_recipients_of_another(database_url: str) -> None:

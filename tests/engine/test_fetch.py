@@ -31,6 +31,14 @@ def next_poll(rig: Rig, name: str = "info") -> timedelta:
     return wait
 
 
+async def held(rig: Rig, holder: str) -> None:
+    """Somebody holds the mailbox."""
+    claim, now = Claim(holder, rig.clock() + agenda.LEASE_TERM), rig.clock()
+    stream = mailbox_stream("info")
+    lease = await rig.journal.call(lambda c: agenda.claim_stream(c, stream, agenda.POLL, claim, now))
+    assert lease is not None
+
+
 def about(wanted: timedelta) -> Any:
     """Within the jitter."""
     return pytest.approx(wanted.total_seconds(), rel=JITTER)
@@ -231,11 +239,35 @@ async def test_a_mailbox_that_fails_delays_no_other(database_url: str) -> None:
 
 async def test_a_mailbox_that_another_gateway_polls_is_left_alone(database_url: str) -> None:
     async with Rig(database_url) as rig:
-        claim, now = Claim("another gateway", rig.clock() + agenda.LEASE_TERM), rig.clock()
-        stream = mailbox_stream("info")
-        await rig.journal.call(lambda c: agenda.claim_stream(c, stream, agenda.POLL, claim, now))
+        await held(rig, "another gateway")
         assert await rig.poll()
         assert rig.provider.sessions == []
+
+
+async def test_a_mailbox_that_we_poll_ourselves_is_not_polled_besides_when_its_lease_ran_out(
+    database_url: str,
+) -> None:
+    async with Rig(database_url) as rig:
+        silent = rig.provider.fault("list", "stall")
+        polling = asyncio.create_task(rig.poll())
+        await rig.provider.until(lambda: silent.fired)
+        rig.clock.later(seconds=61)
+        assert await rig.poll()
+        assert len(rig.provider.sessions) == 1
+        silent.release()
+        assert await polling
+
+
+async def test_a_claim_that_took_effect_unheard_keeps_a_mailbox_from_being_polled_for_its_term_only(
+    database_url: str,
+) -> None:
+    async with Rig(database_url) as rig:
+        await held(rig, rig.holder)
+        rig.clock.later(seconds=45)
+        await rig.leases.renew()
+        rig.clock.later(seconds=15)
+        assert await rig.poll()
+        assert len(rig.provider.sessions) == 1
 
 
 # -- running by itself
@@ -268,8 +300,9 @@ async def test_a_long_poll_keeps_its_lease_without_a_worker_too(database_url: st
         async with fetching(rig):
             await rig.provider.until(lambda: silent.fired)
             rig.clock.later(seconds=45)
+            await rig.leases.renew()
             wanted: datetime = rig.clock() + agenda.LEASE_TERM
-            await rig.until(lambda: rig.agenda(mailbox_stream("info"))["lease_until"] == wanted)
+            assert rig.agenda(mailbox_stream("info"))["lease_until"] == wanted
             silent.release()
             await rig.provider.until(lambda: rig.provider.said("QUIT"))
 

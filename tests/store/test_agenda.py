@@ -42,6 +42,11 @@ def row(engine: Engine, stream: str = "m1") -> dict[str, Any]:
     return found
 
 
+def leases(engine: Engine) -> list[Lease]:
+    """All there are, whoever holds them."""
+    return [Lease(one["stream"], one["fence"]) for one in rows(engine, table)]
+
+
 def names(leases: list[Lease]) -> list[str]:
     return [lease.stream for lease in leases]
 
@@ -83,8 +88,31 @@ def test_a_lease_is_extended_for_its_holder_only(store: Engine) -> None:
     put(store, ("m1", "home", NOW), ("m2", "branch", NOW), ("m3", "else", NOW))
     claim(store), claim(store, "branch"), claim(store, "else", YOU)
     with writing(store) as connection:
-        agenda.renew(connection, Claim("me", after(hours=1)))
+        agenda.renew(connection, Claim("me", after(hours=1)), leases(store))
     assert [one["lease_until"] for one in rows(store, table)] == [after(hours=1), after(hours=1), YOU.until]
+
+
+def test_only_those_leases_are_extended_that_are_named(store: Engine) -> None:
+    put(store, ("m1", "home", NOW), ("m2", "home", NOW))
+    first, second = claim(store)
+    with writing(store) as connection:
+        agenda.renew(connection, Claim("me", after(hours=1)), [first, Lease("m2", second.fence - 1)])
+        agenda.renew(connection, Claim("me", after(hours=2)), [])
+    assert [one["lease_until"] for one in rows(store, table)] == [after(hours=1), ME.until]
+
+
+def test_of_what_ran_out_is_kept_what_is_in_our_hands(store: Engine) -> None:
+    put(store, ("m1", "home", NOW), ("m2", "home", NOW), ("m3", "home", NOW))
+    first, second = claim(store, limit=2)
+    (theirs,) = claim(store, by=Claim("you", ME.until))
+    later = Claim("me", after(hours=1))
+    with writing(store) as connection:
+        agenda.keep(connection, later, after(seconds=59), {first, theirs}.__contains__)
+        assert [one["lease_until"] for one in rows(store, table)] == [ME.until] * 3
+    with writing(store) as connection:
+        agenda.keep(connection, later, ME.until, {first, theirs}.__contains__)
+        again = agenda.claim(connection, "home", later, ME.until, 9)
+    assert again == [Lease("m2", second.fence + 1), Lease("m3", theirs.fence + 1)]
 
 
 def test_a_lease_is_given_back_by_its_holder_only(store: Engine) -> None:
