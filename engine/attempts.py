@@ -25,9 +25,10 @@ from engine.hops import DomainHop
 from engine.lives import Life, Lives
 from engine.means import Means
 from engine.on_record import OnRecord
-from engine.settler import STORE_RETRY_SECONDS, Settler
+from engine.settler import Settler
+from engine.steps import Steps
 from store import contents
-from store.errors import Conflict, Damaged, LeaseLost, StoreError
+from store.errors import Damaged, StoreError
 from store.events import Attempted, RejectedOversize
 from store.life import Message
 from store.log import Append
@@ -48,6 +49,7 @@ class Attempts:
         budget: OctetBudget,
         lives: Lives,
         settler: Settler,
+        steps: Steps,
         wake: Callable[[], None],
         turn: Callable[[], Awaitable[None]],
     ) -> None:
@@ -56,6 +58,7 @@ class Attempts:
         self._budget = budget
         self._lives = lives
         self._settler = settler
+        self._steps = steps
         self._wake = wake
         self._turn = turn
 
@@ -86,9 +89,8 @@ class Attempts:
         hop.under_way += 1
         try:
             await self._attempt(hop, life, step)
-        except StoreError as error:
-            self._means.outage.say(error, life.message.id)
-            self._lives.spawn(self._later(life, error))
+        except Exception as error:  # noqa: BLE001 - a fault of ours, in one message, must not end the work on the others
+            self._steps.broke(life, error)
         finally:
             hop.under_way -= 1
             if gate == "probe":
@@ -113,14 +115,6 @@ class Attempts:
         after = await self._settler.settle(life.lease, life.message, (*life.pending, event))
         self._lives.end(life)
         self._wake_for(after)
-
-    async def _later(self, life: Life, error: StoreError) -> None:
-        """The store refused what must stand before the dot: begin again, from what is on record then."""
-        if not isinstance(error, Conflict | LeaseLost):
-            await asyncio.sleep(STORE_RETRY_SECONDS)
-        await self._settler.give_back(life.lease)
-        self._lives.end(life)
-        self._wake()
 
     async def _attempt(self, hop: Hop, life: Life, step: HandOver) -> None:
         """Hand over, with `attempted` on record before the final dot."""
@@ -153,7 +147,7 @@ class Attempts:
         seams.reached("answered")
         # At once: the next message must know what this one has shown of the next hop.
         retry_at = self._standing(hop, outcome)
-        self._lives.spawn(self._conclude(hop, life, append.after, step, outcome, retry_at))
+        self._steps.begin(life, self._conclude(hop, life, append.after, step, outcome, retry_at))
         return None
 
     def _recorded(self, life: Life, step: HandOver, out: Outgoing) -> Append:

@@ -16,7 +16,7 @@ from engine.lives import Life
 from engine.means import Means
 from engine.settler import Settler
 from store import contents, log, queries
-from store.errors import Conflict
+from store.errors import Conflict, StoreError, StoreUnreachable
 from store.life import Message
 from store.log import Append, Unit
 
@@ -38,9 +38,17 @@ class Returned:
     async def take(self, life: Life) -> None:
         """Read a report and record what it proves. Never raises: the report goes on its way in any case."""
         try:
-            await self._settler.surely(life.message.id, lambda: self._taken(life))
+            await self._settler.surely(life.message.id, lambda: self._read(life))
         except Exception:
             logger.exception("%s: reading the report broke", life.message.id)
+
+    async def _read(self, life: Life) -> None:
+        try:
+            await self._taken(life)
+        except StoreUnreachable:
+            raise
+        except StoreError as error:  # the message it is about can't be read, or not be added to, now or ever
+            logger.error("%s: what this report says is not on record: %s", life.message.id, error)
 
     async def _taken(self, life: Life) -> None:
         octets = life.octets

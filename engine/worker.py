@@ -25,6 +25,7 @@ from engine.precedence import Precedence
 from engine.returned import Returned
 from engine.scanning import Scanning
 from engine.settler import STORE_RETRY_SECONDS, Settler
+from engine.steps import Steps
 from store import agenda
 from store.agenda import Claim, Lease
 from store.errors import StoreError
@@ -61,6 +62,7 @@ class Worker:
         self.precedence = Precedence(self._catch_up)
         self._taken: list[Life] = []  # in a burst, and not started with yet
         self._settler = Settler(means, told=self.wake)
+        self._steps = Steps(means, lives=self.lives, settler=self._settler, wake=self.wake)
         self._returned = Returned(means, settler=self._settler)
         self._due = Due(
             means,
@@ -77,6 +79,7 @@ class Worker:
             budget=budget,
             lives=self.lives,
             settler=self._settler,
+            steps=self._steps,
             wake=self.wake,
             turn=self.precedence.turn,
         )
@@ -144,7 +147,7 @@ class Worker:
                 for hop in self._hops.present():
                     while not hop.queue.empty():
                         life, _ = hop.queue.get_nowait()
-                        self.lives.spawn(self._let_go(life))
+                        self._steps.begin(life, self._let_go(life))
                 while self.lives.busy:
                     await asyncio.sleep(0.01)
 
@@ -177,7 +180,7 @@ class Worker:
 
     def _step(self, life: Life) -> None:
         if Returned.unread(life.message):
-            self.lives.spawn(self._read_report(life))
+            self._steps.begin(life, self._read_report(life))
         else:
             self._go_on(life)
 
@@ -186,23 +189,27 @@ class Worker:
         self._go_on(life)
 
     def _go_on(self, life: Life) -> None:
-        step = plan(life.known, self._means.policy, self._means.now(), self._hops.wait)
+        try:
+            step = plan(life.known, self._means.policy, self._means.now(), self._hops.wait)
+        except Exception as error:  # noqa: BLE001 - a fault of ours, in one message, must not end the work on the others
+            self._steps.broke(life, error)
+            return
         match step:
             case HandOver():
                 hop = self._hops[step.next_hop]
                 if hop.gate() == "closed":
-                    self.lives.spawn(self._attempts.postpone(life, step, hop))
+                    self._steps.begin(life, self._attempts.postpone(life, step, hop))
                 else:
                     hop.queue.put_nowait((life, step))
                     if isinstance(hop, DomainHop):
                         self.lives.give(life, hop.name)
                         self._serve_directly(hop)
             case Scan():
-                self.lives.spawn(self._scan(life, step))
+                self._steps.begin(life, self._scan(life, step))
             case Record():
-                self.lives.spawn(self._record(life, step.events))
+                self._steps.begin(life, self._record(life, step.events))
             case Rest():
-                self.lives.spawn(self._let_go(life))
+                self._steps.begin(life, self._let_go(life))
 
     def _serve_directly(self, hop: DomainHop) -> None:
         """Have a domain's queue worked off, by a task for each message, and for each connection at most."""

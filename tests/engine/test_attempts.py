@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select, update
 
-from engine import attempts, hop
+from engine import hop
 from engine.core import tagging
 from engine.core.outcome import Octets, Outcome, Transaction
 from engine.core.policy import Policy
@@ -199,7 +199,7 @@ async def test_removal_from_the_mailbox_before_the_attempt_is_on_record_only_beg
 async def test_nothing_is_handed_over_while_the_store_takes_no_attempt_and_all_of_it_afterwards(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(attempts, "STORE_RETRY_SECONDS", 0.01)
+    monkeypatch.setattr("engine.steps.STORE_RETRY_SECONDS", 0.01)
     async with Rig(database_url) as rig:
         with refusing(rig, "attempted"):
             rig.put(*(mail(n) for n in range(5)))

@@ -10,6 +10,7 @@ from engine import returned
 from engine.core import bounce
 from engine.core.bounce import StatusReport
 from store import queries
+from store.errors import Damaged, StoreError, UnknownEvent
 from store.events import Delivered, Failed, Reported
 from tests.engine.bounces import SHAPES, Bounced, exchange, gmail, postfix
 from tests.engine.rig import INFO, Rig, mail
@@ -148,6 +149,21 @@ async def test_a_report_that_breaks_the_reading_is_delivered(
         raise RuntimeError("a fault of ours")
 
     monkeypatch.setattr(bounce, "read", broken)
+    async with outgoing(sqlite_url) as rig:
+        stream, about = await relayed(rig)
+        await fetch(rig, postfix(about))
+        assert of(rig, stream).state == "relayed"
+        assert len(rig.home.taken_for(INFO)) == 1
+
+
+@pytest.mark.parametrize("error", [UnknownEvent("later", 2), Damaged("not what was written")], ids=repr)
+async def test_a_report_about_what_cannot_be_read_is_delivered(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch, error: StoreError
+) -> None:
+    def unreadable(connection: object, report: StatusReport) -> None:
+        raise error
+
+    monkeypatch.setattr(returned, "_about", unreadable)
     async with outgoing(sqlite_url) as rig:
         stream, about = await relayed(rig)
         await fetch(rig, postfix(about))

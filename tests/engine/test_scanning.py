@@ -7,10 +7,13 @@ import logging
 from collections import Counter
 
 import pytest
+from sqlalchemy import Connection
 
 from engine.core.verdict import KILLS
 from engine.scanner_standing import LONGEST_REST
+from store import agenda, contents
 from store.database import writing
+from store.errors import StoreUnreachable
 from store.events import Attempted, Deferred, Quarantined, Released, Scanned
 from store.life import Message
 from store.log import Append, Unit
@@ -421,3 +424,29 @@ async def test_a_slow_home_server_fills_no_more_than_its_share_past_the_scanners
         stall.release()
         await rig.settled()
         assert len(rig.delivered()) == MANY
+
+
+@pytest.mark.parametrize("error", [StoreUnreachable("gone"), RuntimeError("a fault of ours")], ids=repr)
+async def test_what_could_not_be_read_back_goes_on_later_and_stays_in_nobodys_hands(
+    database_url: str, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    troubles = [error]
+
+    def get(connection: Connection, message: Message) -> bytes | None:
+        if troubles:
+            raise troubles.pop()
+        return read_back(connection, message)
+
+    read_back = contents.get
+    monkeypatch.setattr(contents, "get", get)
+    monkeypatch.setattr("engine.steps.STORE_RETRY_SECONDS", 0.01)
+    async with Rig(database_url, works=False, scanners=[ScriptedScanner()]) as rig:
+        rig.put(mail(1), mail(2))
+        await rig.poll()
+        await rig.restart(works=True)
+        await rig.settled()
+        assert rig.read_now(agenda.holders) == []
+        assert not troubles
+        rig.clock.later(hours=1)
+        await rig.settled()
+        assert states(rig) == ["delivered", "delivered"]
