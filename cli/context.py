@@ -137,7 +137,7 @@ def gateway_runs(engine: Engine) -> bool | None:
     from store.database import sqlite_file
 
     file = sqlite_file(engine)
-    if file is not None and not file.with_name(f"{file.name}.lock").exists():
+    if file is not None and not presence.lock_file(file).exists():
         return False  # nor is the sign of life made by asking for it
     try:
         return presence.gateway_runs(engine)

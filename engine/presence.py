@@ -1,7 +1,8 @@
 """Who is alive: so that what a dead process held is taken over at once, and a living one's is left alone.
 
 SQLite: a lock on a file beside the store, held by the one gateway that runs on it. Postgres: an advisory lock of the
-session, so that it works from any machine; it is free exactly when its holder is gone.
+session, so that it works from any machine. A restart of the server frees it though its holder lives, until that gives it anew:
+so it proves an end only together with that of the process. What a process of another machine held runs out.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ def gateway_runs(engine: Engine) -> bool:
     if file is None:
         with engine.connect() as connection:
             return bool(connection.exec_driver_sql(_GATEWAY_RUNS).scalar())
-    with _lock_file(file).open("a+") as lock:
+    with lock_file(file).open("a+") as lock:
         return not _locked(lock, fcntl.LOCK_SH)
 
 
@@ -77,8 +78,27 @@ def _holder() -> str:
     return f"{socket.gethostname()}:{os.getpid()}:{os.urandom(4).hex()}"
 
 
-def _lock_file(file: Path) -> Path:
-    return file.with_name(file.name + ".lock")
+def _ended(holder: str) -> bool:
+    """Whether somebody was a process of this machine, and is no more."""
+    host, _, rest = holder.partition(":")
+    pid = rest.partition(":")[0]
+    if host != socket.gethostname() or not pid.isdecimal():
+        return False
+    if int(pid) == os.getpid():
+        return True  # the life before, in a container: there each has the same number
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return True
+    except (PermissionError, OverflowError):
+        return False
+    return False
+
+
+def lock_file(file: Path) -> Path:
+    """Return the lock of a store, whatever name it is opened by."""
+    real = file.resolve()
+    return real.with_name(real.name + ".lock")
 
 
 def _locked(lock: IO[str], kind: int) -> bool:
@@ -94,7 +114,7 @@ class _OnSqlite:
     def __init__(self, engine: Engine, file: Path) -> None:
         self.holder = _holder()
         self._engine = engine
-        self._lock: IO[str] = _lock_file(file).open("a+")
+        self._lock: IO[str] = lock_file(file).open("a+")
         until = time.monotonic() + LOCK_SECONDS
         while not _locked(self._lock, fcntl.LOCK_EX):
             if time.monotonic() > until:
@@ -147,7 +167,7 @@ class _OnPostgres:
     def take_over(self) -> int:
         with writing(self._engine) as connection:
             others = _holders(connection) - {self.holder}
-            gone = [holder for holder in others if _free(connection, _key(holder))]
+            gone = [holder for holder in others if _ended(holder) and _free(connection, _key(holder))]
             return sum(_take_from(connection, holder) for holder in gone)
 
     def leave(self) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import subprocess
 import sys
 import threading
@@ -70,6 +72,13 @@ def holders(engine: Engine) -> list[str]:
         return sorted(agenda.holders(connection))
 
 
+def dead() -> str:
+    """The name of a holder that was a process of this machine."""
+    with subprocess.Popen([sys.executable, "-c", ""]) as child:
+        child.wait()
+    return f"{socket.gethostname()}:{child.pid}:dead"
+
+
 def process(engine: Engine) -> tuple[subprocess.Popen[str], str]:
     """Another process that gave its sign of life, and its name as a holder."""
     url = engine.url.render_as_string(hide_password=False)
@@ -114,7 +123,7 @@ def test_each_life_has_a_name_of_its_own(engine: Engine) -> None:
 
 
 def test_what_the_dead_held_is_taken_over_and_what_we_hold_stays(engine: Engine) -> None:
-    hold(engine, "host:1:dead", "one", "two")
+    hold(engine, dead(), "one", "two")
     present = arrive(engine)
     hold(engine, present.holder, "three")
     assert present.take_over() == 2
@@ -168,11 +177,24 @@ def test_on_sqlite_the_lock_of_one_store_says_nothing_of_another(sqlite: Engine,
     other.dispose()
 
 
+def test_on_sqlite_the_lock_is_that_of_the_file_whatever_it_is_called(sqlite: Engine, tmp_path: Path) -> None:
+    link = tmp_path / "elsewhere.db"
+    link.symlink_to(str(sqlite.url.database))
+    other = open_store(f"sqlite:///{link}")
+    present = arrive(sqlite)
+    with pytest.raises(AlreadyRunning):
+        arrive(other)
+    assert gateway_runs(other)
+    present.leave()
+    arrive(other).leave()
+    other.dispose()
+
+
 def test_on_postgres_several_gateways_run_and_respect_each_other(postgres_store: Engine) -> None:
     first, second = arrive(postgres_store), arrive(postgres_store)
     hold(postgres_store, first.holder, "one")
     hold(postgres_store, second.holder, "two")
-    hold(postgres_store, "host:1:dead", "three")
+    hold(postgres_store, dead(), "three")
     assert first.take_over() == 1
     assert holders(postgres_store) == sorted([first.holder, second.holder])
     first.leave()
@@ -181,6 +203,32 @@ def test_on_postgres_several_gateways_run_and_respect_each_other(postgres_store:
     assert holders(postgres_store) == [second.holder]
     second.leave()
     assert not gateway_runs(postgres_store)
+
+
+def test_after_a_restart_of_the_server_the_living_keep_what_they_hold(postgres_store: Engine) -> None:
+    child, holder = process(postgres_store)
+    try:
+        hold(postgres_store, holder, "one")
+        hold(postgres_store, "another.example:1:there", "two")
+        with postgres_store.connect() as connection:  # its session ends, and the lock goes with it
+            connection.exec_driver_sql(
+                "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'"
+            )
+        present = arrive(postgres_store)
+        assert present.take_over() == 0
+    finally:
+        end(child)
+    assert present.take_over() == 1
+    assert holders(postgres_store) == ["another.example:1:there"]
+    present.leave()
+
+
+def test_what_the_life_before_held_in_a_container_is_taken_over(postgres_store: Engine) -> None:
+    present = arrive(postgres_store)
+    hold(postgres_store, f"{socket.gethostname()}:{os.getpid()}:before", "one")
+    assert present.take_over() == 1
+    present.leave()
 
 
 def test_who_has_left_gives_no_sign_of_life_any_more(postgres_store: Engine) -> None:

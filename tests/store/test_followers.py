@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import socket
+import subprocess
+import sys
 from datetime import datetime
 from pathlib import Path
 
@@ -170,7 +173,10 @@ def test_a_backup_takes_them_along_and_nobody_holds_them_there(store: Engine, tm
 
 def test_what_the_dead_held_is_free_at_once(store: Engine) -> None:
     begin(store, "crm")
-    assert claim(store, by=Claim("host:1:dead", after(days=1))) == 0
+    with subprocess.Popen([sys.executable, "-c", ""]) as child:
+        child.wait()
+    dead = f"{socket.gethostname()}:{child.pid}:dead"
+    assert claim(store, by=Claim(dead, after(days=1))) == 0
     present = presence.arrive(store)
     try:
         assert present.take_over() == 0  # messages
