@@ -14,8 +14,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
-from sqlalchemy import Connection, Engine, RootTransaction, create_engine, event, make_url
+from sqlalchemy import URL, Connection, Engine, RootTransaction, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import NullPool, QueuePool
 
 from store.errors import StoreError, StoreFull, StoreUnreachable
@@ -26,7 +27,16 @@ CHECKPOINT_PAGES = 4_000  # 16 MiB of WAL: measured to give the lowest worst com
 CACHED_STATEMENTS = (
     256  # appending has eighty (`statement.BLOCKS`); one that is not kept is prepared anew each time
 )
-CONNECT_TIMEOUT_SECONDS = 10
+KEPT_OPEN = 4  # connections
+THREADS = 40  # that use a store at once, at most: asyncio has 32 of them, beside those with a connection of their own
+# With Postgres, in seconds but for the last: a way to it that swallows everything without a word is noticed within a minute.
+PATIENCE = {
+    "connect_timeout": 10,
+    "keepalives_idle": 20,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 50_000,  # milliseconds
+}
 SILENT_SECONDS = 30.0  # in the middle of a write transaction: whoever says nothing for so long was stopped
 DISK_FULL = "53100"  # SQLSTATE
 LOCK_NOT_AVAILABLE = "55P03"  # SQLSTATE: `lock_timeout` ran out
@@ -48,20 +58,7 @@ def open_store(url: str, *, checkpoints: bool = False, silent_seconds: float = S
     if parsed.get_backend_name() == "sqlite":
         return _sqlite(url, checkpoints)
     if parsed.get_backend_name() == "postgresql":
-        return create_engine(
-            url,
-            poolclass=QueuePool,
-            pool_size=4,
-            pool_pre_ping=True,
-            execution_options={"mailgate_silent_ms": round(silent_seconds * 1000)},
-            connect_args={
-                "connect_timeout": CONNECT_TIMEOUT_SECONDS,
-                # Whatever the server's defaults are. Appending needs to see what was committed before it got the lock.
-                # A reader may be as slow as the person who pages through what it prints.
-                "options": "-c synchronous_commit=on -c timezone=UTC -c idle_in_transaction_session_timeout=0"
-                r" -c default_transaction_isolation=read\ committed",
-            },
-        )
+        return _postgres(parsed, silent_seconds)
     raise StoreError(
         f"store.url: {parsed.get_backend_name()} is not supported; use sqlite:// or postgresql://"
     )
@@ -81,6 +78,7 @@ def reachable(engine: Engine) -> Iterator[None]:
         yield
     except (
         DBAPIError,
+        PoolTimeout,
         engine.dialect.loaded_dbapi.Error,
     ) as error:  # `statement` leaves the driver's as they are
         if trouble := unreachable(engine, error):
@@ -90,6 +88,8 @@ def reachable(engine: Engine) -> Iterator[None]:
 
 def unreachable(engine: Engine, error: Exception) -> StoreUnreachable | None:
     """Return what to say of an error that is the database's own trouble (full, locked, gone), None for any other."""
+    if isinstance(error, PoolTimeout):
+        return StoreUnreachable("the store can't be used: all connections to it wait for an answer")
     driver = engine.dialect.loaded_dbapi
     origin = getattr(error, "orig", None) or error
     # InternalError is how Postgres and its driver call a session or a transaction that is spoilt.
@@ -160,6 +160,25 @@ _END_THE_SILENT = (
 )
 
 
+def _postgres(url: URL, silent_seconds: float) -> Engine:
+    patience = {name: value for name, value in PATIENCE.items() if name not in url.query}
+    return create_engine(
+        url,
+        poolclass=QueuePool,
+        pool_size=KEPT_OPEN,
+        max_overflow=THREADS - KEPT_OPEN,
+        pool_pre_ping=True,
+        execution_options={"mailgate_silent_ms": round(silent_seconds * 1000)},
+        # Whatever the server's defaults are. Appending needs to see what was committed before it got the lock.
+        # A reader may be as slow as the person who pages through what it prints.
+        connect_args=patience
+        | {
+            "options": "-c synchronous_commit=on -c timezone=UTC -c idle_in_transaction_session_timeout=0"
+            r" -c default_transaction_isolation=read\ committed",
+        },
+    )
+
+
 @contextmanager
 def reading(engine: Engine) -> Iterator[Connection]:
     """Yield a connection that sees one state of the store throughout."""
@@ -179,11 +198,10 @@ def _sqlite(url: str, checkpoints: bool) -> Engine:
         raise StoreError(
             "store.url: a store in memory would lose mail; name a file, as in sqlite:///mailgate.db"
         )
-    engine = create_engine(
-        url,
-        poolclass=NullPool if not checkpoints else QueuePool,
-        connect_args={"cached_statements": CACHED_STATEMENTS},
-    )
+    pool: dict[str, Any] = {"poolclass": NullPool}
+    if checkpoints:
+        pool = {"poolclass": QueuePool, "pool_size": KEPT_OPEN, "max_overflow": THREADS - KEPT_OPEN}
+    engine = create_engine(url, connect_args={"cached_statements": CACHED_STATEMENTS}, **pool)
     place = Place(file)
 
     @event.listens_for(engine, "do_connect")

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import psycopg
 import pytest
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from store import log
 from store.database import (
@@ -201,6 +203,29 @@ def test_postgres_commits_to_disk_whatever_the_server_does_by_default(postgres_s
     with writing(postgres_store) as connection:
         found = [connection.scalar(text(f"SHOW {name}")) for name in (*defaults, "transaction_isolation")]
     assert found == ["on", "UTC", "read committed", "read committed"]
+
+
+def test_a_way_to_postgres_that_died_without_a_word_is_noticed_unless_the_url_says_otherwise(
+    postgres_store: Engine, opened: Open
+) -> None:
+    mine = postgres_store.url.update_query_dict({"keepalives_idle": "300", "tcp_user_timeout": "0"})
+    chosen = opened(mine.render_as_string(hide_password=False))
+    found = []
+    for engine in (postgres_store, chosen):
+        with engine.connect() as connection:
+            driver: Any = connection.connection.driver_connection
+            given = driver.info.get_parameters()
+        found.append([given.get(f"keepalives_{name}") for name in ("idle", "interval", "count")])
+        found[-1].append(given.get("tcp_user_timeout"))
+    assert found == [["20", "10", "3", "50000"], ["300", "10", "3", "0"]]
+
+
+def test_there_is_a_connection_for_each_thread(store: Engine, opened: Open) -> None:
+    """Where the database answers nobody, all of them wait at once."""
+    engine = opened(url_of(store), checkpoints=True)
+    with ExitStack() as stack:
+        for _ in range(33):  # those of asyncio, and the journal's
+            stack.enter_context(engine.connect())
 
 
 def test_a_postgres_reader_may_take_its_time(postgres_store: Engine) -> None:
@@ -394,6 +419,10 @@ def test_errors_are_told_apart_as_the_driver_gives_them(sqlite_store: Engine, op
     )
     assert unreachable(away, psycopg.OperationalError()) is not None
     assert unreachable(away, psycopg.errors.IdleInTransactionSessionTimeout("stopped")) is not None
+    waited = unreachable(away, PoolTimeout("QueuePool limit of size 4"))
+    assert str(waited) == "the store can't be used: all connections to it wait for an answer"
+    with pytest.raises(StoreUnreachable), reachable(away):
+        raise PoolTimeout("QueuePool limit of size 4")
     for error in (sqlite3.IntegrityError("x"), sqlite3.ProgrammingError("x"), ValueError("x")):
         assert unreachable(sqlite_store, error) is None
     wrapped = OperationalError("SELECT geheim", {}, sqlite3.OperationalError("disk full"))
