@@ -30,6 +30,7 @@ from store.mailbox_life import Mailbox
 
 STORE_RETRY_SECONDS = 1.0
 LOOK_EVERY_SECONDS = 1.0  # how soon `mailbox poll` is heard
+SET_BACK = timedelta(minutes=1)  # by more than this, and the clock was set: no correction by NTP steps so far
 JITTER = 0.1  # of the interval, so that mailboxes of one host drift apart
 TROUBLE_CAP = timedelta(minutes=30)  # a provider that comes back is noticed this soon
 PERMANENT_LEAST = timedelta(minutes=10)  # a wrong password locks accounts when it is tried every minute
@@ -78,9 +79,13 @@ class Fetcher:
     async def run(self) -> None:
         """Poll until cancelled; every mailbox is polled at once at first."""
         put = False
+        looked_at = self._means.now()
         try:
             while True:
                 try:
+                    if looked_at - self._means.now() > SET_BACK:
+                        put = False  # or nothing is polled until the old time comes again
+                    looked_at = self._means.now()
                     if not put:
                         await self._means.journal.call(self._put_all)
                         put = True

@@ -13,6 +13,7 @@ import socket
 import threading
 import time
 from contextlib import suppress
+from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
 from typing import IO, Protocol
@@ -20,10 +21,14 @@ from typing import IO, Protocol
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
+from engine import clock
 from store import agenda, followers
 from store.database import sqlite_file, writing
 from store.errors import StoreError
 
+CLOCKS_APART_SECONDS = (
+    15.0  # of two gateways that may be twice as much: less than a lease that is renewed has left
+)
 LOCK_SECONDS = 0.5  # somebody who asks whether a gateway runs holds the lock for an instant
 GATEWAY_KEY = 0x6761746577617921  # Postgres: shared by every gateway on the store
 
@@ -72,6 +77,21 @@ _GATEWAY_RUNS = (
     f" AND classid = {GATEWAY_KEY >> 32} AND objid = {GATEWAY_KEY & 0xFFFFFFFF}"
     " AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))"
 )
+
+
+def clocks_apart(engine: Engine) -> str | None:
+    """Say so where our clock and the database's are apart by more than leases allow for; SQLite has no other than ours."""
+    if sqlite_file(engine) is not None:
+        return None
+    with engine.connect() as connection:
+        there: datetime = connection.exec_driver_sql("SELECT clock_timestamp()").scalar_one()
+    ahead = (clock.now() - there).total_seconds()
+    if abs(ahead) <= CLOCKS_APART_SECONDS:
+        return None
+    return (
+        f"the clock here is {abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} the database's: set it (NTP), for"
+        " gateways that disagree about the time take each other's messages and deliver them twice"
+    )
 
 
 def _holder() -> str:

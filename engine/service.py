@@ -30,6 +30,8 @@ async def gateway(
         taken = await asyncio.to_thread(present.take_over)
         if taken:
             logger.info("took over %d messages from a gateway that is gone", taken)
+        if apart := await asyncio.to_thread(presence.clocks_apart, engine):
+            logger.warning(apart)
         staying = asyncio.create_task(_stay(present), name="presence")
         try:
             yield Gateway(settings, engine, present.holder, only)

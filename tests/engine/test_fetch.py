@@ -284,6 +284,15 @@ async def test_running_every_mailbox_is_polled_at_once_and_then_in_its_time(data
 
 
 @pytest.mark.usefixtures("impatient")
+async def test_when_the_clock_is_set_back_mailboxes_do_not_wait_for_the_old_time(database_url: str) -> None:
+    async with Rig(database_url, mailboxes=MANY) as rig, fetching(rig):
+        await rig.provider.until(lambda: len(rig.provider.said("QUIT")) == 5)
+        await rig.until(lambda: not rig.fetcher._tasks)
+        rig.clock.later(hours=-1)
+        await rig.provider.until(lambda: len(rig.provider.sessions) == 10)
+
+
+@pytest.mark.usefixtures("impatient")
 async def test_a_time_moved_by_a_person_is_heard(database_url: str) -> None:
     async with Rig(database_url) as rig, fetching(rig):
         await rig.provider.until(lambda: len(rig.provider.said("QUIT")) == 1)

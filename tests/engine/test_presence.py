@@ -9,7 +9,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,8 @@ import pytest
 from sqlalchemy import Engine
 
 import migrations
-from engine import presence
-from engine.presence import GATEWAY_KEY, AlreadyRunning, Presence, arrive, gateway_runs
+from engine import clock, presence
+from engine.presence import GATEWAY_KEY, AlreadyRunning, Presence, arrive, clocks_apart, gateway_runs
 from store import agenda
 from store.agenda import Claim
 from store.database import open_store, reading, writing
@@ -229,6 +229,19 @@ def test_what_the_life_before_held_in_a_container_is_taken_over(postgres_store: 
     hold(postgres_store, f"{socket.gethostname()}:{os.getpid()}:before", "one")
     assert present.take_over() == 1
     present.leave()
+
+
+def test_a_clock_that_is_not_the_databases_is_told(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = clock.now
+    assert clocks_apart(engine) is None
+    said = []
+    for seconds in (90, -90):
+        monkeypatch.setattr(clock, "now", lambda by=seconds: now() + timedelta(seconds=by))
+        said.append((clocks_apart(engine) or "").partition(": set it (NTP)")[0])
+    if engine.dialect.name == "sqlite":
+        assert said == ["", ""]
+    else:
+        assert said == [f"the clock here is 90 s {one} the database's" for one in ("ahead of", "behind")]
 
 
 def test_who_has_left_gives_no_sign_of_life_any_more(postgres_store: Engine) -> None:
