@@ -6,7 +6,6 @@ next message; what it means for this one goes into the log beside the next attem
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import random
 from collections.abc import Awaitable, Callable, Mapping
