@@ -95,9 +95,10 @@ oversize = "notify"
 host = "exchange.example.local"
 # Default: 465 with implicit TLS, otherwise 25.
 #port = 25
-# required, opportunistic (TLS if offered), implicit (TLS from the start) or none.
+# required, opportunistic (TLS if offered, with any certificate), implicit (TLS from the start) or none.
 tls = "opportunistic"
-# Whether the certificate must be right; default: true, but false for opportunistic TLS without tls_ca.
+# Whether the certificate must be right; then opportunistic is as strict as required. Default: true, but false for
+# opportunistic TLS without tls_ca and tls_fingerprint.
 #tls_verify = true
 # A CA of your own, as PEM.
 #tls_ca = "ca.pem"

@@ -97,7 +97,10 @@ async def _advice(hop: NextHopSettings, text: str) -> tuple[str, ...]:
     if "not trusted" in text:
         return distrusted(await certificate_of(hop.host, hop.port, opening))
     if "not offered" in text:
-        return ('use its port for implicit TLS, mostly 465, with tls = "implicit"; or tls = "opportunistic"',)
+        without = "without tls_verify, tls_ca and tls_fingerprint"
+        return (
+            f'use its port for implicit TLS, mostly 465, with tls = "implicit"; or tls = "opportunistic" {without}',
+        )
     if "authentication" in text:
         return () if "no TLS" in text or "no password" in text else ("check username and password",)
     if hop.tls == "implicit" and await greeting_of(hop.host, hop.port) is not None:

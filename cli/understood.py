@@ -149,7 +149,8 @@ def _next_hop(hop: NextHopSettings, trial: Trial | None) -> Part:
     login = f", as {hop.username}" if hop.username else ""
     limit = f", at most {times.size(hop.max_size)}" if hop.max_size else ""
     where = f"the servers that DNS names, port {hop.port}" if is_direct else f"{hop.host}:{hop.port}"
-    text = f"{hop.name}: {where}, {TLS_WORDS[hop.tls]}{login}{limit}"
+    strict = hop.tls == "opportunistic" and hop.tls_verify
+    text = f"{hop.name}: {where}, {TLS_WORDS['required' if strict else hop.tls]}{login}{limit}"
     return Part(kind="next-hop", label="next hop", name=hop.name, text=(text,), facts=facts, trial=trial)
 
 

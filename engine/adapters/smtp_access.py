@@ -47,11 +47,12 @@ class NextHopTimeouts:
 class NextHopAccess:
     """One next hop as configured.
 
-    `tls`: "required" is STARTTLS or nothing; "implicit" is TLS from the first octet; "opportunistic" takes
-    STARTTLS where it works, with any certificate, and clear text where it doesn't (RFC 7435). `tls_ca` is a
-    PEM file that replaces the system's authorities. `tls_fingerprint` ("sha256:" and 64 hexadecimal digits)
-    pins the certificate itself instead. `secret` is asked for the password once per connection. `addresses` are
-    those of the host, where somebody has looked them up already; empty: the system is asked.
+    `tls`: "required" is STARTTLS or nothing; "implicit" is TLS from the first octet; "opportunistic" without
+    `tls_verify` takes STARTTLS where it works, with any certificate, and clear text where it doesn't (RFC 7435),
+    and with it is no different from "required". `tls_ca` is a PEM file that replaces the system's authorities.
+    `tls_fingerprint` ("sha256:" and 64 hexadecimal digits) pins the certificate itself instead. `secret` is
+    asked for the password once per connection. `addresses` are those of the host, where somebody has looked
+    them up already; empty: the system is asked.
     """
 
     name: str
@@ -67,3 +68,9 @@ class NextHopAccess:
     connections: int = 4
     messages_per_connection: int = 100
     timeouts: NextHopTimeouts = NextHopTimeouts()
+
+    @property
+    def takes_anybody(self) -> bool:
+        """Whether any certificate will do, and clear text where there is none."""
+        expected = self.tls_verify or self.tls_fingerprint is not None
+        return self.tls == "opportunistic" and not expected

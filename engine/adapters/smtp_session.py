@@ -3,7 +3,8 @@
 aiosmtplib speaks up to there; then the transport is handed to our own protocol, which can pipeline and
 pairs replies with commands by itself. The taking over happens in one step of the event loop, with no
 command outstanding; if aiosmtplib holds octets that belong to no command, the session is given up. Never
-sends a password in clear text unless `tls = "none"` says so.
+sends a password in clear text unless `tls = "none"` says so, nor anything to a server that is not the one that is expected,
+where the configuration says whom to expect.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ async def open_line(access: NextHopAccess, hello: str) -> SmtpLine:
     try:
         return await _Setup(access, hello, context).run(starttls=access.tls in ("required", "opportunistic"))
     except _StarttlsFailed as failed:
-        if access.tls != "opportunistic":
+        if not access.takes_anybody:
             raise
         # What STARTTLS left behind can't be trusted, so the clear text starts on a new connection (RFC 7435).
         setup = _Setup(access, hello, context)
@@ -55,11 +56,13 @@ async def open_line(access: NextHopAccess, hello: str) -> SmtpLine:
 async def _context(access: NextHopAccess) -> ssl.SSLContext | None:
     if access.tls == "none":
         return None
-    verify = access.tls_verify and access.tls != "opportunistic"
     try:
         # The first time the authorities are read, which takes tens of milliseconds.
         return await asyncio.to_thread(
-            client_context, verify=verify, ca_file=access.tls_ca, fingerprint=access.tls_fingerprint
+            client_context,
+            verify=access.tls_verify,
+            ca_file=access.tls_ca,
+            fingerprint=access.tls_fingerprint,
         )
     except TlsTrouble as trouble:
         raise NotOpened(f"4.3.5 {trouble}") from trouble
@@ -159,9 +162,9 @@ class _Setup:
 
     async def _starttls(self, client: aiosmtplib.SMTP) -> None:
         if not client.supports_extension("starttls"):
-            if self._access.tls == "required":
-                raise self._not_opened("4.7.0 STARTTLS is required, but not offered by")
-            return
+            if self._access.takes_anybody:
+                return
+            raise self._not_opened("4.7.0 STARTTLS is required, but not offered by")
         try:
             await client.starttls(server_hostname=self._access.host)
             # With TLS 1.3 a server that refuses the handshake is heard of only now.
@@ -183,8 +186,7 @@ class _Setup:
                 check_fingerprint(transport, self._access.tls_fingerprint)
                 verified = True
             except TlsTrouble as trouble:
-                if self._access.tls != "opportunistic":
-                    raise self._not_opened("4.7.5 certificate refused of", str(trouble)) from trouble
+                raise self._not_opened("4.7.5 certificate refused of", str(trouble)) from trouble
         self.tls = describe(transport, verified=verified)
 
     async def _authenticate(self, client: aiosmtplib.SMTP, username: str) -> None:

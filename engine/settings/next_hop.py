@@ -83,8 +83,9 @@ def next_hop(written_name: str, written: object, folder: Path) -> NextHopSetting
 def _verifies(table: NextHopTable) -> bool:
     if isinstance(table.tls_verify, bool):
         return table.tls_verify
-    # Opportunistic TLS takes what it gets (RFC 7435), unless a CA says whom to expect.
-    return table.tls in ("required", "implicit") or table.tls_ca is not None
+    # Opportunistic TLS takes what it gets (RFC 7435), unless something says whom to expect.
+    expected = table.tls_ca is not None or table.tls_fingerprint is not None
+    return table.tls in ("required", "implicit") or expected
 
 
 def _check_direct(place: Place, table: NextHopTable) -> None:

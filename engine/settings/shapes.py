@@ -109,8 +109,8 @@ class NextHopSettings:
     The one named "mx" is not a server, but direct delivery: it has no host and no login, and `nameservers` says which
     servers to ask for those of a domain; empty: those of the machine.
 
-    `tls_verify` is on by default, but off for opportunistic TLS without `tls_ca` (RFC 7435: some protection
-    without proof of who answers).
+    `tls_verify` is on by default, but off for opportunistic TLS without `tls_ca` or `tls_fingerprint` (RFC 7435: some
+    protection without proof of who answers). Where it is on, opportunistic TLS is as strict as required TLS.
     """
 
     name: str

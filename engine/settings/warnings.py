@@ -96,8 +96,8 @@ def _of_next_hop(hop: NextHopSettings) -> Iterator[str]:
     is_here = _is_here(hop.host)
     if hop.tls == "none" and not is_here:
         yield f'tls = "none": mail{" and the password" if hop.username else ""} can be read on the way'
-    if hop.tls == "opportunistic" and hop.username and not is_here:
-        yield 'tls = "opportunistic" with a password: whoever strips TLS reads it; write tls = "required"'
+    if hop.tls == "opportunistic" and not hop.tls_verify and hop.username and not is_here:
+        yield 'tls = "opportunistic" with a password: any certificate is accepted, so anybody can get it; write tls = "required"'
     if not hop.tls_verify and not hop.tls_fingerprint and hop.tls in ("required", "implicit"):
         yield "tls_verify = false: anyone can pass for the server; prefer tls_ca or tls_fingerprint"
     if hop.on_unknown == "hold":

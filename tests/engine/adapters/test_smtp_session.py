@@ -156,10 +156,52 @@ async def test_required_tls_never_falls_back():
         assert server.taken == []
 
 
+ANYBODY: dict[str, Any] = {"tls": "opportunistic", "tls_verify": False}
+EXPECTED: list[dict[str, Any]] = [
+    {"tls": "opportunistic", "tls_verify": True},
+    {"tls": "opportunistic", "tls_verify": False, "tls_fingerprint": "sha256:" + "0" * 64},
+]
+
+
+@pytest.mark.parametrize("expected", EXPECTED)
+async def test_opportunistic_tls_that_is_told_whom_to_expect_tells_no_other_server_anything(expected):
+    access = {**expected, "username": "gate", "secret": secret}
+    offers = (*EXTENSIONS, "AUTH PLAIN LOGIN")
+    async with (
+        ScriptedServer(offers, starttls=server_context()) as other,
+        next_hop(other.port, **access) as hop,
+    ):
+        assert "certificate" in only(await handed_over(hop)).text
+        assert not {"AUTH", "MAIL"} & {line.split()[0] for line in other.lines}
+        assert len(other.connections) == 1
+    for script in (None, "454 4.7.0 no certificate today", DROP):
+        async with ScriptedServer(offers) as plain, next_hop(plain.port, **access) as hop:
+            if script is not None:
+                plain.extensions = (*offers, "STARTTLS")
+                plain.on("STARTTLS", script)
+            answer = only(await handed_over(hop))
+            assert (answer.code, answer.enhanced, answer.scope) == (421, "4.7.0", "next-hop")
+            assert "STARTTLS" in answer.text
+            assert not {"AUTH", "MAIL"} & {line.split()[0] for line in plain.lines}
+            assert len(plain.connections) == 1
+
+
+async def test_opportunistic_tls_goes_to_the_server_that_is_expected(tmp_path):
+    ca = str(write_certificate(tmp_path))
+    for way in ({"tls_ca": ca}, {"tls_fingerprint": FINGERPRINT}):
+        async with (
+            ScriptedServer(starttls=server_context()) as server,
+            next_hop(server.port, tls="opportunistic", **way) as hop,
+        ):
+            outcome = await handed_over(hop)
+            assert codes(outcome) == [250]
+            assert outcome.tls.endswith(" verified")
+
+
 async def test_opportunistic_tls_takes_any_certificate():
     async with (
         ScriptedServer(starttls=server_context()) as server,
-        next_hop(server.port, tls="opportunistic") as hop,
+        next_hop(server.port, **ANYBODY) as hop,
     ):
         outcome = await handed_over(hop)
         assert codes(outcome) == [250]
@@ -167,7 +209,7 @@ async def test_opportunistic_tls_takes_any_certificate():
 
 
 async def test_opportunistic_tls_does_without_where_it_is_not_offered():
-    async with ScriptedServer() as server, next_hop(server.port, tls="opportunistic") as hop:
+    async with ScriptedServer() as server, next_hop(server.port, **ANYBODY) as hop:
         outcome = await handed_over(hop)
         assert (codes(outcome), outcome.tls) == ([250], "none")
 
@@ -176,7 +218,7 @@ async def test_opportunistic_tls_does_without_where_it_is_not_offered():
 async def test_opportunistic_tls_that_fails_goes_on_in_clear_text_on_a_new_connection(way):
     async with (
         ScriptedServer(starttls=server_context()) as server,
-        next_hop(server.port, tls="opportunistic") as hop,
+        next_hop(server.port, **ANYBODY) as hop,
     ):
         if way.startswith("220"):
             server.starttls = None
@@ -195,7 +237,7 @@ async def secret() -> str:
 async def test_a_password_goes_only_under_tls():
     extensions = (*EXTENSIONS, "AUTH PLAIN LOGIN")
     async with ScriptedServer(extensions) as server:
-        access: dict[str, Any] = {"tls": "opportunistic", "username": "gate", "secret": secret}
+        access: dict[str, Any] = {**ANYBODY, "username": "gate", "secret": secret}
         async with next_hop(server.port, **access) as hop:
             answer = only(await handed_over(hop))
             assert (answer.code, answer.scope) == (421, "next-hop")

@@ -195,6 +195,7 @@ def test_a_mailbox_port_follows_from_its_tls(tmp_path: Path, tls: str, port: int
         ('tls = "opportunistic"', False),
         ('tls = "opportunistic"\ntls_ca = "ca.pem"', True),
         ('tls = "opportunistic"\ntls_verify = true', True),
+        (f'tls = "opportunistic"\ntls_fingerprint = "sha256:{"0" * 64}"', True),
         ('tls = "required"\ntls_verify = false', False),
     ],
 )

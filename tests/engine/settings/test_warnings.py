@@ -42,7 +42,12 @@ from tests.engine.settings.configurations import GATEWAY, HOME, WHOLE, loaded
         (
             "[next_hop.home]",
             '[next_hop.home]\nusername = "u"\npassword = { env = "P" }',
-            ['next_hop.home: tls = "opportunistic" with a password'],
+            ['next_hop.home: tls = "opportunistic" with a password: any certificate is accepted'],
+        ),
+        (
+            "[next_hop.home]",
+            '[next_hop.home]\ntls_verify = true\nusername = "u"\npassword = { env = "P" }',
+            [],
         ),
         ("[next_hop.home]", '[next_hop.home]\non_unknown = "hold"', ["next_hop.home: on_unknown ="]),
         (
