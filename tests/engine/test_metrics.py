@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import http.client
 import socket
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from typing import Any
@@ -12,6 +14,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from engine import metrics as watched
+from engine.adapters import metrics_server
 from engine.adapters.metrics_server import MetricsServer, MetricsTrouble
 from engine.budget import OctetBudget
 from engine.metrics import Metrics
@@ -22,6 +25,8 @@ from store.followers import Failure
 from store.log import Append, Unit
 from store.mailbox_events import PollFailed
 from tests.build import NOON, Builder, varied
+
+PATIENCE_SECONDS = 20.0  # only ends a hung test
 
 
 @pytest.fixture
@@ -125,6 +130,62 @@ def _broken(_: Any) -> Any:
 def test_nothing_else_is_there_and_nothing_is_taken(server: MetricsServer) -> None:
     assert ask(server, "/") == (404, "there are /metrics, /livez and /readyz\n")
     assert ask(server, "/metrics", "POST")[0] == 405
+
+
+def test_figures_that_can_t_be_had_are_a_503_and_no_trace(capfd: pytest.CaptureFixture[str]) -> None:
+    broken = Metrics(read=_broken, budget=OctetBudget(1 << 20), now=lambda: NOON)
+    with closing(MetricsServer("127.0.0.1", 0, broken)) as server:
+        assert ask(server, "/metrics") == (503, "the store can't be asked: gone away\n")
+    assert capfd.readouterr().err == ""
+
+
+BEGINNING = b"GET /livez HTTP/1.1\r\nX: "
+
+
+def test_few_may_ask_at_a_time_and_others_are_sent_away(server: MetricsServer) -> None:
+    threads = threading.active_count()
+    slow = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(metrics_server.CONNECTIONS)]
+    for one in slow:
+        one.sendall(BEGINNING)
+    for _ in range(20):
+        with pytest.raises((ConnectionError, http.client.RemoteDisconnected)):
+            ask(server, "/livez")
+    assert threading.active_count() <= threads + metrics_server.CONNECTIONS
+    for one in slow:
+        one.close()
+    until = time.monotonic() + PATIENCE_SECONDS
+    while not answers(server):
+        assert time.monotonic() < until
+
+
+def answers(server: MetricsServer) -> bool:
+    try:
+        return ask(server, "/livez") == (200, "alive\n")
+    except (ConnectionError, http.client.RemoteDisconnected):
+        return False
+
+
+def test_who_asks_octet_by_octet_is_cut_off(server: MetricsServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metrics_server, "SECONDS", 0.5)
+    until = time.monotonic() + PATIENCE_SECONDS
+    with closing(socket.create_connection(("127.0.0.1", server.port))) as slow:
+        slow.sendall(BEGINNING)
+        slow.settimeout(0.1)
+        while (heard := heard_by(slow)) is None:
+            assert time.monotonic() < until
+    assert heard == b""
+    assert answers(server)
+
+
+def heard_by(slow: socket.socket) -> bytes | None:
+    """What comes back to one octet more; None for nothing yet, b"" for the end."""
+    try:
+        slow.send(b"x")
+        return slow.recv(1000)
+    except TimeoutError:
+        return None
+    except ConnectionError:
+        return b""
 
 
 def test_a_port_that_is_taken_is_one_line(metrics: Metrics) -> None:
