@@ -136,6 +136,7 @@ class Connection(Speech):
         if line is None:
             if self._farewell and not self._in_data and self.reception.transaction is None:
                 raise Over(self._farewell)
+            self._check_limits()  # a line without an end is an error the longer it gets
             await self._flush()
             return await self._more()
         words = line.split(None, 1)
@@ -176,11 +177,12 @@ class Connection(Speech):
         try:
             await self._flush()
             while not content.take(self._buffer):
+                self.paced = content.size_octets > UNCOUNTED_OCTETS  # from here on others may wait for it
                 if content.too_large:
                     holding.release()
                     self._bound(content)
-                elif len(content.octets) > UNCOUNTED_OCTETS:
-                    await holding.reach(len(content.octets))
+                elif self.paced:
+                    await self._room(holding, len(content.octets))
                 await self._more()
         except NotKept:
             holding.release()
@@ -189,13 +191,19 @@ class Connection(Speech):
             holding.release()
             raise
         finally:
-            self._in_data = False
+            self._in_data = self.paced = False
         seams.reached("data-read")
         submission = self.reception.submission()
         if content.too_large:
             holding.release()
             return self._too_large(submission, content)
         return await self._kept(submission, content.octets, holding)
+
+    async def _room(self, holding: Holding, octets: int) -> None:
+        """Wait for room in memory, for which the client is not to blame."""
+        began = self.loop.time()
+        await holding.reach(octets)
+        self.heard_at += self.loop.time() - began
 
     def _too_large(self, submission: Submission, content: DataContent) -> bytes:
         limit = self._manners.terms.max_size_octets
@@ -300,6 +308,7 @@ class Connection(Speech):
         self._out += challenge
         await self._flush()
         while (line := self._line(RESPONSE_OCTETS)) is None:
+            self._check_limits()
             await self._more()
         return line
 

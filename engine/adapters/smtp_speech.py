@@ -19,9 +19,13 @@ CHUNK_OCTETS: Final = 256 * 1024
 BUFFER_OCTETS: Final = 64 * 1024  # twice as much may wait to be read
 LINGER_SECONDS: Final = 2.0  # for what a client sends that we have turned away
 FAREWELL_SECONDS: Final = 10.0  # to read our last words
+PACE_OCTETS: Final = 1_024  # a second, where a pace is asked for: any honest line is faster
+ENDLESS_LINE_OCTETS: Final = 64 * 1024  # of a line without an end are one more error
 
 LINE_END: Final = b"500 5.5.2 A command ends with CR LF\r\n"
 EMPTY_LINE: Final = b"500 5.5.2 An empty line is no command\r\n"
+SILENT: Final = b"421 4.4.2 Nothing was heard for too long\r\n"
+SLOW: Final = b"421 4.4.2 Too little was heard for too long\r\n"
 TOO_LONG: Final = b"500 5.5.2 The line is too long\r\n"
 
 _NO_HOOKS: Final = object()
@@ -37,7 +41,11 @@ class Over(Exception):
 
 
 class Speech(SMTP):
-    """The octets of one connection. `idle_seconds` is how long a client may say nothing."""
+    """The octets of one connection.
+
+    `idle_seconds` is how long a client may say nothing. Where it is `paced`, it may in so long not say less than a pace
+    asks for, either: an octet now and then is as good as silence.
+    """
 
     line_length_limit = BUFFER_OCTETS
 
@@ -45,11 +53,14 @@ class Speech(SMTP):
         super().__init__(_NO_HOOKS, hostname=hostname, enable_SMTPUTF8=True, timeout=idle_seconds, loop=loop)
         self.heard_at = loop.time()
         self.waits = False  # for the client
+        self.paced = False
         self.faults = 0  # lines that are no commands, since the last message that was taken
         self._idle_seconds = idle_seconds
         self._buffer = LineBuffer()
         self._out = b""
         self._skipping = False  # the rest of a line that is too long
+        self._skipped = 0  # octets of it that count as no error yet
+        self._came = 0  # octets since `heard_at`
         self._farewell = b""  # to be said as soon as no transaction is under way
 
     @property
@@ -70,10 +81,10 @@ class Speech(SMTP):
         await super().push("220 2.0.0 Ready to start TLS" if text == "220 Ready to start TLS" else text)
 
     def _timeout_cb(self) -> None:
-        """A timer per connection, not per command: look whether it has been quiet for so long."""
+        """A timer per connection, not per command: look whether it has been quiet, or slow, for so long."""
         left = self._idle_seconds - (self.loop.time() - self.heard_at)
         if self.waits and left <= 0:
-            self._close(b"421 4.4.2 Nothing was heard for too long\r\n")
+            self._close(SLOW if self.paced else SILENT)
         else:
             self._reset_timeout(left if self.waits else self._idle_seconds)
 
@@ -138,6 +149,8 @@ class Speech(SMTP):
         """Throw away the rest of a line; True when its end was there."""
         end = self._buffer.octets.find(b"\n", self._buffer.start)
         if end < 0:
+            errors, self._skipped = divmod(self._skipped + len(self._buffer), ENDLESS_LINE_OCTETS)
+            self.faults += errors
             self._buffer.clear()
             return False
         self._buffer.start = end + 1
@@ -165,7 +178,9 @@ class Speech(SMTP):
         self.waits = True
         octets = await self._reader.read(CHUNK_OCTETS)
         self.waits = False
-        self.heard_at = self.loop.time()
+        self._came += len(octets)
+        if not self.paced or self._came >= PACE_OCTETS * self._idle_seconds:
+            self.heard_at, self._came = self.loop.time(), 0
         if not octets:
             raise Over
         self._buffer.feed(octets)

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from engine.adapters import smtp_authentication, smtp_connection, smtp_listener_access
+from engine.adapters import smtp_authentication, smtp_connection, smtp_listener_access, smtp_speech
 from engine.adapters.smtp_listener import Listener
 from engine.adapters.smtp_listener_access import ListenerAccess, ListenTrouble, bound
 from engine.adapters.smtp_reception import Terms
@@ -174,6 +174,14 @@ async def test_a_line_that_is_too_long_is_refused_and_the_next_one_heard() -> No
         assert (await client.ask(b"NOOP")).startswith(b"250")
 
 
+@pytest.mark.parametrize("source", ["127.0.0.1", "127.0.0.2"])
+async def test_a_line_without_an_end_is_cut_off(source: str) -> None:
+    async with listening(Keeper()) as listener, connected(listener, source) as client:
+        for _ in range(smtp_connection.ERRORS + 1):
+            client.writer.write(b"x" * smtp_speech.ENDLESS_LINE_OCTETS)
+        assert await client.rest() == b"421 4.7.0 Too many errors\r\n"
+
+
 async def test_a_bare_lf_ends_no_command() -> None:
     async with listening(Keeper()) as listener, connected(listener) as client:
         client.writer.write(b"NOOP\nNOOP\r\n")
@@ -320,6 +328,52 @@ async def test_who_says_nothing_for_too_long_is_told_to_go() -> None:
             assert (await client.rest()).startswith(b"421 4.4.2")
 
 
+@pytest.mark.parametrize("size", [5_000, 2 * MAX_SIZE])  # taken, or read to its end and refused
+async def test_a_message_that_takes_memory_and_then_comes_by_octets_is_given_up(
+    monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    monkeypatch.setattr(smtp_connection, "UNCOUNTED_OCTETS", 1_000)
+    async with listening(Keeper(), idle_seconds=0.4) as listener, connected(listener) as client:
+        await client.envelope()
+        client.writer.write(b"x" * size)
+        dripping = asyncio.create_task(drip(client, 0.05, b"x"))
+        assert (await client.rest()).startswith(b"421 4.4.2 Too little was heard for too long")
+        dripping.cancel()
+
+
+async def test_a_slow_line_and_a_small_message_have_their_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(smtp_connection, "UNCOUNTED_OCTETS", 1_000)
+    keeper = Keeper()
+    async with listening(keeper, idle_seconds=0.4) as listener:
+        for octets in (b"x" * 200, b"x"):  # four times the pace; no pace, for it takes no memory
+            async with connected(listener) as client:
+                await client.envelope()
+                dripping = asyncio.create_task(drip(client, 0.05, octets))
+                await asyncio.sleep(1.2)
+                dripping.cancel()
+                assert (await client.ask(b"\r\n.")).startswith(b"250 2.0.0")
+    assert len(keeper.taken[0][1]) > 1_000 > len(keeper.taken[1][1])
+
+
+async def test_who_waits_for_memory_is_not_called_slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(smtp_connection, "UNCOUNTED_OCTETS", 1_000)
+    keeper = Keeper(OctetBudget(64 << 10))
+    async with listening(keeper, idle_seconds=0.4) as listener, connected(listener) as client:
+        everything = await keeper.budget.take(64 << 10)
+        await client.envelope()
+        client.writer.write(b"x" * 5_000)
+        await asyncio.sleep(1.1)  # it is looked at each 0.4 s
+        keeper.budget.give_back(everything)
+        await asyncio.sleep(0.2)
+        assert (await client.ask(b"\r\n.")).startswith(b"250 2.0.0")
+
+
+async def drip(client: Client, pause_seconds: float, octets: bytes) -> None:
+    while True:
+        client.writer.write(octets)
+        await asyncio.sleep(pause_seconds)
+
+
 @pytest.mark.parametrize(("full", "code"), [(True, b"452 4.3.1"), (False, b"451 4.3.0")])
 async def test_what_can_t_be_kept_is_never_answered_with_250(full: bool, code: bytes) -> None:
     keeper = Keeper(trouble=[NotKept("gone", full=full)])
@@ -409,6 +463,14 @@ async def test_a_login_that_is_no_login_has_its_reply(secured: Callable[..., Any
         assert (await client.ask(b"AUTH LOGIN")).startswith(b"334 VXNlcm5hbWU6")
         assert (await client.ask(b"*")).startswith(b"501 5.7.0")
         assert (await client.ask(b"NOOP")).startswith(b"250")
+
+
+async def test_an_answer_to_a_challenge_without_an_end_is_cut_off(secured: Callable[..., Any]) -> None:
+    async with listening(Keeper(), **secured()) as listener, connected(listener) as client:
+        await under_tls(client)
+        assert (await client.ask(b"AUTH PLAIN")).startswith(b"334 ")
+        client.writer.write(b"x" * smtp_speech.ENDLESS_LINE_OCTETS * (smtp_connection.STRANGERS_ERRORS + 1))
+        assert await client.rest() == b"421 4.7.0 Too many errors\r\n"
 
 
 async def test_who_guesses_is_cut_off_and_then_kept_out(secured: Callable[..., Any]) -> None:
