@@ -80,7 +80,7 @@ def network(text: str) -> IpNetwork:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HttpUrl:
-    """Where requests go by HTTP. `target` is path and query, which may hold a token: it is not for the log."""
+    """Where requests go by HTTP. `target` is path and query, which may hold a token: it is for the request alone."""
 
     tls: bool
     host: str
@@ -100,9 +100,8 @@ class HttpUrl:
 
     @property
     def text(self) -> str:
-        """As it is written, without the query."""
-        path, mark, _ = self.target.partition("?")
-        return f"http{'s' if self.tls else ''}://{self.host_header}{path}{'?…' if mark else ''}"
+        """As it is written, without the target."""
+        return f"http{'s' if self.tls else ''}://{self.host_header}"
 
 
 def http_url(text: str) -> HttpUrl:

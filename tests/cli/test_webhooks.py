@@ -32,15 +32,14 @@ def peer(house: Installation) -> Iterator[HookPeer]:
 
 
 def table(port: int, name: str = "crm") -> str:
-    return (
-        f'[[webhook]]\nname = "{name}"\nurl = "http://127.0.0.1:{port}/hook?t=token"\nsecret = "{SECRET}"\n'
-    )
+    return f'[[webhook]]\nname = "{name}"\nurl = "http://127.0.0.1:{port}/hook/token?t=token"\nsecret = "{SECRET}"\n'
 
 
 def test_check_says_what_it_means_and_connect_sends_a_test_event(house: Installation, peer: HookPeer) -> None:
     said = house.mailgate("check")
     assert "crm: every event to http://127.0.0.1:" in said
     assert "token" not in said
+    assert "token" not in house.mailgate("check", "--json")
     assert SECRET not in said
     assert peer.posted == []
     rows = {row["kind"]: row for row in house.rows("check", "--connect")}

@@ -31,21 +31,21 @@ def test_url_and_secret_are_enough(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("written", "where", "header", "target", "shown"),
     [
-        ("https://a.example", "a.example:443", "a.example", "/", "https://a.example/"),
-        ("http://a.example/x", "a.example:80", "a.example", "/x", "http://a.example/x"),
+        ("https://a.example", "a.example:443", "a.example", "/", "https://a.example"),
+        ("http://a.example/x", "a.example:80", "a.example", "/x", "http://a.example"),
         (
             "http://A.example:8080?q=1",
             "a.example:8080",
             "a.example:8080",
             "/?q=1",
-            "http://a.example:8080/?…",
+            "http://a.example:8080",
         ),
         (
             "https://[2001:db8::1]/h/?t=1&u=2",
             "[2001:db8::1]:443",
             "[2001:db8::1]",
             "/h/?t=1&u=2",
-            "https://[2001:db8::1]/h/?…",
+            "https://[2001:db8::1]",
         ),
     ],
 )
