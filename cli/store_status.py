@@ -7,7 +7,7 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Engine, func, make_url, select
+from sqlalchemy import Connection, Engine, func, select
 
 import migrations
 from cli import context, render, times
@@ -18,6 +18,7 @@ from store import followers, log, queries
 from store.database import reading
 from store.schema import events, from_microseconds, messages
 from store.space import size_octets, space
+from store.url import shown
 
 LABEL_WIDTH = 10
 STANDINGS = {
@@ -120,6 +121,6 @@ def _newest(at: datetime | None, name: str | None) -> str:
 
 
 def url(settings: Settings) -> str:
-    """Return the store's URL without its password."""
+    """Return the store's URL without its passwords."""
     file = context.sqlite_file(settings)
-    return str(file) if file else make_url(settings.store.url).set(password=None).render_as_string()
+    return str(file) if file else shown(settings.store.url)

@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import make_url
-
 from cli import context, times
 from cli.trial import Trial
 from engine.core import direct, routing
@@ -24,6 +22,7 @@ from engine.settings import (
     Settings,
     WebhookSettings,
 )
+from store.url import shown
 
 TLS_WORDS = {
     "implicit": "TLS from the start",
@@ -92,8 +91,7 @@ def _gateway(settings: Settings) -> Part:
 
 def _store(settings: Settings, trial: Trial | None) -> Part:
     file = context.sqlite_file(settings)
-    url = make_url(settings.store.url).set(password=None).render_as_string()
-    facts = {"url": str(file) if file else url}
+    facts = {"url": str(file) if file else shown(settings.store.url)}
     return Part(kind="store", label="store", name="store", text=(facts["url"],), facts=facts, trial=trial)
 
 

@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import Any, cast
 
 from sqlalchemy import URL, Connection, Engine, RootTransaction, create_engine, event, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
+from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import NullPool, QueuePool
 
 from store.errors import StoreError, StoreFull, StoreUnreachable
 from store.place import Place
+from store.url import parsed as read_url
 
 BUSY_TIMEOUT_MS = 30_000  # another process may be committing a large message
 CHECKPOINT_PAGES = 4_000  # 16 MiB of WAL: measured to give the lowest worst commit
@@ -50,8 +51,8 @@ def open_store(url: str, *, checkpoints: bool = False, silent_seconds: float = S
     sit on the append lock without a word, until we end its session. Nothing is connected yet.
     """
     try:
-        parsed = make_url(url)
-    except ArgumentError:
+        parsed = read_url(url)
+    except ValueError:
         raise StoreError(
             "store.url is not a URL; name a store as in sqlite:///mailgate.db or postgresql://user@host/mailgate"
         ) from None

@@ -115,7 +115,18 @@ def _url(written: str, folder: Path) -> str:
         raise ValueError('must use the driver psycopg: write "postgresql+psycopg://"')
     if not rest:
         raise ValueError('names no database: write it as in "postgresql://user@host/mailgate"')
-    return f"postgresql+psycopg://{rest}"
+    return _readable(f"postgresql+psycopg://{rest}")
+
+
+def _readable(url: str) -> str:
+    from store.url import parsed  # and with it what opens databases, which not every command does
+
+    try:
+        parsed(url)
+    except ValueError as error:
+        written = '"postgresql://user:password@host/mailgate", a password with %40 for @'
+        raise ValueError(f"{error}: write it as in {written}") from None
+    return url
 
 
 def _sqlite_path(driver: str, rest: str, folder: Path) -> str:

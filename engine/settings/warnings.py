@@ -147,8 +147,11 @@ def _of_files(settings: Settings) -> Iterator[str]:
             is_there = True  # not for us to see: who may will find out
         if not is_there:
             yield f"{key}: no such file: {path}"
-    if any(secret.kind == "text" for secret in _secrets(settings)) and _is_open_to_all(settings.path):
-        yield "a password is written in this file, which every user may read: chmod o-r, or { file = … }"
+    if _is_open_to_all(settings.path):
+        if any(secret.kind == "text" for secret in _secrets(settings)):
+            yield "a password is written in this file, which every user may read: chmod o-r, or { file = … }"
+        if _store_has_password(settings.store.url):
+            yield "store.url: holds a password, and every user may read this file: chmod o-r, or ~/.pgpass"
 
 
 def _of_environment(settings: Settings) -> Iterator[str]:
@@ -181,6 +184,12 @@ def _secrets(settings: Settings) -> Iterator[Secret]:
     yield from (hop.password for hop in settings.next_hops.values() if hop.password)
     yield from settings.listen.users.values() if settings.listen else ()
     yield from (hook.secret for hook in settings.webhooks)
+
+
+def _store_has_password(url: str) -> bool:
+    from store.url import holds_password  # and with it what opens databases, which not every command does
+
+    return not url.startswith("sqlite:") and holds_password(url)
 
 
 def _is_open_to_all(path: Path) -> bool:

@@ -244,6 +244,20 @@ def test_a_configuration_that_can_t_be_used_exits_3(house: Installation) -> None
     assert "remove" in house.mailgate("check", code=3)
 
 
+def test_no_password_of_the_store_is_printed(house: Installation) -> None:
+    for place in (f"gate:{PASSWORD}@127.0.0.1:1/mail?", f"127.0.0.1:1/mail?user=gate&password={PASSWORD}&"):
+        house.store_url = f"postgresql://{place}sslpassword={PASSWORD}&sslmode=disable"
+        house.configure()
+        for words, code in ((("check",), 0), (("check", "--connect"), 1), (("db", "status"), 4)):
+            house.mailgate(*words, code=code)  # which looks for it
+        (store,) = (row for row in house.rows("check") if row["kind"] == "store")
+        assert "sslmode=disable" in store["url"]
+        assert "127.0.0.1:1/mail" in store["url"]
+    house.store_url = f"postgresql://gate:{PASSWORD}/mail"  # without its host
+    house.configure()
+    assert "store.url: can't be read" in house.mailgate("db", "status", code=3)
+
+
 def test_warnings_are_printed_and_do_not_fail(house: Installation) -> None:
     house.configure(mailbox='remove = "never"')
     assert "valid, 1 warning" in house.mailgate("check")

@@ -171,6 +171,7 @@ def test_a_store_in_memory_is_refused(url: str) -> None:
     ("url", "said"),
     [
         ("mysql://anna:geheim@host/mail", "mysql is not supported; use sqlite:// or postgresql://"),
+        ("postgresql://anna:geheim/mail", "store.url is not a URL"),
         ("/var/lib/mailgate.db", "store.url is not a URL"),
         ("", "store.url is not a URL"),
     ],

@@ -212,6 +212,15 @@ def test_a_fallback_alone_is_enough(tmp_path: Path) -> None:
         ),
         (WHOLE + '[store]\nurl = "sqlite:///file:m"\n', "line 14: store.url: write the path alone"),
         (
+            WHOLE + '[store]\nurl = "postgresql://u:hunter2/d"\n',
+            "line 14: store.url: can't be read: write it",
+        ),
+        (
+            WHOLE + '[store]\nurl = "postgresql://u:hunter2@h:hunter2/d"\n',
+            "line 14: store.url: can't be read",
+        ),
+        (WHOLE + '[store]\nurl = "postgresql://u:70000/d"\n', "line 14: store.url: has a port that is none"),
+        (
             WHOLE + '[store]\nurl = "postgresql+asyncpg://u:hunter2@h/d"\n',
             "line 14: store.url: must use the driver psycopg",
         ),

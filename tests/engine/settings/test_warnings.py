@@ -122,6 +122,27 @@ def test_a_password_in_a_file_that_all_may_read_is_warned_of(tmp_path: Path) -> 
     assert [text.split(",")[0] for text in settings.warnings(found)] == ["a password is written in this file"]
 
 
+@pytest.mark.parametrize(
+    ("url", "warned"),
+    [
+        ("postgresql://u:hunter2@h/d", 1),
+        ("postgresql://h/d?user=u&password=hunter2", 1),
+        ("postgresql://u@h/d?sslpassword=hunter2", 1),
+        ("postgresql://u@h/d?passfile=pgpass", 0),
+        ("sqlite:///mailgate.db", 0),
+    ],
+)
+def test_so_is_one_in_the_url_of_the_store(tmp_path: Path, url: str, warned: int) -> None:
+    text = WHOLE.replace('"hunter2"', '{ env = "P" }') + f'[store]\nurl = "{url}"\n'
+    found = loaded(tmp_path, text)
+    found.path.chmod(0o644)
+    assert [text.split(",")[0] for text in settings.warnings(found)] == warned * [
+        "store.url: holds a password"
+    ]
+    found.path.chmod(0o600)
+    assert settings.warnings(found) == ()
+
+
 def test_nothing_to_do_is_warned_of(tmp_path: Path) -> None:
     assert settings.warnings(loaded(tmp_path, GATEWAY + HOME)) == (
         "there is no [[mailbox]] and no [listen]: no mail will come in",
