@@ -84,7 +84,7 @@ class Listening:
             await self._gone()
 
     async def _begin(self) -> None:
-        self._process = process = ListenerProcess()
+        self._process = process = ListenerProcess(self._brief.access.variables)
         self._desk = desk = Desk(self._acceptance, self._budget, process.say)
         sockets = tuple(one.fileno() for one in self._sockets)
         try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -221,10 +221,18 @@ def listener_access(listen: Listen, settings: Settings) -> ListenerAccess:
             offers_tls=secured,
         ),
         users={name: secret.reveal for name, secret in listen.users.items()},
+        variables=_variables(listen.users.values()),
         certificate=(str(listen.tls_cert), str(listen.tls_key)) if secured else None,
         connections=listen.connections,
         per_address=listen.connections_per_address,
     )
+
+
+def _variables(secrets: Collection[Secret]) -> tuple[str, ...] | None:
+    """The variables of the environment where secrets are; None where commands give them, which may need any."""
+    if any(secret.kind == "command" for secret in secrets):
+        return None
+    return tuple(secret.source for secret in secrets if secret.kind == "env")
 
 
 def _rules(listen: Listen, settings: Settings) -> Rules:

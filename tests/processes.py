@@ -17,6 +17,11 @@ def children(pid: int | None = None, doing: bytes = b"") -> list[int]:
     return [child for child in found if doing in command(child)]
 
 
+def environment(pid: int) -> bytes:
+    """Return the environment that a process was started with, zeros between its variables."""
+    return Path(f"/proc/{pid}/environ").read_bytes()
+
+
 def command(pid: int) -> bytes:
     """Return a process' command line with zeros between its words; nothing for one that has ended."""
     with suppress(OSError):

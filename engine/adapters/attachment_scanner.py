@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import math
-import os
 import sys
 from importlib.metadata import version
 from typing import Final
 
 import msgspec
 
+from engine.adapters.child_process import environment
 from engine.attachment_reader.frames import ANSWER_OCTETS, LENGTH, Answer, Task
 from engine.core.attachments import Octets, Rules, is_plain
 from engine.ports import Answered, Mail, ScannerTrouble
@@ -30,8 +30,6 @@ MESSAGES: Final = 10_000  # of one process
 BASE_MEMORY_OCTETS: Final = 128 << 20
 MEMORY_FOR_EACH_OCTET: Final = 12
 GRACE_SECONDS: Final = 5  # after which a reader whose gateway is gone ends itself
-# No more of the environment than Python needs to find us: passwords are in it.
-ENVIRONMENT: Final = ("PATH", "PYTHONHOME", "PYTHONPATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "TZ")
 
 
 class AttachmentScanner:
@@ -138,7 +136,7 @@ class _Reader:
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.DEVNULL,
-                env={name: os.environ[name] for name in ENVIRONMENT if name in os.environ},
+                env=environment(),
                 start_new_session=True,
             )
             await self._exchange(msgspec.json.encode(task))

@@ -7,25 +7,41 @@ the gateway alone; whatever becomes of the gateway, the line breaks and it ends.
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import socket
 import sys
 from asyncio.subprocess import DEVNULL, Process
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
+from typing import Final
 
 from engine.adapters.process_line import Heard, Line
 from engine.ports import Octets
 from engine.wire.frames import Frames
 
 ISOLATED = "-P"  # for Python: nothing is imported from wherever we were started
+# No more of the environment than Python needs to find us: passwords are in it.
+ENVIRONMENT: Final = (
+    *("PATH", "PYTHONHOME", "PYTHONPATH", "LD_LIBRARY_PATH", "OPENSSL_CONF"),
+    *("LANG", "LC_ALL", "LC_CTYPE", "TZ"),
+)
+
+
+def environment(more: Iterable[str] = ()) -> dict[str, str]:
+    """Return what of our environment a process of ours gets: what it takes to run, and these variables."""
+    return {name: os.environ[name] for name in (*ENVIRONMENT, *more) if name in os.environ}
 
 
 class ChildProcess:
-    """One process, from its start to its end. For one event loop. `program` is what Python is told to run."""
+    """One process, from its start to its end. For one event loop.
 
-    def __init__(self, program: tuple[str, ...]) -> None:
+    `program` is what Python is told to run, `variables` are those of the environment that it needs besides; None: all.
+    """
+
+    def __init__(self, program: tuple[str, ...], variables: Iterable[str] | None = ()) -> None:
         self._program = program
+        self._variables = variables
         self._line: Line | None = None
         self._process: Process | None = None
         self._trouble: Exception | None = None  # why we end it
@@ -66,6 +82,7 @@ class ChildProcess:
                 str(its.fileno()),
                 stdin=DEVNULL,
                 stdout=DEVNULL,
+                env=None if self._variables is None else environment(self._variables),
                 pass_fds=(its.fileno(), *sockets),
                 start_new_session=True,
             )

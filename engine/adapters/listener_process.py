@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from engine.adapters import brief as briefs
 from engine.adapters.child_process import ISOLATED, ChildProcess
@@ -17,8 +17,8 @@ PROGRAM: tuple[str, ...] = (ISOLATED, "-m", "engine.porter")
 class ListenerProcess(ChildProcess):
     """One process, from its start to its end. For one event loop."""
 
-    def __init__(self) -> None:
-        super().__init__(PROGRAM)
+    def __init__(self, variables: Iterable[str] | None = ()) -> None:
+        super().__init__(PROGRAM, variables)
 
     async def start(self, brief: Brief, heard: Heard, lost: Callable[[], None]) -> None:
         """Start it and tell it what it is to do; `lost` is called once it says no more. Raises OSError."""

@@ -23,11 +23,16 @@ class ListenTrouble(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListenerAccess:
-    """Where to listen, for whom. `per_address` None means all places for who may relay, and a tenth for others."""
+    """Where to listen, for whom.
+
+    `variables` of the environment are what it takes to read the passwords of the users, None for all of them.
+    `per_address` None means all places for who may relay, and a tenth for others.
+    """
 
     addresses: Sequence[tuple[str, int]]
     terms: Terms
     users: Mapping[str, Callable[[], Awaitable[str]]] = field(default_factory=dict)
+    variables: tuple[str, ...] | None = ()
     certificate: tuple[str, str] | None = None  # files: the certificate with its chain, its key
     connections: int = 100
     per_address: int | None = None

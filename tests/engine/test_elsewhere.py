@@ -25,7 +25,7 @@ from engine.settings.addresses import TcpAddress
 from engine.settings.values import Address, Name
 from tests.peers.clamd_peer import ClamdPeer
 from tests.peers.scanner_peer import EICAR
-from tests.processes import children
+from tests.processes import children, environment
 
 PATIENCE_SECONDS = 60.0  # only ends a hung test
 ASKED = ((Name("clamd"), 0),)  # as the settings have it
@@ -104,6 +104,14 @@ async def test_what_scanners_say_comes_back_in_order() -> None:
             "infected" if number % 3 == 0 else "clean" for number in range(30)
         ]
         assert asked.posts["clamd"].answered
+
+
+async def test_no_password_is_in_its_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("INFO_PASSWORD", "open sesame")
+    async with asking(ClamdPeer()) as asked:
+        assert verdict(await said(asked, mail(1))) == "clean"
+        (pid,) = askers()
+        assert b"open sesame" not in environment(pid)
 
 
 async def test_of_a_scanner_that_is_down_it_is_told_and_that_it_is_back() -> None:

@@ -31,7 +31,7 @@ from tests.life.submitting import (
 )
 from tests.peers.certificates import client_context, write_certificate_and_key
 from tests.peers.raw import RawClient
-from tests.processes import children
+from tests.processes import children, environment
 
 PASSWORD = "correct horse"
 
@@ -54,7 +54,8 @@ def lite(tmp_path: Path, sqlite_url: str) -> Iterator[House]:
 def secure(opened: House, **keys: object) -> ssl.SSLContext:
     """Let a house offer TLS, and one user; returns the context of a client that trusts it."""
     certificate, key = write_certificate_and_key(opened.folder)
-    listens(opened, tls_cert=str(certificate), tls_key=str(key), users={"exchange": PASSWORD}, **keys)
+    keys = {"users": {"exchange": PASSWORD}} | keys
+    listens(opened, tls_cert=str(certificate), tls_key=str(key), **keys)
     return client_context()
 
 
@@ -123,6 +124,18 @@ def test_nothing_can_be_smuggled_through(lite: House) -> None:
     for content in contents:
         (kept,) = (taken for taken in lite.home.ledger if content.splitlines()[0] in taken.octets)
         assert b"victim@example.com" in kept.octets
+
+
+def test_the_process_that_listens_has_of_the_environment_what_its_users_take(lite: House) -> None:
+    lite.environment = {"USER_PASSWORD": PASSWORD, "INFO_PASSWORD": "another"}
+    for source, knows in (({"env": "USER_PASSWORD"}, False), ({"command": "printenv USER_PASSWORD"}, True)):
+        context = secure(lite, users={"exchange": source})
+        with submitting(lite) as (gateway, port):
+            with logged_in(port, "exchange", PASSWORD, context) as session:
+                session.noop()
+            (porter,) = children(gateway.process.pid)
+            assert (b"INFO_PASSWORD" in environment(porter)) == knows
+            assert gateway.stop() == 0
 
 
 def test_users_log_in_under_tls_and_relay_from_anywhere(lite: House) -> None:

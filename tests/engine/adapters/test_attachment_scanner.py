@@ -23,7 +23,7 @@ from tests.engine.attachment_reader.samples import (
     part,
     zipped,
 )
-from tests.processes import children
+from tests.processes import children, environment
 
 PATIENCE_SECONDS = 60  # only a hang takes so long
 MB = 1 << 20
@@ -44,10 +44,6 @@ def read_octets(pid: int) -> int:
     """What a process has read so far, files and pipes."""
     (line,) = (line for line in Path(f"/proc/{pid}/io").read_text().splitlines() if line.startswith("rchar"))
     return int(line.split()[1])
-
-
-def environment(pid: int) -> bytes:
-    return Path(f"/proc/{pid}/environ").read_bytes()
 
 
 async def until_there_are(count: int) -> set[int]:
