@@ -12,6 +12,8 @@ import logging
 from base64 import b64decode
 from binascii import Error as Base64Error
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from ipaddress import IPv6Address, IPv6Network
 from typing import Final
 
 from engine.core.relaying import IpAddress
@@ -21,7 +23,6 @@ FAILURE_SECONDS: Final = 2.0  # who guesses waits
 FAILURES_PER_ADDRESS: Final = 10  # then nobody logs in from there for a while
 FAILURES_KEPT_SECONDS: Final = 600.0
 ADDRESSES_KEPT: Final = 10_000
-MECHANISMS: Final = (b"PLAIN", b"LOGIN")
 
 logger = logging.getLogger("mailgate.listen")
 
@@ -34,22 +35,30 @@ class Cancelled(Exception):
         self.reply = reply
 
 
+class TooManyFailures(Exception):
+    """Nobody may log in from there now."""
+
+
 class Failures:
-    """Failed logins by address. Old ones count no more; of very many addresses the latest are kept."""
+    """Failed logins by address. Old ones count no more; of very many addresses the latest are kept.
+
+    A /64 of IPv6 is one: that much is given to a single customer (RFC 6177), who may use any address in it.
+    """
 
     def __init__(self) -> None:
-        self._failed: dict[IpAddress, list[float]] = {}
+        self._failed: dict[IpAddress | IPv6Network, list[float]] = {}
 
     def note(self, address: IpAddress, now_seconds: float) -> None:
         """One more failed."""
-        times = self._failed.pop(address, [])
-        self._failed[address] = [*times[1 - FAILURES_PER_ADDRESS :], now_seconds]
+        whose = _whose(address)
+        times = self._failed.pop(whose, [])
+        self._failed[whose] = [*times[1 - FAILURES_PER_ADDRESS :], now_seconds]
         if len(self._failed) > ADDRESSES_KEPT:
             del self._failed[next(iter(self._failed))]
 
     def too_many(self, address: IpAddress, now_seconds: float) -> bool:
         """Whether nobody may log in from there now."""
-        times = self._failed.get(address, ())
+        times = self._failed.get(_whose(address), ())
         return sum(now_seconds - at < FAILURES_KEPT_SECONDS for at in times) >= FAILURES_PER_ADDRESS
 
 
@@ -71,20 +80,55 @@ async def credentials(
         raise Cancelled(b"501 5.5.2 Names and passwords are UTF-8\r\n") from None
 
 
-async def proven(name: str, password: str, users: Mapping[str, Callable[[], Awaitable[str]]]) -> bool:
-    """Whether the password is that user's. Takes as long for a user that isn't there; waits where it is wrong."""
-    reveal, expected = users.get(name), ""
-    if reveal is not None:
-        try:
-            expected = await reveal()
-        except SecretError as error:
-            logger.error("%s", error)
+@dataclass(frozen=True, slots=True)
+class Guess:
+    """Who says that he is whom, from where."""
+
+    name: str
+    password: str
+    address: IpAddress
+
+
+async def proven(
+    guess: Guess,
+    users: Mapping[str, Callable[[], Awaitable[str]]],
+    failures: Failures,
+    now: Callable[[], float],
+) -> bool:
+    """Whether the password is that user's; a failure is noted and waited for. Raises TooManyFailures.
+
+    Takes as long for a user that isn't there.
+    """
+    if failures.too_many(guess.address, now()):
+        raise TooManyFailures
+    expected = await _expected(guess.name, users)
+    # Nothing is waited for between the look and the note: however many guess at once, no more are answered.
+    if failures.too_many(guess.address, now()):
+        raise TooManyFailures
     # Compared in any case, so that the time says nothing.
-    same = hmac.compare_digest(expected.encode(), password.encode("utf-8", "surrogatepass"))
+    same = hmac.compare_digest(expected.encode(), guess.password.encode("utf-8", "surrogatepass"))
     if same and expected:
         return True
+    failures.note(guess.address, now())
+    logger.warning("[%s]: a login failed", guess.address)
     await asyncio.sleep(FAILURE_SECONDS)
     return False
+
+
+async def _expected(name: str, users: Mapping[str, Callable[[], Awaitable[str]]]) -> str:
+    """The password of a user; "" where there is none."""
+    reveal = users.get(name)
+    if reveal is None:
+        return ""
+    try:
+        return await reveal()
+    except SecretError as error:
+        logger.error("%s", error)
+        return ""
+
+
+def _whose(address: IpAddress) -> IpAddress | IPv6Network:
+    return IPv6Network((address, 64), strict=False) if isinstance(address, IPv6Address) else address
 
 
 def _decoded(response: bytes) -> bytes:

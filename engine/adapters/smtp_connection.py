@@ -15,8 +15,15 @@ from typing import Any, Final, Protocol, cast
 from aiosmtpd.smtp import TLSSetupException
 
 from engine import seams
-from engine.adapters import smtp_authentication, tls
-from engine.adapters.smtp_authentication import MECHANISMS, Cancelled, Failures, credentials
+from engine.adapters import tls
+from engine.adapters.smtp_authentication import (
+    Cancelled,
+    Failures,
+    Guess,
+    TooManyFailures,
+    credentials,
+    proven,
+)
 from engine.adapters.smtp_reception import Reception, Terms
 from engine.adapters.smtp_speech import Over, Speech
 from engine.core.relaying import address_of
@@ -266,42 +273,27 @@ class Connection(Speech):
 
     async def _auth(self, argument: bytes) -> bytes:
         reception = self.reception
-        refusal = self._auth_refusal(argument)
+        refusal = reception.auth_refusal(argument)
         if refusal is not None:
             reception.errors += 1
             return refusal
         mechanism, _, initial = argument.partition(b" ")
-        address = reception.client.address
+        manners = self._manners
         try:
             name, password = await credentials(mechanism.upper(), initial.strip() or None, self._ask)
+            guess = Guess(name, password, reception.client.address)
+            if await proven(guess, manners.users, manners.failures, self.loop.time):
+                reception.logged_in(name)
+                return b"235 2.7.0 Welcome\r\n"
         except Cancelled as cancelled:
             reception.errors += 1
             return cancelled.reply
-        if self._manners.failures.too_many(address, self.loop.time()):
-            raise Over(TOO_MANY_FAILURES)
-        if await smtp_authentication.proven(name, password, self._manners.users):
-            reception.logged_in(name)
-            return b"235 2.7.0 Welcome\r\n"
-        self._manners.failures.note(address, self.loop.time())
-        logger.warning("[%s]: a login failed", address)
+        except TooManyFailures:
+            raise Over(TOO_MANY_FAILURES) from None
         self._login_failures += 1
         if self._login_failures >= LOGIN_FAILURES:
             raise Over(b"421 4.7.0 Too many logins failed\r\n")
         return b"535 5.7.8 The name or the password is wrong\r\n"
-
-    def _auth_refusal(self, argument: bytes) -> bytes | None:
-        reception = self.reception
-        if not reception.terms.rules.has_users:
-            return b"502 5.5.1 There is nobody to log in here\r\n"
-        if not reception.offers_login:
-            return b"538 5.7.11 Log in under TLS: say STARTTLS first\r\n"
-        if not reception.extended:
-            return b"503 5.5.1 Say EHLO first\r\n"
-        if reception.client.user is not None or reception.transaction is not None:
-            return b"503 5.5.1 Not now: you are logged in, or a transaction is under way\r\n"
-        if argument.partition(b" ")[0].upper() not in MECHANISMS:
-            return b"504 5.5.4 PLAIN and LOGIN are known here\r\n"
-        return None
 
     async def _ask(self, challenge: bytes) -> bytes:
         """Send a challenge, return the response."""

@@ -19,6 +19,7 @@ from engine.wire.smtp_arguments import ArgumentFault, MailArgument, RcptArgument
 HELP: Final = (
     b"214 2.0.0 mailgate takes HELO EHLO STARTTLS AUTH MAIL RCPT DATA RSET NOOP VRFY HELP QUIT (RFC 5321)\r\n"
 )
+MECHANISMS: Final = (b"PLAIN", b"LOGIN")
 REPLY_CHARACTERS: Final = 500  # RFC 5321 section 4.5.3.1.5 has 512 octets for a line of a reply
 OK: Final = b"250 2.0.0 Ok\r\n"
 HELLO_FIRST: Final = b"503 5.5.1 Say EHLO first\r\n"
@@ -102,6 +103,20 @@ class Reception:
             return b"501 5.5.4 Syntax: DATA\r\n"
         if not transaction.recipients:
             return transaction.refusal or b"503 5.5.1 Say RCPT first\r\n"
+        return None
+
+    def auth_refusal(self, argument: bytes) -> bytes | None:
+        """Why nobody can log in now; None where the exchange begins."""
+        if not self.terms.rules.has_users:
+            return b"502 5.5.1 There is nobody to log in here\r\n"
+        if not self.offers_login:
+            return b"538 5.7.11 Log in under TLS: say STARTTLS first\r\n"
+        if not self.extended:
+            return HELLO_FIRST
+        if self.client.user is not None or self.transaction is not None:
+            return b"503 5.5.1 Not now: you are logged in, or a transaction is under way\r\n"
+        if argument.partition(b" ")[0].upper() not in MECHANISMS:
+            return b"504 5.5.4 PLAIN and LOGIN are known here\r\n"
         return None
 
     def submission(self) -> Submission:

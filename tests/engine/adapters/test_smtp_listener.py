@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
 
@@ -486,6 +487,55 @@ async def test_who_guesses_is_cut_off_and_then_kept_out(secured: Callable[..., A
             assert (await client.ask(wrong)).startswith(b"535")
         async with connected(listener) as client:
             assert await client.rest() == b""  # greeted with 421
+
+
+async def test_however_many_guess_at_once_no_more_are_answered(
+    secured: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(smtp_authentication, "FAILURE_SECONDS", 0.3)
+    made = secured()
+    limit = smtp_authentication.FAILURES_PER_ADDRESS
+
+    async def slow() -> str:
+        await asyncio.sleep(0.3)
+        return SECRET
+
+    for reveal in (made["users"]["anna"], slow):
+        made["users"] = {"anna": reveal}
+        async with listening(Keeper(), **made, per_address=100) as listener, AsyncExitStack() as stack:
+            clients = [await stack.enter_async_context(connected(listener)) for _ in range(limit + 6)]
+            for client in clients:
+                await under_tls(client)
+            replies = await asyncio.gather(*(one.ask(b"AUTH PLAIN AGFubmEAd3Jvbmc=") for one in clients))
+            assert Counter(reply[:9] for reply in replies) == {b"535 5.7.8": limit, b"454 4.7.0": 6}
+
+
+async def test_however_many_log_in_at_once_none_is_called_a_failure(secured: Callable[..., Any]) -> None:
+    async def slow() -> str:
+        await asyncio.sleep(0.3)
+        return SECRET
+
+    made = secured() | {"users": {"anna": slow}, "per_address": 100}
+    async with listening(Keeper(), **made) as listener, AsyncExitStack() as stack:
+        clients = [await stack.enter_async_context(connected(listener)) for _ in range(15)]
+        for client in clients:
+            await under_tls(client)
+        plain = b"AUTH PLAIN AGFubmEAb3BlbiBzZXNhbWU="
+        replies = await asyncio.gather(*(client.ask(plain) for client in clients))
+        assert {reply[:9] for reply in replies} == {b"235 2.7.0"}
+
+
+def test_failures_count_by_address_and_by_network_of_ipv6() -> None:
+    failures = smtp_authentication.Failures()
+    for number in range(smtp_authentication.FAILURES_PER_ADDRESS):
+        failures.note(ip_address(f"2001:db8:0:1::{number + 1}"), 0.0)
+        failures.note(ip_address(f"192.0.2.{number + 1}"), 0.0)
+    assert failures.too_many(ip_address("2001:db8:0:1:ffff::1"), 1.0)
+    assert not failures.too_many(ip_address("2001:db8:0:2::1"), 1.0)
+    assert not failures.too_many(ip_address("192.0.2.1"), 1.0)
+    assert not failures.too_many(
+        ip_address("2001:db8:0:1::1"), 1.0 + smtp_authentication.FAILURES_KEPT_SECONDS
+    )
 
 
 async def test_a_handshake_that_fails_ends_that_connection_alone(secured: Callable[..., Any]) -> None:
