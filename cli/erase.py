@@ -108,6 +108,11 @@ def _bare(written: str) -> str:
     from engine.core import envelope
 
     address = written.strip().strip("<>")
+    if "*" in address:
+        raise Misuse(
+            f"--address: {written!r} is a pattern, and one person is meant: 'mailgate list --from' and '--to' take"
+            " patterns; give the ids that they print"
+        )
     if not envelope.valid(address):
         raise Misuse(f"--address: {written!r} is no address")
     return address

@@ -161,6 +161,11 @@ def test_nobody_is_delivered_an_erased_message(own: Stock) -> None:
         ((), "name the messages to erase, or a person by --address"),
         (("0", "--address", "x@y.example"), "name the messages to erase, or a person by --address, not both"),
         (("--address", "nobody", "--dry-run"), "--address: 'nobody' is no address"),
+        (
+            ("--address", "*@customer.example", "--dry-run"),
+            "--address: '*@customer.example' is a pattern, and one person is meant: 'mailgate list --from' and"
+            " '--to' take patterns; give the ids that they print",
+        ),
         (("0", "--yes"), "--reason is missing: it stays on record, with your name"),
         (("0", "--reason", "so"), "there is nobody to ask: add --yes, or --dry-run to see what would go"),
         (

@@ -26,9 +26,11 @@ from tests.store.build import (
     attempted,
     deferred,
     delivered,
+    failed,
     message,
     opening,
     rows,
+    submitted,
     then,
 )
 from tests.store.history import History, write
@@ -238,6 +240,71 @@ def test_odd_addresses_are_found_as_they_are_stored(address: str, store: Engine)
     with reading(store) as connection:
         (found,) = mentions(connection, address)
     assert found.personal == ("recipients",)
+
+
+@pytest.mark.parametrize(
+    ("asked", "stored"),
+    [
+        ("jörg@example.com", "JÖRG@example.com"),
+        ("JÖRG@example.com", "jörg@Example.com"),
+        ("jane@straße.example", "jane@xn--strae-oqa.example"),
+        ("jane@xn--strae-oqa.example", "Jane@STRAßE.example"),
+        ("jane@xn--strae-oqa.example", "jane@XN--STRAE-OQA.example"),
+    ],
+)
+def test_an_address_is_found_in_any_case_and_form_of_its_domain(
+    asked: str, stored: str, store: Engine
+) -> None:
+    append(store, opening(recipients=(stored,)), opening("m2", uidl="u2", recipients=("x" + stored,)))
+    with reading(store) as connection:
+        assert [one.stream for one in mentions(connection, asked)] == ["m1"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "stored"),
+    [
+        ("jane+x@example.com", "rfc822;jane+2Bx@example.com"),
+        ('"jane d"@example.com', 'rfc822;"jane+20d"@example.com'),
+        ("jörg@example.com", r"utf-8;j\x{F6}rg@example.com"),
+    ],
+)
+def test_an_original_recipient_is_found_through_its_xtext(asked: str, stored: str, store: Engine) -> None:
+    event = submitted(recipients=("team@example.com",), orcpt=(stored,))
+    append(store, log.Append("m1", None, (event,), NOW, b"Subject: x\r\n\r\n"))
+    with reading(store) as connection:
+        assert [one.personal for one in mentions(connection, asked)] == [("orcpt",)]
+
+
+@pytest.mark.parametrize("text", [f"rcpt={JANE} rejected", f"user|{JANE}|", f"{{{JANE}}}", f"to/{JANE}"])
+def test_in_a_reply_an_address_is_found_behind_what_could_be_part_of_one(text: str, store: Engine) -> None:
+    first = opening()
+    append(store, first, then(first, failed(reply=text)))
+    with reading(store) as connection:
+        assert [one.personal for one in mentions(connection, JANE)] == [("reply",)]
+
+
+def test_an_address_in_another_one_of_an_envelope_is_that_ones(store: Engine) -> None:
+    append(store, opening(reverse_path=f"bounce={JANE}", recipients=(f"a|{JANE}",)))
+    with reading(store) as connection:
+        assert list(mentions(connection, JANE)) == []
+
+
+@pytest.mark.parametrize(
+    ("rule", "names"),
+    [
+        (f"route 1: recipients {JANE}, senders *@x.example", True),
+        (f"route 1: recipients *{JANE}", False),
+        (f"route 1: recipients {JANE}*", False),
+        (f"route 1: recipients {JANE}.*", False),
+    ],
+)
+def test_a_rule_names_whom_its_pattern_is_and_nobody_whom_it_only_fits(
+    rule: str, names: bool, store: Engine
+) -> None:
+    first = opening()
+    append(store, first, then(first, attempted(rule=rule)))
+    with reading(store) as connection:
+        assert [one.personal for one in mentions(connection, JANE)] == [("rule",)] * names
 
 
 def test_facts_that_stay_are_told_apart(store: Engine) -> None:
