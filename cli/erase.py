@@ -232,7 +232,7 @@ def _object(one: Erasing) -> None:
         {
             "id": one.target.stream,
             "named_in": list(one.target.facts),
-            "about": one.target.about,
+            "about": one.target.about[0] if one.target.about else None,
             "erased": going is not None,
             "events": going.facts if going else 0,
             "octets": going.octets if going else False,

@@ -22,6 +22,7 @@ IN_WORDS = {
     "reply": "in a reply",
     "reason": "in somebody's reason",
     "comment": "in somebody's reason",
+    "text": "in the text of a notice",
 }
 ELSEWHERE = "elsewhere"
 WAYS = (*dict.fromkeys(IN_WORDS.values()), ELSEWHERE)
@@ -52,7 +53,7 @@ class Plan:
         self.octets += one.answer.octets
         self.discarded += one.discarded
         self.kept += one.kept
-        self.reports += one.target.about is not None
+        self.reports += bool(one.target.about)
         self.recipients += len(one.message.recipients) if one.message is not None else 0
         self.named.update({IN_WORDS.get(name, ELSEWHERE) for name in one.target.facts})
 

@@ -6,7 +6,7 @@ against the sha256 on record: what is handed on is what arrived, or nothing.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import closing
 from datetime import datetime
 from hashlib import sha256
@@ -14,10 +14,14 @@ from typing import Any
 
 from sqlalchemy import Connection, LargeBinary, bindparam, delete, exists, func, select
 
-from store.errors import Damaged
+from store.codec import decode
+from store.errors import Damaged, UnknownEvent
+from store.events import Generated
 from store.life import Message
-from store.schema import contents, exempt, messages
+from store.schema import contents, events, exempt, messages
 from store.selection import between
+
+PAGE = 500  # notices
 
 _BEGINNING = (
     # SQLite makes NULL of the substring of nothing.
@@ -79,6 +83,37 @@ def closed(
     )
     rows = connection.execute(found.order_by(messages.c.position)).all() if positions else ()
     return [(row.id, row.size_octets) for row in rows], (positions[-1] if len(positions) == limit else None)
+
+
+def notices(connection: Connection, kinds: Collection[str]) -> Iterator[tuple[str, bytes]]:
+    """Yield the gateway's own notices of these kinds whose octets are here, oldest first: the id and the octets of each.
+
+    One whose beginning can't be read is left out: what may become of it, nobody knows.
+    """
+    found = (
+        select(messages.c.position, messages.c.id, events.c.name, events.c.version, events.c.data)
+        .join(contents, contents.c.position == messages.c.position)
+        .join(events, events.c.position == messages.c.position)
+        .where(messages.c.direction == "internal", messages.c.position > bindparam("after"))
+        .order_by(messages.c.position)
+        .limit(PAGE)
+    )
+    after = 0
+    while rows := connection.execute(found, {"after": after}).all():
+        for row in rows:
+            kind = _kind(row.name, row.version, bytes(row.data))
+            octets = _octets(connection, row.id) if kind in kinds else None
+            if octets is not None:
+                yield row.id, octets
+        after = rows[-1].position
+
+
+def _kind(name: str, version: int, data: bytes) -> str:
+    try:
+        event = decode(name, version, data, None)
+    except (Damaged, UnknownEvent):
+        return ""
+    return event.kind if isinstance(event, Generated) else ""
 
 
 def drop(connection: Connection, streams: Sequence[str]) -> None:

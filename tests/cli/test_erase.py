@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from engine import presence
+from engine import intake, presence
+from engine.core import rescan_report, trouble_report
+from engine.core.daily_report import Day, Lane, Oldest, daily
+from engine.core.policy import Policy
+from engine.core.report import Notice
 from store.database import open_store
+from store.events import ReportKind
+from tests.build import NOON, Builder
 from tests.cli.command import Answer
 from tests.cli.stock import Stock, stocked
 
@@ -49,8 +58,8 @@ def test_the_plan_tells_what_names_the_person_and_what_is_left(own: Stock) -> No
         "1 message to be erased:",
         "  named there: 1 as sender, 1 in From",
         "  addresses, subjects and replies in 3 events go, of all 1 recipient; the octets of 1 message go",
-        f"  left as it is: {own.ids['mixed']}: it is still open (deferred): --even-open discards it first",
         f"  left as it is: {own.ids['notice']}: {own.ids['mixed']} is left, too",
+        f"  left as it is: {own.ids['mixed']}: it is still open (deferred): --even-open discards it first",
     ]
     assert "alice@customer.example" in everything(own)
 
@@ -153,6 +162,115 @@ def test_nobody_is_delivered_an_erased_message(own: Stock) -> None:
     assert erase(own, own.ids["received"], "--even-open", *WHY).code == 0
     assert states(own)[own.ids["received"]][0] == "discarded"
     assert own.ids["received"] not in own.mailgate("queue", "--json").out
+
+
+# -- notices that quote a message by the way
+
+
+GATE = Policy(version="1", hostname="gate.example.com", postmaster="pm@example.com", domains=("example.com",))
+QUIET = Day(
+    since=NOON,
+    until=NOON,
+    came={},
+    went={},
+    kept_back={},
+    lanes=(),
+    held=0,
+    doubtful=0,
+    quarantine=0,
+    oldest=None,
+    mailboxes=(),
+    scanners_down={},
+    scanners=0,
+    shortage=None,
+    store_octets=1,
+    free_octets=1,
+)
+
+
+@pytest.fixture
+def builder(own: Stock) -> Iterator[Builder]:
+    found = Builder(own.url, NOON + timedelta(days=1))
+    yield found
+    found.close()
+
+
+def wrote(builder: Builder, kind: ReportKind, written: Notice) -> str:
+    """Have the postmaster get a notice of this kind."""
+    opened = intake.generated(kind, "", written, builder.at)
+    builder.append(opened.stream, *opened.events, octets=opened.octets)
+    builder.attempted(opened.stream)
+    builder.delivered(opened.stream)
+    return opened.stream
+
+
+def rescanned(builder: Builder, *streams: str) -> str:
+    found = [(builder.message(stream), "clamd found Worm") for stream in streams]
+    written = rescan_report.rescan(found, len(found), GATE, builder.new_id(), builder.at)
+    return wrote(builder, "rescan", written)
+
+
+def daily_report(builder: Builder, oldest: str | None = None, said: str = "") -> str:
+    first = None
+    if oldest is not None:
+        message = builder.message(oldest)
+        those = ", ".join(r.address for r in message.recipients)
+        first = Oldest(id=oldest, state=message.state, opened_at=NOON, recipient=those)
+    lanes = (Lane(name="home", waiting=1, oldest_at=NOON, down_since=NOON, said=said),) if said else ()
+    written = daily(replace(QUIET, oldest=first, lanes=lanes), GATE, builder.new_id(), builder.at)
+    return wrote(builder, "daily", written)
+
+
+def hop_down(builder: Builder, said: str) -> str:
+    written = trouble_report.next_hop_down("home", NOON, said, 1, GATE, builder.new_id(), builder.at)
+    return wrote(builder, "next-hop-down", written)
+
+
+def test_what_quotes_an_erased_message_goes_with_it(own: Stock, builder: Builder) -> None:
+    erased, other = own.ids["delivered"], own.ids["failed"]
+    quoting = {rescanned(builder, other, erased), daily_report(builder, erased)}
+    staying = {rescanned(builder, other), daily_report(builder, other), daily_report(builder)}
+    *each, _ = erase(own, erased, "--json", *WHY).json
+    assert {one["id"]: one["about"] for one in each} == dict.fromkeys(quoting, erased) | {erased: None}
+    assert all(one["erased"] for one in each)
+    assert [own.mailgate("raw", one).code for one in quoting] == [1, 1]
+    assert [own.mailgate("raw", one).code for one in staying] == [0, 0, 0]
+
+
+def test_what_quotes_the_reply_of_a_next_hop_to_an_erased_message_goes_with_it(
+    own: Stock, builder: Builder
+) -> None:
+    said = "4.2.1 <jane@example.com> " + "has too much mail, " * 20
+    stream = builder.downloaded()
+    builder.attempted(stream)
+    builder.deferred(stream, builder.at, reply=said, scope="next-hop")
+    builder.attempted(stream)
+    builder.delivered(stream)
+    quoting = {hop_down(builder, said), daily_report(builder, said=said)}
+    staying = hop_down(builder, "4.2.1 <other@example.com> has too much mail")
+    *each, _ = erase(own, stream, "--json", *WHY).json
+    assert {one["id"] for one in each if one["erased"]} == {stream, *quoting}
+    assert own.mailgate("raw", staying).code == 0
+
+
+def test_what_names_a_person_in_its_text_alone_is_found(own: Stock, builder: Builder) -> None:
+    notice = hop_down(builder, "4.2.1 rcpt=jörg@straße.example is over quota")
+    *each, _ = erase(own, "--address", "JÖRG@xn--strae-oqa.example", "--json", *WHY).json
+    assert [(one["id"], one["named_in"], one["about"]) for one in each] == [(notice, ["text"], None)]
+
+
+def test_what_quotes_a_message_that_is_left_is_left_unless_it_quotes_an_erased_one(
+    own: Stock, builder: Builder
+) -> None:
+    left, erased = own.ids["unknown"], own.ids["delivered"]
+    one, both = daily_report(builder, left), rescanned(builder, left, erased)
+    *each, _ = erase(own, left, erased, "--json", *WHY).json
+    assert {done["id"]: done["erased"] for done in each} == {
+        one: False,
+        both: True,
+        left: False,
+        erased: True,
+    }
 
 
 @pytest.mark.parametrize(
