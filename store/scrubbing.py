@@ -1,8 +1,8 @@
 """Take what was deleted off the database's own files, where it stands until its room is used again.
 
-SQLite keeps it in free pages, in the gaps of pages, and in the write-ahead log; Postgres in dead rows. Both are made to write
-everything anew that is still there, so nobody else may work on the store meanwhile. What the database's server or the
-file system keep besides (archived logs, snapshots, blocks of the disk) is out of reach.
+SQLite keeps it in free pages, in the gaps of pages, and in the write-ahead log; Postgres in dead rows, and its planner in
+statistics. Both are made to write everything anew that is still there, so nobody else may work on the store meanwhile. What the
+database's server or the file system keep besides (archived logs, snapshots, blocks of the disk) is out of reach.
 """
 
 from __future__ import annotations
@@ -45,5 +45,18 @@ _WORDS = "SELECT name FROM sqlite_master WHERE sql LIKE 'CREATE VIRTUAL TABLE % 
 def _postgres(connection: Connection) -> bool:
     alone = connection.execution_options(isolation_level="AUTOCOMMIT")
     for table in TABLES:
-        alone.exec_driver_sql(f"VACUUM (FULL) {table}")
+        alone.exec_driver_sql(f"VACUUM (FULL, ANALYZE) {table}")
+    for table, blank in _BLANK.items():
+        if alone.exec_driver_sql(f"SELECT 1 FROM {table} LIMIT 1").first() is None:  # noqa: S608  # names from this program
+            alone.exec_driver_sql(_ANALYZE_EMPTY.format(table=table, blank=blank))
+    alone.exec_driver_sql("VACUUM (FULL) pg_statistic")  # its own dead rows: the database's owner may
     return True
+
+
+# ANALYZE leaves the statistics of an empty table as they were. Those of TABLES that may be empty, with a row for them.
+_BLANK = {
+    "contents": "(position, octets) VALUES (0, '')",
+    "next_hops": "(name, failures) VALUES ('', 0)",
+    "subjects": "(position, folded) VALUES (0, '')",
+}
+_ANALYZE_EMPTY = "BEGIN; INSERT INTO {table} {blank}; ANALYZE {table}; DELETE FROM {table}; COMMIT"

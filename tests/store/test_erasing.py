@@ -15,7 +15,7 @@ from store.events import Discarded, Erased
 from store.life import Message
 from store.mentions import mentions
 from store.rebuild import rebuild
-from store.schema import events, messages, next_hops, recipients, uidls
+from store.schema import events, messages, next_hops, recipients, subjects, uidls
 from store.scrubbing import scrub
 from tests.real.postgres import Postgres
 from tests.store.build import (
@@ -436,3 +436,45 @@ def test_nothing_of_it_is_left_in_the_tables_of_postgres(
         assert scrub(store)
         assert written() == set()
         verified(store)
+
+
+def analyzed(store: Engine) -> str:
+    """What Postgres' planner knows by heart."""
+    with store.connect() as connection:
+        found = connection.exec_driver_sql(
+            "SELECT tablename, attname, most_common_vals, histogram_bounds, most_common_elems FROM pg_stats"
+            " WHERE schemaname = 'public'"
+        )
+        return "\n".join(str(row) for row in found)
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("others", [0, 3])
+def test_nothing_of_it_is_left_in_the_statistics_of_postgres(
+    others: int, postgres: Postgres, request: pytest.FixtureRequest
+) -> None:
+    fresh = request.getfixturevalue("fresh")
+    with fresh("postgres") as store:
+        for number in range(5):
+            append(store, opening(f"m{number}", uidl=f"u{number}", recipients=(JANE,), subject="about jane"))
+        for number in range(others):
+            append(store, opening(f"o{number}", uidl=f"o{number}", subject="about nobody"))
+        alone = store.execution_options(isolation_level="AUTOCOMMIT")
+        with alone.connect() as connection:
+            connection.exec_driver_sql("ANALYZE")
+            oid = connection.exec_driver_sql(
+                "SELECT oid FROM pg_database WHERE datname = current_database()"
+            ).scalar()
+        assert JANE in analyzed(store)
+        assert "about jane" in analyzed(store)
+        for number in range(5):
+            discarded = Discarded(numbers=(0,), operator="anna", rule="erased", policy=POLICY)
+            erase(store, f"m{number}", first=(discarded,))
+        assert scrub(store)
+        assert "jane" not in analyzed(store)
+        assert ("about nobody" in analyzed(store)) == bool(others)
+        assert len(rows(store, subjects)) == others
+        with alone.connect() as connection:
+            connection.exec_driver_sql("CHECKPOINT")
+        folder = postgres.folder / "data/base" / str(oid)
+        assert not [one for one in folder.iterdir() if one.is_file() and JANE.encode() in one.read_bytes()]
