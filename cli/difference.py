@@ -16,7 +16,7 @@ import typer
 
 from cli import context, filters, render, times, words
 from cli.context import Failure, Misuse
-from cli.message import LISTED, AsCsv, AsJson, Json, addressees, as_listed, flat, one_format
+from cli.message import LISTED, AsCsv, AsJson, Json, addressees, as_listed, flat, one_format, sender
 from cli.render import Column
 from store import between
 from store.between import Change
@@ -140,7 +140,7 @@ def _cells(found: Iterable[Change]) -> Iterator[tuple[str, ...]]:
             times.brief(row["opened_at"], current) if narrow else times.stamp(row["opened_at"]),
             change.before or NEW,
             change.after,
-            row["reverse_path"] or "<>",
+            sender(row["reverse_path"]),
             addressees(row),
             row["subject"] or "",
         )

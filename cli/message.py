@@ -123,6 +123,7 @@ def as_listed(row: Mapping[str, Any]) -> Json:
 def as_folded(message: Message) -> Json:
     """Return a message as its events add up, the same as its row in the list."""
     found = {name: _text(getattr(message, name)) for name in LISTED if name != "recipients"}
+    found["reverse_path"] = _text(message.known_reverse_path)
     recipients = [{name: _text(getattr(one, name)) for name in RECIPIENT} for one in message.recipients]
     return {name: recipients if name == "recipients" else found[name] for name in LISTED}
 
@@ -159,10 +160,15 @@ def _cells(rows: Iterable[Json]) -> Iterator[tuple[str, ...]]:
             times.brief(row["opened_at"], current) if narrow else times.stamp(row["opened_at"]),
             row["state"],
             times.size(row["size_octets"]),
-            row["reverse_path"] or "<>",
+            sender(row["reverse_path"]),
             addressees(row),
             row["subject"] or "",
         )
+
+
+def sender(reverse_path: str | None) -> str:
+    """Return a reverse-path as a page shows it; None: it was erased."""
+    return "(erased)" if reverse_path is None else reverse_path or "<>"
 
 
 def _text(value: Any) -> Any:

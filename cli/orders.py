@@ -18,6 +18,7 @@ import typer
 
 from cli import context, render, times, words
 from cli.context import EXIT_BAD_NEWS, EXIT_DONE, Failure, Misuse
+from cli.message import sender
 from cli.ordered import PAST, Said, doubt
 from cli.person import operator
 from cli.render import Column
@@ -183,7 +184,7 @@ def _cells(connection: Connection, orders: Orders, streams: Sequence[str]) -> It
             yield (
                 done.stream,
                 done.message.state,
-                done.message.reverse_path or "<>",
+                sender(done.message.known_reverse_path),
                 f"{to[0]}{more}" if to else "(nobody)",
                 done.message.subject or "",
             )

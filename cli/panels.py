@@ -15,7 +15,7 @@ from sqlalchemy import Engine
 from cli import render, story, times
 from cli.flow import BLOCKS, KINDS, SPAN, Flow
 from cli.mailbox import HEALTH_STYLES, next_poll
-from cli.message import addressees
+from cli.message import addressees, sender
 from cli.render import Column, Part
 from cli.snapshot import Happening, Json, Snapshot
 from cli.waits import last_reply, next_try, place, standing
@@ -251,7 +251,7 @@ def messages(rows: Iterable[Json], current: datetime) -> list[Row]:
                 row["id"],
                 times.brief(row["opened_at"], current),
                 row["state"],
-                row["reverse_path"] or "<>",
+                sender(row["reverse_path"]),
                 addressees(row),
                 row["subject"] or "",
                 last_reply(row),

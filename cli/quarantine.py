@@ -13,7 +13,17 @@ import typer
 
 from cli import context, filters, orders, render, scan_story, times, words
 from cli.context import Failure, Misuse
-from cli.message import DEFAULT_LIMIT, LISTED, AsJson, Json, MessageId, addressees, as_folded, as_listed
+from cli.message import (
+    DEFAULT_LIMIT,
+    LISTED,
+    AsJson,
+    Json,
+    MessageId,
+    addressees,
+    as_folded,
+    as_listed,
+    sender,
+)
 from cli.operator import Ids, Only, Reason, Yes
 from cli.orders import Wanted
 from cli.render import Column
@@ -195,7 +205,7 @@ def _cells(rows: Iterable[Json]) -> Iterator[tuple[str, ...]]:
             row["id"],
             times.brief(row["opened_at"], current) if narrow else times.stamp(row["opened_at"]),
             times.size(row["size_octets"]),
-            row["reverse_path"] or "<>",
+            sender(row["reverse_path"]),
             addressees(row),
             row["subject"] or "",
             row["quarantined_why"] or "",

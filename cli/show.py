@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Row
 
 from cli import context, render, story, times, words
 from cli.context import Failure
-from cli.message import AsJson, MessageId, as_folded
+from cli.message import AsJson, MessageId, as_folded, sender
 from cli.outlook import outlook
 from store import past, queries
 from store.codec import decode
@@ -84,7 +84,7 @@ def facts(message: Message) -> None:
     size = f"{times.size(message.size_octets)} ({message.size_octets:,} octets)"
     known = [
         ("From", message.sender),
-        ("Reverse-path", message.reverse_path or "<>"),
+        ("Reverse-path", sender(message.known_reverse_path)),
         ("Subject", message.subject),
         ("Message-ID", message.message_id),
         ("Size", size),

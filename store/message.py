@@ -85,6 +85,15 @@ class Message(Struct, frozen=True, kw_only=True):
         return next(state for state in (*ATTENTION, *FATES) if state in states)
 
     @property
+    def known_reverse_path(self) -> str | None:
+        """The reverse-path, None where it was erased: it is not the null one then.
+
+        Also of a message as it stood before that: its recipients have no address any more.
+        """
+        nameless = bool(self.recipients) and not self.recipients[0].address
+        return None if nameless or self.erased_at is not None else self.reverse_path
+
+    @property
     def kept(self) -> bool:
         """Whether its octets are here: they came, and were not dropped since."""
         return self.content is not None and self.purged_at is None

@@ -55,6 +55,7 @@ def _time(at: datetime | None) -> int | None:
 
 def message_row(position: int, message: Message) -> Row:
     """Return the row of a message that was opened at this position."""
+    sender = message.known_reverse_path
     return {
         "position": position,
         "id": message.id,
@@ -62,8 +63,8 @@ def message_row(position: int, message: Message) -> Row:
         "opened_at": _time(message.opened_at),
         "mailbox": message.mailbox,
         "uidl": _optional(message.uidl),
-        "reverse_path": storable(message.reverse_path),
-        "reverse_path_key": key(message.reverse_path),
+        "reverse_path": _optional(sender),
+        "reverse_path_key": None if sender is None else key(sender),
         "message_id": None if message.message_id is None else indexed(message.message_id),
         "subject": _optional(message.subject),
         "sender": _optional(message.sender),

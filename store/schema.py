@@ -161,8 +161,8 @@ messages = Table(
     Column("closed_at", Utc),
     Column("mailbox", Text),
     Column("uidl", Text),
-    Column("reverse_path", Text, nullable=False),
-    Column("reverse_path_key", Text, nullable=False),  # lower case: how it is looked up
+    Column("reverse_path", Text),  # "" is the null one; None: it was erased
+    Column("reverse_path_key", Text),  # lower case: how it is looked up
     Column("message_id", Text),
     Column("subject", Text),
     Column("sender", Text),

@@ -108,6 +108,26 @@ def test_the_life_of_an_erased_message_is_told_without_its_people(own: Stock) ->
     assert "by erasure" in replayed.out
 
 
+def test_an_erased_sender_is_not_the_null_one(own: Stock) -> None:
+    before = own.mailgate("list", "--json", "--from", "<>").json
+    assert {row["id"] for row in before} == {own.ids[name] for name in ("failed", "notice")}
+    erased = own.ids["delivered"]
+    assert erase(own, erased, *WHY).code == 0
+    assert own.mailgate("list", "--json", "--from", "<>").json == before
+    (row,) = (row for row in own.mailgate("list", "--json", "--limit", "0").json if row["id"] == erased)
+    assert (row["reverse_path"], row["subject"]) == (None, None)
+    for words in ((), ("--at", "2026-03-01T13:00:00Z")):  # also as it stood before
+        (listed,) = (one for one in own.mailgate("list", *words).lines if erased in one)
+        assert listed.count("(erased)") == 2  # and the recipient
+        assert "<>" not in listed
+        shown = own.mailgate("show", erased, *words)
+        assert "  Reverse-path  (erased)" in shown.lines
+        assert own.mailgate("show", erased, "--json", *words).json[0]["message"]["reverse_path"] is None
+    (changed,) = (one for one in own.mailgate("diff", "2026-03-01T00:00:00Z").lines if erased in one)
+    assert "<>" not in changed
+    assert "<>" in next(one for one in own.mailgate("list").lines if own.ids["failed"] in one)
+
+
 def test_a_rebuild_makes_the_same_rows(own: Stock) -> None:
     erase(own, "--address", "alice@customer.example", "--even-open", *WHY)
     before = own.mailgate("list", "--json", "--limit", "0").out

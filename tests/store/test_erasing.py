@@ -101,7 +101,7 @@ def test_everything_personal_goes_and_what_happened_stays(store: Engine) -> None
         "info",
     )
     personal = ("reverse_path", "reverse_path_key", "message_id", "subject", "sender")
-    assert [row[name] for name in personal] == ["", "", None, None, None]
+    assert [row[name] for name in personal] == [None] * 5
     its = rows(store, recipients)
     assert [(r["address"], r["address_key"], r["routed_by"], r["reply"]) for r in its[:2]] == [
         ("", "", "", None)
