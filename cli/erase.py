@@ -170,7 +170,7 @@ def _plan(
         for one in work.foreseen(connection, every):
             plan.add(one)
             if as_json:
-                _object(one)
+                _object(one, done=False)
     if not as_json and not quiet:
         plan.show()
     return plan
@@ -193,7 +193,7 @@ def _carry_out(work: Erasure, every: Sequence[Target], found: Found, *, as_json:
         for number, one in enumerate(work.carry_out(every), start=1):
             done.add(one)
             if as_json:
-                _object(one)
+                _object(one, done=True)
             advance("erase", number, len(every))
     return done
 
@@ -224,7 +224,8 @@ def _scrubbed(settings: Settings) -> bool:
         return scrub(engine)
 
 
-def _object(one: Erasing) -> None:
+def _object(one: Erasing, *, done: bool) -> None:
+    """Print one; where nothing is done, what would go."""
     from engine.core.erasing import Going
 
     going = one.answer if isinstance(one.answer, Going) else None
@@ -233,7 +234,7 @@ def _object(one: Erasing) -> None:
             "id": one.target.stream,
             "named_in": list(one.target.facts),
             "about": one.target.about[0] if one.target.about else None,
-            "erased": going is not None,
+            "erased": done and going is not None,
             "events": going.facts if going else 0,
             "octets": going.octets if going else False,
             "discarded": one.discarded,

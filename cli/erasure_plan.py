@@ -59,16 +59,31 @@ class Plan:
 
     def show(self) -> None:
         """Print it."""
+        if self.going:
+            self._show_going()
+        else:
+            render.line(("nothing is to be erased", "bold"))
+        for text in self.left:
+            render.line(f"  left as it is: {text}")
+        if (more := self.staying + self.repeated - len(self.left)) > 0:
+            render.line(f"  left as they are: {more:,} more")
+        if self.found.kept:
+            render.line(f"  {that_stay(self.found)}")
+
+    def _show_going(self) -> None:
         render.line((f"{counted(self.going, 'message')} to be erased:", "bold"))
         if self.named:
             often = sorted(self.named, key=lambda way: (-self.named[way], WAYS.index(way)))
             ways = ", ".join(f"{self.named[way]:,} {way}" for way in often)
             render.line(f"  named there: {ways}")
         if self.reports:
-            render.line(f"  among them {counted(self.reports, 'notice')} or reports about others of them")
+            those = "1 notice or report" if self.reports == 1 else f"{self.reports:,} notices or reports"
+            render.line(f"  among them {those} about others")
+        every = "all " if self.recipients > 1 else ""
+        whose = f", of {every}{counted(self.recipients, 'recipient')}" if self.recipients else ""
         render.line(
-            f"  addresses, subjects and replies in {counted(self.facts, 'event')} go, of all"
-            f" {counted(self.recipients, 'recipient')}; the octets of {counted(self.octets, 'message')} go"
+            f"  addresses, subjects and replies in {counted(self.facts, 'event')} go{whose};"
+            f" the octets of {counted(self.octets, 'message')} go"
         )
         if self.discarded:
             render.line(f"  {counted(self.discarded, 'message')} still open: discarded first, nobody gets it")
@@ -76,12 +91,6 @@ class Plan:
             render.line(
                 f"  {counted(self.kept, 'message')} to be kept for somebody's reason: erased all the same"
             )
-        for text in self.left:
-            render.line(f"  left as it is: {text}")
-        if (more := self.staying + self.repeated - len(self.left)) > 0:
-            render.line(f"  left as they are: {more:,} more")
-        if self.found.kept:
-            render.line(f"  {that_stay(self.found)}")
 
 
 def that_stay(found: Found) -> str:

@@ -167,7 +167,8 @@ def _routed(count: int, addresses: tuple[str, ...], by: tuple[str, ...]) -> str:
     if not count:
         return ", for nobody"
     if not addresses:
-        return f", for {count} recipients whose addresses were erased"
+        whose = "1 recipient whose address was" if count == 1 else f"{count} recipients whose addresses were"
+        return f", for {whose} erased"
     rules: dict[str, list[str]] = {}
     for number, address in enumerate(addresses):
         rules.setdefault(by[number] if number < len(by) else "", []).append(address)

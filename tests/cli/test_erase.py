@@ -57,11 +57,35 @@ def test_the_plan_tells_what_names_the_person_and_what_is_left(own: Stock) -> No
     assert answer.lines == [
         "1 message to be erased:",
         "  named there: 1 as sender, 1 in From",
-        "  addresses, subjects and replies in 3 events go, of all 1 recipient; the octets of 1 message go",
+        "  addresses, subjects and replies in 3 events go, of 1 recipient; the octets of 1 message go",
         f"  left as it is: {own.ids['notice']}: {own.ids['mixed']} is left, too",
         f"  left as it is: {own.ids['mixed']}: it is still open (deferred): --even-open discards it first",
     ]
     assert "alice@customer.example" in everything(own)
+
+
+def test_where_nothing_is_to_be_erased_the_plan_says_just_that(own: Stock) -> None:
+    answer = erase(own, own.ids["received"], "--dry-run")
+    assert answer.code == 1
+    assert answer.lines == [
+        "nothing is to be erased",
+        f"  left as it is: {own.ids['received']}: it is still open (received): --even-open discards it first",
+    ]
+
+
+def test_a_dry_run_tells_what_would_go_and_that_it_did_not(own: Stock) -> None:
+    *each, total = erase(
+        own, "--address", "alice@customer.example", "--even-open", "--dry-run", "--json"
+    ).json
+    assert [one["erased"] for one in each] == [False] * 3
+    told = {one["id"]: (one["about"], one["events"], one["octets"], one["discarded"]) for one in each}
+    assert told == {
+        own.ids["delivered"]: (None, 3, True, False),
+        own.ids["mixed"]: (None, 5, True, True),
+        own.ids["notice"]: (own.ids["mixed"], 3, True, False),
+    }
+    assert all(one["error"] is None for one in each)
+    assert (total["messages"], total["done"]) == (3, False)
 
 
 def test_a_person_is_nowhere_afterwards_and_the_rest_is_as_it_was(own: Stock) -> None:
@@ -71,7 +95,7 @@ def test_a_person_is_nowhere_afterwards_and_the_rest_is_as_it_was(own: Stock) ->
         "audit", "erase", "--address", "Alice@customer.example", "--even-open", *WHY
     )
     assert (answer.code, answer.err) == (0, "")
-    assert "  among them 1 notice or reports about others of them" in answer.lines
+    assert "  among them 1 notice or report about others" in answer.lines
     assert "  1 message still open: discarded first, nobody gets it" in answer.lines
     assert answer.lines[-1].startswith("3 messages erased; the store's files were written anew")
     found = everything(own)
@@ -98,7 +122,7 @@ def test_the_life_of_an_erased_message_is_told_without_its_people(own: Stock) ->
     shown = own.mailgate("show", own.ids["delivered"])
     assert shown.code == 0
     text = " ".join(shown.out.split())
-    assert "for 1 recipients whose addresses were erased" in text
+    assert "for 1 recipient whose address was erased" in text
     assert "the personal facts of 3 events and the octets are gone: request 7" in text
     assert own.mailgate("raw", own.ids["delivered"]).code == 1
     explained = own.mailgate("explain", own.ids["delivered"])
