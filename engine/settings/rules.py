@@ -7,7 +7,6 @@ doubtful is not a matter of this module.
 
 from __future__ import annotations
 
-import os
 import socket
 from pathlib import Path
 from types import MappingProxyType
@@ -27,14 +26,13 @@ from engine.settings.shapes import (
     Retry,
     Route,
     Settings,
-    Store,
 )
-from engine.settings.tables import FileTable, GatewayTable, MetricsTable, RetryTable, RouteTable, StoreTable
+from engine.settings.store import store
+from engine.settings.tables import FileTable, GatewayTable, MetricsTable, RetryTable, RouteTable
 from engine.settings.values import Domain, shown
 from engine.settings.webhook import webhooks
 
 FIRST_AT_LEAST_SECONDS = 1  # the wait is doubled each time: nothing doubled is nothing
-IN_FLIGHT_AT_LEAST_OCTETS = 1 << 20  # an ordinary message must fit
 
 
 def settings_from(written: dict[str, object], path: Path) -> Settings:
@@ -48,7 +46,7 @@ def settings_from(written: dict[str, object], path: Path) -> Settings:
     settings = Settings(
         path=path,
         gateway=gateway,
-        store=_store(file.store, folder),
+        store=store(file.store, folder),
         mailboxes=tuple(mailbox(n, table, gateway, folder) for n, table in enumerate(file.mailbox)),
         next_hops=MappingProxyType(next_hops),
         routes=tuple(_route(n, table, tuple(next_hops)) for n, table in enumerate(file.route)),
@@ -95,53 +93,6 @@ def _machine_name() -> str:
     except ValueError:
         place = ("gateway", "hostname")
         raise Fault(place, f"is missing, and the machine's name {shown(name)} is no domain") from None
-
-
-def _store(table: StoreTable, folder: Path) -> Store:
-    if table.in_flight < IN_FLIGHT_AT_LEAST_OCTETS:
-        raise Fault(("store", "in_flight"), 'is too little: at least "1MiB"')
-    return Store(url=meant(("store", "url"), lambda: _url(table.url, folder)), in_flight=table.in_flight)
-
-
-def _url(written: str, folder: Path) -> str:
-    """The URL for SQLAlchemy. A URL may hold a password: no error shows it."""
-    scheme, separator, rest = written.partition("://")
-    dialect, _, driver = scheme.partition("+")
-    if not separator or dialect not in ("sqlite", "postgresql", "postgres"):
-        raise ValueError('must begin with "sqlite:///" or "postgresql://": these two are supported')
-    if dialect == "sqlite":
-        return f"sqlite:///{_sqlite_path(driver, rest, folder)}"
-    if driver not in ("", "psycopg"):
-        raise ValueError('must use the driver psycopg: write "postgresql+psycopg://"')
-    if not rest:
-        raise ValueError('names no database: write it as in "postgresql://user@host/mailgate"')
-    return _readable(f"postgresql+psycopg://{rest}")
-
-
-def _readable(url: str) -> str:
-    from store.url import parsed  # and with it what opens databases, which not every command does
-
-    try:
-        parsed(url)
-    except ValueError as error:
-        written = '"postgresql://user:password@host/mailgate", a password with %40 for @'
-        raise ValueError(f"{error}: write it as in {written}") from None
-    return url
-
-
-def _sqlite_path(driver: str, rest: str, folder: Path) -> str:
-    name, mark, query = rest.removeprefix("/").partition("?")
-    if driver not in ("", "pysqlite"):
-        raise ValueError('must use the driver of Python itself: write "sqlite:///"')
-    if name in ("", ":memory:") or "mode=memory" in query:
-        raise ValueError("is a database in memory: it would lose all mail at the end; name a file")
-    if not rest.startswith("/"):
-        raise ValueError('lacks a slash: a relative path is "sqlite:///mailgate.db"')
-    if name.startswith("file:"):
-        raise ValueError('write the path alone, as in "sqlite:///mailgate.db", without file:')
-    # SQLAlchemy un-quotes the path: a folder that really has "%41" or "?" in its name must stay itself.
-    path = os.path.normpath(folder / name).replace("%", "%25").replace("?", "%3F")
-    return f"{path}{mark}{query}"
 
 
 def _route(index: int, table: RouteTable, next_hops: tuple[str, ...]) -> Route:

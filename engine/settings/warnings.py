@@ -24,6 +24,7 @@ from engine.settings.shapes import (
     Settings,
     WebhookSettings,
 )
+from engine.settings.store import sqlite_file
 
 SECRET_CHARACTERS = 24  # of letters and digits: beyond guessing, whoever sees a signature
 
@@ -141,17 +142,27 @@ def _of_webhook(hook: WebhookSettings) -> Iterator[str]:
 
 def _of_files(settings: Settings) -> Iterator[str]:
     for key, path in _named_files(settings):
-        try:
-            is_there = path.is_file()
-        except OSError:
-            is_there = True  # not for us to see: who may will find out
-        if not is_there:
-            yield f"{key}: no such file: {path}"
+        if wrong := _missing(path):
+            yield f"{key}: {wrong}: {path}"
     if _is_open_to_all(settings.path):
         if any(secret.kind == "text" for secret in _secrets(settings)):
             yield "a password is written in this file, which every user may read: chmod o-r, or { file = … }"
         if _store_has_password(settings.store.url):
             yield "store.url: holds a password, and every user may read this file: chmod o-r, or ~/.pgpass"
+    for secret in _secrets(settings):
+        if secret.kind == "file" and _is_open_to_all(Path(secret.source)):
+            yield f"{secret.used_for}: every user may read {secret.source}: chmod o-r"
+    file = sqlite_file(settings.store)
+    if file and _is_open_to_all(file):
+        yield f"store.url: every user may read {file}, and all mail in it: chmod o-r {file}*"
+
+
+def _missing(path: Path) -> str | None:
+    """What keeps `path` from being a file to read, None where nothing does or it is not for us to see."""
+    try:
+        return "is a folder, no file" if path.is_dir() else None if path.exists() else "no such file"
+    except OSError:
+        return None  # who may see it will find out
 
 
 def _of_environment(settings: Settings) -> Iterator[str]:

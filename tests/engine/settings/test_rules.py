@@ -224,6 +224,29 @@ def test_a_fallback_alone_is_enough(tmp_path: Path) -> None:
             WHOLE + '[store]\nurl = "postgresql+asyncpg://u:hunter2@h/d"\n',
             "line 14: store.url: must use the driver psycopg",
         ),
+        (
+            WHOLE + '[store]\nurl = "sqlite:///x.db?mode=ro"\n',
+            "line 14: store.url: has a '?': an SQLite store has",
+        ),
+        (WHOLE + '[store]\nurl = "sqlite:///x\\u0000.db"\n', "line 14: store.url: holds a NUL"),
+        (WHOLE + '[store]\nurl = "postgresql://u:hunter2@h/d%00"\n', "line 14: store.url: holds a NUL"),
+        (WHOLE + '[store]\nurl = "postgresql://h:hunter2/d"\n', "line 14: store.url: can't be read: write it as in"),
+        (
+            WHOLE + '[store]\nurl = "postgresql://u:hunter2@[::1/d"\n',
+            "line 14: store.url: can't be read: write it as in",
+        ),
+        (
+            WHOLE + '[store]\nurl = "postgresql://u:hunter2@h:99999/d"\n',
+            "line 14: store.url: has a port that is none",
+        ),
+        (
+            WHOLE + '[store]\nurl = "postgresql://u@h/d?foo=hunter2"\n',
+            "line 14: store.url: has an option 'foo', which",
+        ),
+        (
+            WHOLE + '[store]\nurl = "postgresql://u@h/d?options=hunter2"\n',
+            "line 14: store.url: has an option options, which is the gateway's own to say",
+        ),
         (WHOLE + '[store]\nin_flight = "1kB"\n', 'line 14: store.in_flight: is too little: at least "1MiB"'),
         (WHOLE + '[retry]\ngive_up_after = "1m"\n', "line 14: retry.give_up_after: is shorter than first"),
         (WHOLE + '[retry]\nfirst = "2h"\n', "line 13: retry.cap: is shorter than first"),

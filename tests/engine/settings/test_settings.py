@@ -209,11 +209,12 @@ def test_a_next_hop_is_verified_unless_tls_is_opportunistic(
     ("written", "url"),
     [
         ("sqlite:///mail.db", "sqlite:///{folder}/mail.db"),
-        ("sqlite:///../mail.db?timeout=5", "sqlite:///{parent}/mail.db?timeout=5"),
+        ("sqlite:///../mail.db", "sqlite:///{parent}/mail.db"),
         ("sqlite+pysqlite:///mail.db", "sqlite:///{folder}/mail.db"),
         ("sqlite:////var/lib/mail.db", "sqlite:////var/lib/mail.db"),
         ("postgresql://u@h/d", "postgresql+psycopg://u@h/d"),
         ("postgres:///d?host=/run", "postgresql+psycopg:///d?host=/run"),
+        ("postgres://u@[::1]:5433/d?sslmode=require", "postgresql+psycopg://u@[::1]:5433/d?sslmode=require"),
         ("postgresql+psycopg://u:hunter2@h/d", "postgresql+psycopg://u:hunter2@h/d"),
     ],
 )

@@ -133,7 +133,7 @@ def test_a_password_in_a_file_that_all_may_read_is_warned_of(tmp_path: Path) -> 
     ],
 )
 def test_so_is_one_in_the_url_of_the_store(tmp_path: Path, url: str, warned: int) -> None:
-    text = WHOLE.replace('"hunter2"', '{ env = "P" }') + f'[store]\nurl = "{url}"\n'
+    text = WHOLE.replace('"hunter2"', '{ env = "HOME" }') + f'[store]\nurl = "{url}"\n'
     found = loaded(tmp_path, text)
     found.path.chmod(0o644)
     assert [text.split(",")[0] for text in settings.warnings(found)] == warned * [
@@ -141,6 +141,32 @@ def test_so_is_one_in_the_url_of_the_store(tmp_path: Path, url: str, warned: int
     ]
     found.path.chmod(0o600)
     assert settings.warnings(found) == ()
+
+
+def test_a_store_that_all_may_read_is_warned_of(tmp_path: Path) -> None:
+    found = loaded(tmp_path, WHOLE)
+    found.path.chmod(0o600)
+    file = tmp_path / "mailgate.db"
+    file.touch()
+    file.chmod(0o640)  # a group's members, whom an administrator chose
+    assert settings.warnings(found) == ()
+    file.chmod(0o644)
+    assert settings.warnings(found) == (
+        f"store.url: every user may read {file}, and all mail in it: chmod o-r {file}*",
+    )
+
+
+def test_a_secret_s_file_that_all_may_read_or_that_is_a_folder_is_warned_of(tmp_path: Path) -> None:
+    found = loaded(tmp_path, WHOLE.replace('"hunter2"', '{ file = "secret" }'))
+    (tmp_path / "secret").touch()
+    (tmp_path / "secret").chmod(0o644)
+    who = "mailbox 'info': password"
+    assert settings.warnings(found) == (f"{who}: every user may read {tmp_path}/secret: chmod o-r",)
+    (tmp_path / "secret").chmod(0o640)
+    assert settings.warnings(found) == ()
+    (tmp_path / "secret").unlink()
+    (tmp_path / "secret").mkdir(0o700)
+    assert settings.warnings(found) == (f"{who}: is a folder, no file: {tmp_path}/secret",)
 
 
 def test_nothing_to_do_is_warned_of(tmp_path: Path) -> None:
