@@ -15,7 +15,6 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import unquote
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -30,8 +29,6 @@ EXIT_STORE = 4
 EXIT_DEFECT = 70  # EX_SOFTWARE of sysexits.h: our own fault, none of the contract's answers
 EXIT_INTERRUPTED = 130  # as the shell says it of SIGINT
 EXIT_READER_GONE = 141  # as the shell says it of SIGPIPE
-
-SQLITE = "sqlite:///"
 
 _named: ContextVar[str | None] = ContextVar("configuration", default=None)
 
@@ -127,21 +124,18 @@ def ensure_store(settings: Settings) -> None:
 
 def sqlite_file(settings: Settings) -> Path | None:
     """Return the file of an SQLite store, None for a server's."""
-    url = settings.store.url
-    return Path(unquote(url.removeprefix(SQLITE).partition("?")[0])) if url.startswith(SQLITE) else None
+    from engine.settings.store import sqlite_file
+
+    return sqlite_file(settings.store)
 
 
 def gateway_runs(engine: Engine) -> bool | None:
     """Whether a gateway runs on the store; None where it can't be said."""
     from engine import presence
-    from store.database import sqlite_file
 
-    file = sqlite_file(engine)
-    if file is not None and not presence.lock_file(file).exists():
-        return False  # nor is the sign of life made by asking for it
     try:
         return presence.gateway_runs(engine)
-    except OSError:  # the sign of life is another user's
+    except presence.LockTrouble:  # the sign of life is another user's
         return None
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import os
 import socket
+import stat
 import threading
 import time
 from contextlib import suppress
@@ -25,6 +26,7 @@ from engine import clock
 from store import agenda, followers
 from store.database import sqlite_file, writing
 from store.errors import StoreError
+from store.place import beside, user_name
 
 CLOCKS_APART_SECONDS = (
     15.0  # of two gateways that may be twice as much: less than a lease that is renewed has left
@@ -35,6 +37,10 @@ GATEWAY_KEY = 0x6761746577617921  # Postgres: shared by every gateway on the sto
 
 class AlreadyRunning(StoreError):
     """Another gateway runs on this SQLite store."""
+
+
+class LockTrouble(StoreError):
+    """The file that says whether a gateway runs can't be used."""
 
 
 class Presence(Protocol):
@@ -67,8 +73,14 @@ def gateway_runs(engine: Engine) -> bool:
     if file is None:
         with engine.connect() as connection:
             return bool(connection.exec_driver_sql(_GATEWAY_RUNS).scalar())
-    with lock_file(file).open("a+") as lock:
-        return not _locked(lock, fcntl.LOCK_SH)
+    where = lock_file(file)
+    try:
+        with where.open() as lock:
+            return not _locked(lock, fcntl.LOCK_SH)
+    except FileNotFoundError:
+        return False  # nor is it made by asking for it
+    except OSError as error:
+        raise _trouble(where, error) from error
 
 
 # Seen, not tried: who tried the lock would look like a gateway to somebody else who asks at the same moment.
@@ -121,6 +133,25 @@ def lock_file(file: Path) -> Path:
     return real.with_name(real.name + ".lock")
 
 
+def _opened(where: Path, store: Path) -> IO[str]:
+    try:
+        return os.fdopen(beside(store, where.name), "r+", encoding="utf-8")
+    except OSError as error:
+        raise _trouble(where, error) from error
+
+
+def _trouble(where: Path, error: OSError) -> LockTrouble:
+    """Say whose file it is that can't be opened, and what to do."""
+    try:
+        found = where.lstat()
+    except OSError:
+        return LockTrouble(f"{where} can't be opened: {error.strerror}")
+    if not stat.S_ISREG(found.st_mode):
+        return LockTrouble(f"{where} is no file of a gateway: remove it")
+    whose = f"{where} belongs to {user_name(found.st_uid)}, and {user_name(os.geteuid())} may not open it"
+    return LockTrouble(f"{whose}: give it to the store's owner with chown, or act as that user")
+
+
 def _locked(lock: IO[str], kind: int) -> bool:
     """Try a lock; closing the file gives it back."""
     try:
@@ -134,7 +165,7 @@ class _OnSqlite:
     def __init__(self, engine: Engine, file: Path) -> None:
         self.holder = _holder()
         self._engine = engine
-        self._lock: IO[str] = lock_file(file).open("a+")
+        self._lock = _opened(lock_file(file), file.resolve())
         until = time.monotonic() + LOCK_SECONDS
         while not _locked(self._lock, fcntl.LOCK_EX):
             if time.monotonic() > until:
@@ -143,7 +174,8 @@ class _OnSqlite:
                 self._lock.close()
                 raise AlreadyRunning(f"{who} runs on this store already: stop it first")
             time.sleep(LOCK_SECONDS / 10)
-        self._lock.truncate(0)
+        self._lock.seek(0)
+        self._lock.truncate()
         self._lock.write(f"mailgate, process {os.getpid()},")
         self._lock.flush()
 

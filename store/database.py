@@ -8,11 +8,12 @@ Postgres: `synchronous_commit=on`, whatever the server's default is.
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from sqlalchemy import URL, Connection, Engine, RootTransaction, create_engine, event, make_url
 from sqlalchemy.exc import DBAPIError, OperationalError
@@ -20,8 +21,11 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import NullPool, QueuePool
 
 from store.errors import StoreError, StoreFull, StoreUnreachable
-from store.place import Place
+from store.place import Place, user_name
 from store.url import parsed as read_url
+
+if TYPE_CHECKING:
+    import psycopg
 
 BUSY_TIMEOUT_MS = 30_000  # another process may be committing a large message
 CHECKPOINT_PAGES = 4_000  # 16 MiB of WAL: measured to give the lowest worst commit
@@ -40,6 +44,8 @@ PATIENCE = {
 }
 SILENT_SECONDS = 30.0  # in the middle of a write transaction: whoever says nothing for so long was stopped
 DISK_FULL = "53100"  # SQLSTATE
+NO_PRIVILEGE = "42501"  # SQLSTATE
+PRIMARY = 0xFF  # of SQLite's extended result codes
 LOCK_NOT_AVAILABLE = "55P03"  # SQLSTATE: `lock_timeout` ran out
 APPEND_LOCK = 0x6D61696C67617465  # "mailgate": the key of Postgres' advisory lock around appends
 
@@ -95,13 +101,28 @@ def unreachable(engine: Engine, error: Exception) -> StoreUnreachable | None:
     origin = getattr(error, "orig", None) or error
     # InternalError is how Postgres and its driver call a session or a transaction that is spoilt.
     kinds = (driver.OperationalError, driver.InterfaceError, driver.InternalError)
+    state, number = getattr(origin, "sqlstate", None), getattr(origin, "sqlite_errorcode", 0) & PRIMARY
     # sqlite3 says of a file that is no database, or a damaged one, just that much.
-    if not isinstance(origin, kinds) and type(origin) is not driver.DatabaseError:
+    if not (isinstance(origin, kinds) or type(origin) is driver.DatabaseError or state == NO_PRIVILEGE):
         return None
-    full = getattr(origin, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL or (
-        getattr(origin, "sqlstate", None) == DISK_FULL
-    )
-    return (StoreFull if full else StoreUnreachable)(f"the store can't be used: {first_line(error)}")
+    kind = StoreFull if number == sqlite3.SQLITE_FULL or state == DISK_FULL else StoreUnreachable
+    return kind(f"the store can't be used: {first_line(error)}{_remedy(engine, state, number)}")
+
+
+def _remedy(engine: Engine, state: str | None, number: int) -> str:
+    """What to do about it, where there is more to say than the database says; begins with a colon."""
+    if state == NO_PRIVILEGE:
+        return ": GRANT it to the store's user, or make that the owner of the database"
+    text = _REMEDIES.get(number)
+    return f": {text.format(file=sqlite_file(engine), user=user_name(os.geteuid()))}" if text else ""
+
+
+_REMEDIES = {
+    sqlite3.SQLITE_CANTOPEN: "{file}: its folder must be there, and {user} be allowed to write to both",
+    sqlite3.SQLITE_READONLY: "{user} must be allowed to write to {file} and its folder, where SQLite keeps its -wal",
+    sqlite3.SQLITE_CORRUPT: "{file}: move it away, and restore a backup with 'mailgate db restore'",
+    sqlite3.SQLITE_NOTADB: "{file}: is it the file that store.url should name?",
+}
 
 
 def first_line(error: Exception) -> str:
@@ -161,9 +182,21 @@ _END_THE_SILENT = (
 )
 
 
+@contextmanager
+def reading(engine: Engine) -> Iterator[Connection]:
+    """Yield a connection that sees one state of the store throughout."""
+    options: dict[str, Any] = {"mailgate_write": False}
+    if engine.dialect.name == "postgresql":
+        options |= {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+    with engine.connect() as connection:
+        reader = connection.execution_options(**options)
+        with reader.begin():
+            yield reader
+
+
 def _postgres(url: URL, silent_seconds: float) -> Engine:
     patience = {name: value for name, value in PATIENCE.items() if name not in url.query}
-    return create_engine(
+    engine = create_engine(
         url,
         poolclass=QueuePool,
         pool_size=KEPT_OPEN,
@@ -179,17 +212,16 @@ def _postgres(url: URL, silent_seconds: float) -> Engine:
         },
     )
 
+    @event.listens_for(engine, "connect", insert=True)  # before SQLAlchemy asks what it couldn't read either
+    def opened(connection: psycopg.Connection, _record: Any) -> None:
+        encoding = connection.info.parameter_status("server_encoding")
+        if encoding != "UTF8":
+            connection.close()
+            raise StoreError(
+                f"the database has encoding {encoding}, and mail needs UTF8: create it with encoding UTF8"
+            )
 
-@contextmanager
-def reading(engine: Engine) -> Iterator[Connection]:
-    """Yield a connection that sees one state of the store throughout."""
-    options: dict[str, Any] = {"mailgate_write": False}
-    if engine.dialect.name == "postgresql":
-        options |= {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
-    with engine.connect() as connection:
-        reader = connection.execution_options(**options)
-        with reader.begin():
-            yield reader
+    return engine
 
 
 def _sqlite(url: str, checkpoints: bool) -> Engine:
@@ -208,6 +240,7 @@ def _sqlite(url: str, checkpoints: bool) -> Engine:
     @event.listens_for(engine, "do_connect")
     def before(_dialect: Any, _record: Any, _args: Any, _parameters: Any) -> None:
         place.check()
+        place.make()
 
     @event.listens_for(engine, "connect")
     def opened(connection: sqlite3.Connection, _record: Any) -> None:

@@ -16,7 +16,7 @@ from engine.settings.values import shown
 
 SQLITE = "sqlite:///"
 POSTGRES = "postgresql+psycopg://"
-OURS = ("options", "connect_timeout")  # of a connection: whatever the URL says
+OURS = ("options",)  # of a connection: whatever the URL says
 IN_FLIGHT_AT_LEAST_OCTETS = 1 << 20  # an ordinary message must fit
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import psycopg
 import pytest
 from sqlalchemy import select
 
@@ -12,6 +14,7 @@ import migrations
 from store.database import open_store, reading
 from store.schema import READ_TABLES, agenda
 from tests.cli.installation import Installation, installed
+from tests.real.postgres import Postgres
 
 
 @pytest.fixture
@@ -79,6 +82,40 @@ def test_a_store_of_a_newer_mailgate_is_left_alone(house: Installation) -> None:
     engine.dispose()
     for words in ("status", "upgrade", "rebuild"):
         assert "newer" in house.mailgate("db", words, code=4)
+
+
+@pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])
+def test_a_database_in_which_mail_does_not_fit_is_refused(
+    encoding: Any, postgres: Postgres, tmp_path: Path
+) -> None:
+    url = postgres.create_database(encoding)
+    try:
+        with installed(tmp_path, url) as house:
+            for words, code in ((("db", "upgrade"), 4), (("check", "--connect"), 1), (("run", "--once"), 4)):
+                said = " ".join(house.mailgate(*words, code=code).split())
+                assert f"the database has encoding {encoding}, and mail needs UTF8: create it with" in said
+    finally:
+        postgres.drop_database(url)
+
+
+def test_a_right_that_the_store_s_user_lacks_is_named(postgres_url: str, tmp_path: Path) -> None:
+    conninfo = postgres_url.replace("+psycopg", "")
+    with psycopg.connect(conninfo, autocommit=True) as connection:
+        connection.execute("CREATE ROLE guest LOGIN")
+    try:
+        with installed(tmp_path, postgres_url.replace("postgres@", "guest@")) as house:
+            lacks = "the store can't be used: permission denied for {}: GRANT it to the store's user, or"
+            assert lacks.format("schema public") in house.mailgate("db", "upgrade", code=4)
+            house.store_url = postgres_url
+            house.configure()
+            house.mailgate("db", "upgrade")
+            house.store_url = postgres_url.replace("postgres@", "guest@")
+            house.configure()
+            for words in (("list",), ("run", "--once")):
+                assert lacks.format("table alembic_version") in house.mailgate(*words, code=4)
+    finally:
+        with psycopg.connect(conninfo, autocommit=True) as connection:
+            connection.execute("DROP ROLE guest")
 
 
 def test_rebuilt_tables_equal_those_of_before(database_url: str, tmp_path: Path) -> None:

@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from sqlalchemy import Engine
 
 import migrations
 from engine import clock, presence
-from engine.presence import GATEWAY_KEY, AlreadyRunning, Presence, arrive, clocks_apart, gateway_runs
+from engine.presence import (
+    GATEWAY_KEY,
+    AlreadyRunning,
+    LockTrouble,
+    Presence,
+    arrive,
+    clocks_apart,
+    gateway_runs,
+)
 from store import agenda
 from store.agenda import Claim
-from store.database import open_store, reading, writing
+from store.database import open_store, reading, sqlite_file, writing
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 ROOT = Path(__file__).parents[2]
@@ -188,6 +197,60 @@ def test_on_sqlite_the_lock_is_that_of_the_file_whatever_it_is_called(sqlite: En
     present.leave()
     arrive(other).leave()
     other.dispose()
+
+
+def lock_of(engine: Engine) -> Path:
+    file = sqlite_file(engine)
+    assert file is not None
+    return file.with_name(f"{file.name}.lock")
+
+
+def test_on_sqlite_the_lock_is_as_readable_as_the_store_and_its_owner_s(
+    sqlite: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[tuple[int, int]] = []
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(os, "fchown", lambda number, user, group: given.append((user, group)))
+    store = lock_of(sqlite).with_suffix("")
+    store.chmod(0o640)
+    before = os.umask(0o077)
+    try:
+        arrive(sqlite).leave()
+    finally:
+        os.umask(before)
+    assert lock_of(sqlite).stat().st_mode & 0o777 == 0o640
+    assert given == [(store.stat().st_uid, store.stat().st_gid)]
+
+
+def test_on_sqlite_a_link_in_place_of_the_lock_is_not_followed(sqlite: Engine, tmp_path: Path) -> None:
+    (tmp_path / "shadow").write_text("root:x")
+    lock_of(sqlite).symlink_to(tmp_path / "shadow")
+    with pytest.raises(LockTrouble, match=r"mailgate\.db\.lock is no file of a gateway: remove it"):
+        arrive(sqlite)
+    assert (tmp_path / "shadow").read_text() == "root:x"
+
+
+@pytest.mark.parametrize("asked", [arrive, gateway_runs])
+def test_on_sqlite_a_lock_of_somebody_else_is_named_with_its_owner(
+    sqlite: Engine, asked: Callable[[Engine], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arrive(sqlite).leave()
+    owner = lock_of(sqlite).owner()
+
+    def refuse(*_: object, **__: object) -> NoReturn:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(presence, "beside", refuse)
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(
+        LockTrouble, match=rf"mailgate\.db\.lock belongs to {owner}, and .* with chown, or act as"
+    ):
+        asked(sqlite)
+
+
+def test_on_sqlite_asking_makes_no_lock(sqlite: Engine) -> None:
+    assert not gateway_runs(sqlite)
+    assert not lock_of(sqlite).exists()
 
 
 def test_on_postgres_several_gateways_run_and_respect_each_other(postgres_store: Engine) -> None:

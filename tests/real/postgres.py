@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
+from typing import LiteralString
 
 import psycopg
 from psycopg import sql
@@ -99,10 +100,13 @@ class Postgres(Server):
                     raise
                 time.sleep(RESTART_PAUSE_SECONDS)
 
-    def create_database(self) -> str:
+    def create_database(self, encoding: LiteralString = "") -> str:
         """A fresh empty database; returns its SQLAlchemy URL."""
         name = f"test_{next(self._numbers)}"
-        self._administer(sql.SQL("create database {}").format(sql.Identifier(name)))
+        words = "create database {}" + (
+            f" template template0 encoding '{encoding}' locale 'C'" if encoding else ""
+        )
+        self._administer(sql.SQL(words).format(sql.Identifier(name)))
         return f"postgresql+psycopg://postgres@127.0.0.1:{self.port}/{name}"
 
     def drop_database(self, url: str) -> None:

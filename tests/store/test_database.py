@@ -19,6 +19,7 @@ from sqlalchemy import Engine, text
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
+import migrations
 from store import log
 from store.database import (
     CHECKPOINT_PAGES,
@@ -146,6 +147,47 @@ def test_an_error_in_a_write_transaction_undoes_it(store: Engine) -> None:
     append(store, opening())
 
 
+@pytest.fixture
+def open_umask() -> Iterator[None]:
+    before = os.umask(0)
+    yield
+    os.umask(before)
+
+
+def modes(folder: Path) -> dict[str, int]:
+    return {file.name: file.stat().st_mode & 0o777 for file in folder.iterdir()}
+
+
+@pytest.mark.usefixtures("open_umask")
+def test_a_new_store_is_for_its_owner_alone(tmp_path: Path, opened: Open) -> None:
+    migrations.upgrade(store := opened(f"sqlite:///{tmp_path}/new.db", checkpoints=True))
+    with reading(store):
+        assert modes(tmp_path) == dict.fromkeys(("new.db", "new.db-wal", "new.db-shm"), 0o600)
+
+
+@pytest.mark.usefixtures("open_umask")
+def test_a_store_that_is_there_keeps_its_mode(tmp_path: Path, opened: Open) -> None:
+    (tmp_path / "there.db").touch()
+    (tmp_path / "there.db").chmod(0o640)
+    migrations.upgrade(store := opened(f"sqlite:///{tmp_path}/there.db", checkpoints=True))
+    with reading(store):
+        assert modes(tmp_path) == dict.fromkeys(("there.db", "there.db-wal", "there.db-shm"), 0o640)
+
+
+def test_a_store_that_root_makes_is_its_folder_s_owner_s(
+    tmp_path: Path, opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[tuple[int, int]] = []
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(os, "fchown", lambda number, user, group: given.append((user, group)))
+    (tmp_path / "link.db").symlink_to(tmp_path / "real" / "new.db")
+    (tmp_path / "real").mkdir()
+    migrations.upgrade(opened(f"sqlite:///{tmp_path}/link.db"))
+    folder = (tmp_path / "real").stat()
+    assert given[0] == (folder.st_uid, folder.st_gid)
+    assert modes(tmp_path / "real")["new.db"] == 0o600
+
+
 def test_lower_case_is_not_for_ascii_only(store: Engine) -> None:
     with reading(store) as connection:
         assert connection.scalar(text("SELECT lower('ÜBER Größe ABC')")) == "über größe abc"
@@ -174,6 +216,8 @@ def test_a_store_in_memory_is_refused(url: str) -> None:
         ("postgresql://anna:geheim/mail", "store.url is not a URL"),
         ("/var/lib/mailgate.db", "store.url is not a URL"),
         ("", "store.url is not a URL"),
+        ("postgresql://anna:geheim@[::1/mail", "store.url is not a URL"),
+        ("postgresql://host:geheim/mail", "store.url is not a URL"),
     ],
 )
 def test_what_is_no_store_is_refused_by_name(url: str, said: str) -> None:
@@ -306,7 +350,10 @@ def test_a_postgres_reader_is_read_only_and_its_connection_is_not_spoilt(postgre
     [
         ("postgresql+psycopg://anna:geheim@127.0.0.1:1/mail", "127.0.0.1.* port 1 .*refused"),
         ("postgresql://anna:geheim@nowhere.invalid:1/mail", "nowhere.invalid"),
-        ("sqlite:////nowhere/at/all/mailgate.db", "unable to open database file"),
+        (
+            "sqlite:////nowhere/at/all/mailgate.db",
+            "unable to open database file: /nowhere/at/all/mailgate.db: its folder must be there",
+        ),
     ],
 )
 def test_a_store_that_can_not_be_reached_says_so_in_one_line(url: str, said: str, opened: Open) -> None:
@@ -330,6 +377,27 @@ def test_a_file_that_is_no_database_says_so_in_one_line(octets: bytes, tmp_path:
     ):
         pass
     assert (tmp_path / "letter.db").read_bytes() == octets
+
+
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [
+        (
+            sqlite3.SQLITE_READONLY_DBMOVED,
+            " must be allowed to write to {file} and its folder, where SQLite keeps",
+        ),
+        (sqlite3.SQLITE_CORRUPT, ": {file}: move it away, and restore a backup with 'mailgate db restore'"),
+        (sqlite3.SQLITE_NOTADB, ": {file}: is it the file that store.url should name"),
+    ],
+)
+def test_what_sqlite_says_comes_with_the_file_and_what_to_do(
+    number: int, said: str, tmp_path: Path, opened: Open
+) -> None:
+    error = sqlite3.DatabaseError("as SQLite says it")
+    error.sqlite_errorcode = number
+    told = str(unreachable(opened(f"sqlite:///{tmp_path}/x.db"), error))
+    assert told.startswith("the store can't be used: as SQLite says it: ")
+    assert said.format(file=tmp_path / "x.db") in told
 
 
 def test_nothing_is_written_to_a_file_that_was_moved_or_replaced(

@@ -230,7 +230,10 @@ def test_a_fallback_alone_is_enough(tmp_path: Path) -> None:
         ),
         (WHOLE + '[store]\nurl = "sqlite:///x\\u0000.db"\n', "line 14: store.url: holds a NUL"),
         (WHOLE + '[store]\nurl = "postgresql://u:hunter2@h/d%00"\n', "line 14: store.url: holds a NUL"),
-        (WHOLE + '[store]\nurl = "postgresql://h:hunter2/d"\n', "line 14: store.url: can't be read: write it as in"),
+        (
+            WHOLE + '[store]\nurl = "postgresql://h:hunter2/d"\n',
+            "line 14: store.url: can't be read: write it as in",
+        ),
         (
             WHOLE + '[store]\nurl = "postgresql://u:hunter2@[::1/d"\n',
             "line 14: store.url: can't be read: write it as in",
