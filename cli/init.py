@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import socket
+import tempfile
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from cli import context, render
-from cli.context import EXIT_CONFIGURATION, Failure
+from cli.context import EXIT_CONFIGURATION, Failure, Misuse
 from cli.starting_config import starting_config
 
 DEFAULT_FILE = "mailgate.toml"
@@ -26,6 +27,8 @@ def init(
 ) -> None:
     """Write a commented configuration to start from."""
     path = Path(file or context.named_configuration() or DEFAULT_FILE)
+    if force and path.exists() and not path.is_file():
+        raise Misuse(f"{path} is no file that could be replaced: name another")
     try:
         _write(path, starting_config(socket.gethostname()), force=force)
     except FileExistsError:
@@ -37,13 +40,22 @@ def init(
 
 def _write(path: Path, text: str, *, force: bool) -> None:
     """Write a new file that nobody else may read; what it replaces is replaced whole or not at all."""
-    target = path.with_name(f".{path.name}.new") if force else path
-    how = os.O_WRONLY | os.O_CREAT | (os.O_TRUNC if force else os.O_EXCL)
-    with os.fdopen(os.open(target, how, MODE), "w", encoding="utf-8") as file:
-        os.fchmod(file.fileno(), MODE)
-        file.write(text)
-    if force:
-        target.replace(path)
+    if not force:
+        with os.fdopen(
+            os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, MODE), "w", encoding="utf-8"
+        ) as file:
+            file.write(text)
+        return
+    path = path.resolve()  # a link goes on leading to it
+    # Under a name of its own: whoever else may write to the folder may have put something under any other.
+    number, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".new", dir=path.parent)
+    try:
+        with os.fdopen(number, "w", encoding="utf-8") as file:
+            file.write(text)
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
 
 
 def _say_what_next(path: Path) -> None:

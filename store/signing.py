@@ -43,6 +43,8 @@ def make(file: Path) -> tuple[Path, bytes]:
     key = Ed25519PrivateKey.generate()
     private = key.private_bytes(form.Encoding.PEM, form.PrivateFormat.PKCS8, form.NoEncryption())
     public = key.public_key().public_bytes(form.Encoding.PEM, form.PublicFormat.SubjectPublicKeyInfo)
+    if not file.name or file.is_dir():
+        raise KeyTrouble(f"{file} is a folder: name a file")
     beside = file.with_name(file.name + PUBLIC_SUFFIX)
     if beside.exists():
         raise KeyTrouble(f"{beside} exists already: name another file")

@@ -234,6 +234,12 @@ def test_a_seal_is_printed_written_and_signed(own: Stock) -> None:
     assert (answer.code, "chmod 600" in answer.complaint) == (1, True)
 
 
+@pytest.mark.parametrize("folder", [".", "..", "/"])
+def test_a_key_has_a_file(folder: str, tmp_path: Path) -> None:
+    answer = Mailgate(tmp_path)("audit", "keygen", folder)
+    assert (answer.code, answer.complaint) == (1, f"{folder} is a folder: name a file")
+
+
 def test_an_empty_store_has_nothing_to_seal(tmp_path: Path, sqlite_url: str) -> None:
     configure(tmp_path, sqlite_url)
     run = Mailgate(tmp_path).process

@@ -1,5 +1,7 @@
 """`init` writes a configuration that is valid and private, and never over another unless told to."""
 
+import os
+import stat
 from pathlib import Path
 
 import pytest
@@ -39,6 +41,34 @@ def test_a_file_that_is_there_stays_unless_forced(mailgate: Mailgate) -> None:
     assert "[gateway]" in file.read_text()
     assert file.stat().st_mode & 0o777 == 0o600
     assert [left.name for left in mailgate.folder.iterdir()] == ["mailgate.toml"]
+
+
+def test_what_is_no_file_is_never_replaced(mailgate: Mailgate) -> None:
+    os.mkfifo(mailgate.folder / "pipe")
+    (mailgate.folder / "link").symlink_to("pipe")
+    for name in ("pipe", "link", "."):
+        answer = mailgate("init", "--force", name)
+        assert (answer.code, answer.complaint) == (
+            2,
+            f"{name} is no file that could be replaced: name another",
+        )
+    assert stat.S_ISFIFO((mailgate.folder / "pipe").stat().st_mode)
+    assert mailgate("init", ".").code == 1
+    assert sorted(left.name for left in mailgate.folder.iterdir()) == ["link", "pipe"]
+
+
+def test_a_link_stays_one_and_what_somebody_laid_in_the_way_is_left_alone(mailgate: Mailgate) -> None:
+    (mailgate.folder / "real.toml").write_text("mine\n")
+    (mailgate.folder / "mailgate.toml").symlink_to("real.toml")
+    (mailgate.folder / "shadow").write_text("root:x")
+    (mailgate.folder / "shadow").chmod(0o644)
+    for name in (".mailgate.toml.new", ".real.toml.new"):
+        (mailgate.folder / name).symlink_to("shadow")
+    assert mailgate("init", "--force").code == 0
+    assert (mailgate.folder / "shadow").read_text() == "root:x"
+    assert (mailgate.folder / "shadow").stat().st_mode & 0o777 == 0o644
+    assert (mailgate.folder / "mailgate.toml").is_symlink()
+    assert "[gateway]" in (mailgate.folder / "real.toml").read_text()
 
 
 def test_a_folder_that_is_not_there_is_not_made(mailgate: Mailgate, tmp_path: Path) -> None:
