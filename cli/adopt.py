@@ -22,7 +22,7 @@ from sqlalchemy import Connection, Engine
 
 from cli import render, times
 from cli.context import EXIT_BAD_NEWS, EXIT_DONE, Failure, Misuse
-from cli.person import operator
+from cli.person import can_be_asked, operator
 from engine import loops, wiring
 from engine.core import listing
 from engine.core.listing import Offer
@@ -53,7 +53,7 @@ class Shown:
 
 def adopt(engine: Engine, mailbox: Mailbox, reason: str, *, yes: bool) -> int:
     """Take a mailbox's listing as seen; returns the exit code. Raises Failure."""
-    if not yes and not sys.stdin.isatty():
+    if not yes and not can_be_asked():
         raise Misuse("there is nobody to ask: add --yes")
     with leased(engine, mailbox.name):
         shown = _look(engine, mailbox)

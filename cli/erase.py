@@ -6,7 +6,6 @@ database's files until they are written anew, which is done at once where no gat
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,6 +14,7 @@ import typer
 from cli import context, render, times
 from cli.context import EXIT_BAD_NEWS, EXIT_DONE, Failure, Misuse
 from cli.erasure_plan import Plan, that_stay
+from cli.person import can_be_asked
 from cli.render import counted
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def erase(
     those = tuple(_bare(address) for address in addresses or ())
     if not dry_run:
         _check_reason(reason, those)
-        if not yes and (as_json or not sys.stdin.isatty()):
+        if not yes and (as_json or not can_be_asked()):
             raise Misuse("there is nobody to ask: add --yes, or --dry-run to see what would go")
     settings = context.settings()
     with context.opened(settings) as engine:

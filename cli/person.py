@@ -1,9 +1,11 @@
-"""Who gives an order, for the record."""
+"""Who gives an order, for the record, and whether there is somebody to ask."""
 
 from __future__ import annotations
 
 import getpass
 import os
+import sys
+from typing import TextIO
 
 
 def operator() -> str:
@@ -13,3 +15,13 @@ def operator() -> str:
     name = os.environ.get("SUDO_USER") or getpass.getuser()
     # The gateway's own recognitions bear its name; a person who works under that name is none of them.
     return f"user {name}" if name == OURSELVES else name
+
+
+def can_be_asked() -> bool:
+    """Whether somebody is there to answer a question."""
+    return is_terminal(sys.stdin)
+
+
+def is_terminal(stream: TextIO | None) -> bool:
+    """Whether a person is at the other end; a stream that was closed before we began is None."""
+    return stream is not None and stream.isatty()

@@ -6,11 +6,13 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from cli.person import is_terminal
+
 
 @contextmanager
 def progress(*, wanted: bool = True) -> Iterator[Callable[[str, int, int], None]]:
     """Yield what shows how far it is: a bar for each step on a terminal, nothing elsewhere, or where it isn't wanted."""
-    if not wanted or not sys.stderr.isatty():
+    if not wanted or not is_terminal(sys.stderr):
         yield lambda doing, done, total: None
         return
     from rich.console import Console

@@ -18,7 +18,7 @@ from cli import context, filters, render, times, words
 from cli.context import EXIT_BAD_NEWS, EXIT_DONE, Failure, Misuse
 from cli.message import AsJson
 from cli.operator import Ids, Reason, Yes
-from cli.person import operator
+from cli.person import can_be_asked, is_terminal, operator
 from cli.replayed import Summary, print_object
 from engine.core.replaying import Again, Nothing, Request
 from store import queries
@@ -86,7 +86,7 @@ def replay(
     by_ids, by_filter = bool(ids), wanted != Filter()
     if by_ids == by_filter:
         raise Misuse("name the messages to replay, or give filters" + (", not both" if by_ids else ""))
-    if not yes and not dry_run and by_filter and (as_json or not sys.stdin.isatty()):
+    if not yes and not dry_run and by_filter and (as_json or not can_be_asked()):
         raise Misuse("there is nobody to ask: add --yes, or --dry-run to see what it comes to")
     settings = context.settings()
     request = _request(name, to, recipients or (), reason, force=force)
@@ -222,7 +222,7 @@ def _carry_out(work: Replay, request: Request, streams: Sequence[str], *, as_jso
 @contextmanager
 def _progress(total: int, *, quiet: bool) -> Iterator[Callable[[], None]]:
     """Show a bar on a terminal, where there is one."""
-    if quiet or not sys.stderr.isatty():
+    if quiet or not is_terminal(sys.stderr):
         yield lambda: None
         return
     from rich.console import Console

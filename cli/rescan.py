@@ -17,6 +17,7 @@ from cli import context, filters, render, words
 from cli.context import EXIT_BAD_NEWS, EXIT_CONFIGURATION, EXIT_DONE, Failure, Misuse, nearest
 from cli.message import AsJson
 from cli.operator import Ids
+from cli.person import is_terminal
 from store.database import reading
 from store.queries import Filter
 
@@ -186,7 +187,7 @@ class _Said:
 
     def _progress(self) -> None:
         now = time.monotonic()
-        if sys.stderr.isatty() and now - self._progress_at >= PROGRESS_EVERY_SECONDS:
+        if is_terminal(sys.stderr) and now - self._progress_at >= PROGRESS_EVERY_SECONDS:
             self._progress_at, self._shown = now, True
             text = f"\r{self.scanned + self.passed_over + self.failed:,} looked at, {self.bad:,} found\x1b[K"
             print(text, end="", file=sys.stderr, flush=True)  # noqa: T201

@@ -72,6 +72,8 @@ def route(
 def _read(file: str) -> bytes:
     """The header section and what comes with it in one read; a message may be large, its headers are not."""
     if file == STDIN:
+        if sys.stdin is None:
+            raise Misuse("there is no stdin to read: it was closed")
         return sys.stdin.buffer.read(headers.HEADER_LIMIT_OCTETS)
     try:
         with Path(file).open("rb") as opened:

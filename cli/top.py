@@ -16,6 +16,7 @@ from cli import context, panels, render
 from cli.context import Misuse
 from cli.flow import KINDS, SPAN
 from cli.message import AsJson
+from cli.person import is_terminal
 from cli.snapshot import Snapshot, Watch
 from store.message import SCAN_LANE
 from store.recorded import listed
@@ -56,7 +57,7 @@ def top(
 
 def _require_terminal() -> None:
     """Raises Misuse where there is nothing to draw on; the screen is drawn by way of stderr."""
-    if not all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr)):
+    if not all(map(is_terminal, (sys.stdin, sys.stdout, sys.stderr))):
         raise Misuse("top needs a terminal: 'mailgate top --once' prints how it is now")
     if os.environ.get("TERM", "") in DUMB:
         raise Misuse(

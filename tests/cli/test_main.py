@@ -207,6 +207,29 @@ def on_a_terminal(stock: Stock, *arguments: str, **environment: str) -> str:
         return reader.read1(65536).decode().replace("\r\n", "\n")
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["hold", "--since", "2h"],
+        ["replay", "--since", "2h"],
+        ["mailbox", "adopt", "info"],
+        ["audit", "erase", "x", "--reason", "so"],
+        ["route", "-"],
+        ["top"],
+    ],
+)
+def test_who_has_no_stdin_is_not_asked(arguments: list[str], mailgate: Mailgate) -> None:
+    configure(mailgate.folder, "sqlite:///mailgate.db")
+    closed = ["sh", "-c", 'exec "$@" <&-', "sh", *PROGRAM, *arguments]
+    done = subprocess.run(
+        closed, cwd=mailgate.folder, env=mailgate.environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert re.fullmatch(
+        r"mailgate: (there is nobody to ask: add --yes|there is no stdin|top needs a).*\n", done.stderr
+    )
+
+
 def test_a_terminal_gets_colours_its_width_and_a_hint(stock: Stock) -> None:
     shown = on_a_terminal(stock, "list", "--limit", "3")
     assert "\x1b[36mreceived" in shown
