@@ -67,6 +67,7 @@ __all__ = [
 ENVIRONMENT_VARIABLE = "MAILGATE_CONFIG"
 LOCAL_FILE = Path("mailgate.toml")
 SYSTEM_FILE = Path("/etc/mailgate/mailgate.toml")
+PATH_CHARACTERS = 255
 FILE_OCTETS = 4 << 20  # thousands of mailboxes fit; more is the wrong file
 
 _AT = re.compile(r" \(at (?:line (?P<line>\d+), column (?P<column>\d+)|end of document)\)$")
@@ -85,16 +86,33 @@ def find(explicit: str | None, environ: Mapping[str, str]) -> Path:
         (explicit, "--config") if explicit else (environ.get(ENVIRONMENT_VARIABLE), ENVIRONMENT_VARIABLE)
     )
     if named:
-        if not Path(named).exists():
+        if not _is_there(Path(named)):
             raise SettingsError(f"{named}: no such file (named by {by})")
         return Path(named)
     for path in (LOCAL_FILE, SYSTEM_FILE):
-        if path.exists():
+        if _is_there(path):
             return path
     looked = f"--config, ${ENVIRONMENT_VARIABLE}, ./{LOCAL_FILE}, {SYSTEM_FILE}"
     raise SettingsError(
         f"no configuration found (looked at {looked}): 'mailgate init' writes one to start from"
     )
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except (OSError, ValueError) as trouble:  # it may be there, and isn't for us to see
+        reason = trouble.strerror if isinstance(trouble, OSError) else "holds a NUL"
+        raise SettingsError(f"{_short(path)}: can't be read: {reason}") from None
+    return True
+
+
+def _short(path: Path) -> str:
+    """A path for a line: nobody reads thousands of characters."""
+    text = str(path)
+    return text if len(text) <= PATH_CHARACTERS else f"{text[:PATH_CHARACTERS]}…"
 
 
 def load(path: Path) -> Settings:

@@ -8,7 +8,7 @@ import pytest
 
 from engine import settings
 from engine.core.verdict import WHATEVER_IS_SPAM
-from engine.settings import SettingsError
+from engine.settings import LOCAL_FILE, SYSTEM_FILE, SettingsError
 from engine.settings.next_hop import SPAM_REFUSALS
 from tests.engine.settings.configurations import GATEWAY, HOME, MAILBOX, RECIPIENTS, WHOLE, error, loaded
 
@@ -40,6 +40,25 @@ def test_a_named_file_that_is_not_there_is_an_error_and_no_other_is_taken(
         settings.find("absent.toml", {})
     with pytest.raises(SettingsError, match=r"^absent.toml: no such file \(named by MAILGATE_CONFIG\)$"):
         settings.find(None, {"MAILGATE_CONFIG": "absent.toml"})
+
+
+@pytest.mark.parametrize("name", [LOCAL_FILE, SYSTEM_FILE])
+def test_a_file_that_is_not_for_us_to_see_is_not_passed_over(
+    name: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stat(path: Path) -> None:
+        raise PermissionError(13, "Permission denied") if path == name else FileNotFoundError
+
+    monkeypatch.setattr(Path, "stat", stat)
+    with pytest.raises(SettingsError, match=f"^{name}: can't be read: Permission denied$"):
+        settings.find(None, {})
+
+
+@pytest.mark.parametrize(("name", "said"), [("x" * 5000, "File name too long"), ("a\0b", "holds a NUL")])
+def test_a_name_that_no_file_can_have_is_an_error_of_one_line(name: str, said: str) -> None:
+    with pytest.raises(SettingsError, match=f"can't be read: {said}$") as caught:
+        settings.find(name, {})
+    assert len(str(caught.value)) < 300
 
 
 def test_without_any_file_the_error_names_the_places_looked_at(
