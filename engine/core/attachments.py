@@ -43,7 +43,7 @@ _IN_TEXT = re.compile(rb"(?:\A|[\r\n])=?y?begin[ \t-]")
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """Patterns in which `*` is any text and `?` any character, as of file names (fnmatch); case makes no difference."""
+    """Patterns in which `*` is any text and `?` any character, and all else itself; case makes no difference."""
 
     names: tuple[str, ...]
     types: tuple[str, ...]
@@ -67,14 +67,19 @@ class _Patterns:
     """Several patterns that are tried as one."""
 
     def __init__(self, patterns: tuple[str, ...]) -> None:
-        self._each = tuple((pattern, re.compile(translate(folded(pattern)))) for pattern in patterns)
-        self._any = re.compile("|".join(translate(folded(pattern)) for pattern in patterns) or r"(?!)")
+        self._each = tuple((pattern, re.compile(_regular(pattern))) for pattern in patterns)
+        self._any = re.compile("|".join(map(_regular, patterns)) or r"(?!)")
 
     def fitting(self, texts: Iterable[str]) -> str | None:
         for text in texts:
             if self._any.match(text):
                 return next(pattern for pattern, one in self._each if one.match(text))
         return None
+
+
+def _regular(pattern: str) -> str:
+    """Return a pattern as a regular expression: fnmatch's, to which a bracket would begin a class of characters."""
+    return translate(folded(pattern).replace("[", "[[]"))
 
 
 def folded(text: str) -> str:

@@ -12,7 +12,7 @@ from engine.core import direct
 from engine.settings.addresses import TcpAddress, tcp_address
 from engine.settings.lines import Place
 from engine.settings.login import absolute, check_tls, one_line, secret_from
-from engine.settings.reading import Fault, meant, read
+from engine.settings.reading import Fault, meant, patterns, read
 from engine.settings.shapes import NextHopSettings
 from engine.settings.tables import NextHopTable
 from engine.settings.values import Name, kind_of, shown
@@ -73,7 +73,9 @@ def next_hop(written_name: str, written: object, folder: Path) -> NextHopSetting
         messages_per_connection=table.messages_per_connection,
         max_size=table.max_size,
         on_unknown=table.on_unknown,
-        spam_refusals=SPAM_REFUSALS if table.spam_refusals is None else table.spam_refusals,
+        spam_refusals=SPAM_REFUSALS
+        if table.spam_refusals is None
+        else patterns((*place, "spam_refusals"), table.spam_refusals),
         nameservers=tuple(
             _nameserver((*place, "nameservers", n), w) for n, w in enumerate(table.nameservers)
         ),

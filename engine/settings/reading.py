@@ -60,6 +60,14 @@ def time_of_day(place: Place, written: str) -> int:
     return int(found[1]) * 3600 + int(found[2]) * 60
 
 
+def patterns(place: Place, written: tuple[str, ...]) -> tuple[str, ...]:
+    """`written`, none of them empty. Raises Fault."""
+    for number, pattern in enumerate(written):
+        if not pattern.strip():
+            raise Fault((*place, number), "is empty and would fit nothing: write a pattern, or leave it out")
+    return written
+
+
 _WORDS = (
     Address
     | AddressPattern

@@ -13,7 +13,7 @@ from typing import Final, cast
 from engine.core.verdict import WHATEVER_IS_SPAM, Action, ScannerKind
 from engine.settings.addresses import socket_address
 from engine.settings.lines import Place
-from engine.settings.reading import Fault, meant, time_of_day
+from engine.settings.reading import Fault, meant, patterns, time_of_day
 from engine.settings.shapes import Quarantine, ScannerSettings
 from engine.settings.tables import QuarantineTable, ScannerTable
 from engine.settings.values import Address, shown
@@ -74,8 +74,8 @@ def _scanner(place: Place, table: ScannerTable, folder: Path) -> ScannerSettings
         direction=table.direction,
         scl=_scl(place, table),
         subject_prefix=_subject_prefix(place, table),
-        names=tuple(pattern.lower() for pattern in table.names),
-        types=tuple(pattern.lower() for pattern in table.types),
+        names=tuple(pattern.lower() for pattern in patterns((*place, "names"), table.names)),
+        types=tuple(pattern.lower() for pattern in patterns((*place, "types"), table.types)),
         archives=table.archives,
     )
 

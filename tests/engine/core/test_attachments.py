@@ -38,6 +38,20 @@ def test_the_first_pattern_that_fits_is_told_as_it_is_written() -> None:
     assert Rules(("*.SCR", "*.scr"), ()).of_name("a.scr") == "*.SCR"
 
 
+@pytest.mark.parametrize(
+    ("pattern", "fits", "fits_not"),
+    [
+        ("rep[1].exe", "rep[1].exe", "rep1.exe"),
+        ("[!a]*.exe", "[!a]b.exe", "b.exe"),
+        ("a[b.exe", "a[b.exe", "ab.exe"),
+        ("\uff3b?].exe", "[x].exe", "x.exe"),
+    ],
+)
+def test_a_bracket_is_a_bracket(pattern: str, fits: str, fits_not: str) -> None:
+    assert Rules((pattern,), ()).of_name(fits) == pattern
+    assert Rules((pattern,), ()).of_name(fits_not) is None
+
+
 def test_without_patterns_nothing_fits() -> None:
     nothing = Rules((), ())
     assert nothing.of_name("") is None

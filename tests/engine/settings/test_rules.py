@@ -251,6 +251,15 @@ def test_a_fallback_alone_is_enough(tmp_path: Path) -> None:
             "line 14: store.url: has an option options, which is the gateway's own to say",
         ),
         (WHOLE + '[store]\nin_flight = "1kB"\n', 'line 14: store.in_flight: is too little: at least "1MiB"'),
+        (
+            WHOLE + '[[scanner]]\nkind = "attachments"\nnames = ["*.exe", ""]\n',
+            "line 15: scanner[1].names[2]: is empty and would fit nothing",
+        ),
+        (
+            WHOLE + '[[scanner]]\nkind = "attachments"\ntypes = [" "]\n',
+            "line 15: scanner[1].types[1]: is empty and would fit nothing",
+        ),
+        (WHOLE + 'spam_refusals = [""]\n', "line 13: next_hop.home.spam_refusals[1]: is empty and would fit"),
         (WHOLE + '[retry]\ngive_up_after = "1m"\n', "line 14: retry.give_up_after: is shorter than first"),
         (WHOLE + '[retry]\nfirst = "2h"\n', "line 13: retry.cap: is shorter than first"),
         (WHOLE + '[retry]\nfirst = "0s"\n', 'line 14: retry.first: is too soon: at least "1s"'),
