@@ -18,7 +18,7 @@ from cli.context import Failure
 from cli.message import AsJson, MessageId, as_folded, sender
 from cli.outlook import outlook
 from store import past, queries
-from store.codec import decode
+from store.codec import decode_at
 from store.database import reading
 from store.events import Event, MessageEvent
 from store.life import Message, fold
@@ -75,7 +75,7 @@ def life(connection: Connection, stream: str) -> list[Entry]:
 def entry_of(row: Row[Any]) -> Entry:
     """Return a stored event with its meaning."""
     personal = None if row.personal is None else bytes(row.personal)
-    event = decode(row.name, row.version, bytes(row.data), personal)
+    event = decode_at(row.position, row.name, row.version, bytes(row.data), personal)
     return Entry(row, event, from_microseconds(row.at))
 
 

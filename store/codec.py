@@ -62,6 +62,16 @@ def decode(name: str, version: int, data: bytes, personal: bytes | None) -> Even
         raise Damaged(f"event {name!r} version {version} can't be read: {error}") from error
 
 
+def decode_at(position: int, name: str, version: int, data: bytes, personal: bytes | None) -> Event:
+    """Return the event at a position of the log, as `decode` does; Damaged says where it is, and what tells more."""
+    try:
+        return decode(name, version, data, personal)
+    except Damaged as error:
+        raise Damaged(
+            f"position {position}: {error}; 'mailgate audit verify' names all that is damaged"
+        ) from error
+
+
 @cache
 def _decoder(kind: type[Event]) -> msgspec.json.Decoder[Event]:
     return msgspec.json.Decoder(kind)

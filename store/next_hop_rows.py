@@ -13,7 +13,7 @@ from datetime import datetime
 from sqlalchemy import Connection, delete, insert, update
 
 from store import pages
-from store.codec import decode
+from store.codec import decode_at
 from store.events import Deferred, Delivered, Event, RejectedOversize, Relayed
 from store.message import DOMAIN_HOP
 from store.rows import Row, storable
@@ -70,7 +70,7 @@ def refolded(connection: Connection) -> dict[str, Row]:
     while page := _page(connection, after, (*_TROUBLE, *_WORKS) if down else _TROUBLE):
         attentive = bool(down)
         for after, name, version, at, data, personal in page:  # the last one is where to go on
-            its = change(decode(name, version, data, personal), from_microseconds(at), after)
+            its = change(decode_at(after, name, version, data, personal), from_microseconds(at), after)
             if its is not None:
                 _apply(found, down, *its)
             if down and not attentive:

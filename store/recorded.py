@@ -10,7 +10,7 @@ import orjson
 from sqlalchemy import Row
 
 from store.chain import digest, link
-from store.codec import decode, encode
+from store.codec import decode_at, encode
 from store.events import Event
 from store.schema import from_microseconds, microseconds
 
@@ -72,5 +72,5 @@ def listed(row: Row[Any]) -> dict[str, Any]:
 def recorded(row: Sequence[Any]) -> Recorded:
     """Return what a row says: position, stream, revision, name, version, at, data, personal, hash."""
     position, stream, revision, name, version, at, data, personal, mark = row
-    event = decode(name, version, data, personal)
+    event = decode_at(position, name, version, data, personal)
     return Recorded(position, stream, revision, event, from_microseconds(at), mark, data, personal)

@@ -16,7 +16,7 @@ from sqlalchemy import Connection, insert
 
 from store import log, pages, told
 from store.agenda import first_fence
-from store.codec import decode
+from store.codec import decode_at
 from store.events import (
     Delivered,
     Downloaded,
@@ -119,7 +119,7 @@ class Refolded:
             first, last = hours.get(hour) or (position, position)
             if position <= first or position >= last:
                 hours[hour] = (min(first, position), max(last, position))
-            yield position, from_microseconds(at), decode(name, version, data, personal)
+            yield position, from_microseconds(at), decode_at(position, name, version, data, personal)
 
     def _message(self, stream: str, story: list[Told]) -> None:
         message = fold(stream, ((event, at) for _, at, event in story))

@@ -9,6 +9,7 @@ from store.database import open_store, reading
 from tests.build import POLICY, TLS, Builder
 from tests.cli.command import Mailgate, configure
 from tests.cli.stock import Place, Stock
+from tests.store.build import unguarded
 
 KINDS = ["delivered", "mixed", "notice", "held", "oversize", "unknown", "failed", "deferred", "received"]
 
@@ -39,6 +40,19 @@ def test_a_nul_is_the_same_in_the_fold_and_in_the_list(mailgate: Mailgate, sqlit
     (told,) = mailgate("show", stream, "--json").json
     (row,) = mailgate("list", "--json").json
     assert told["message"] == row
+
+
+def test_an_event_that_can_not_be_read_is_named_by_its_position(mailgate: Mailgate, sqlite_url: str) -> None:
+    builder = Builder(sqlite_url)
+    builder.downloaded()
+    stream = builder.downloaded()
+    unguarded(builder.engine, f"UPDATE events SET data = x'7b' WHERE stream = '{stream}'")
+    builder.close()
+    configure(mailgate.folder, sqlite_url)
+    answer = mailgate("show", stream)
+    assert answer.code == 1
+    assert answer.complaint.startswith("position 2: event 'downloaded' version 1 can't be read: ")
+    assert answer.complaint.endswith("'mailgate audit verify' names all that is damaged")
 
 
 def test_events_are_told_as_they_are_stored(stock: Stock) -> None:
