@@ -12,6 +12,7 @@ from typing import Literal
 from sqlalchemy import Connection, Engine, inspect, text
 
 from store.database import writing
+from store.errors import StoreError
 
 HEAD = "0001"
 
@@ -40,9 +41,13 @@ def upgrade(engine: Engine) -> None:
     """Bring a database to HEAD, in one transaction; two at once wait for each other."""
     from alembic.command import upgrade as run
     from alembic.config import Config
+    from alembic.util import CommandError
 
     with as_file(files("migrations")) as folder, writing(engine) as connection:
         config = Config()
         config.set_main_option("script_location", str(folder).replace("%", "%%"))
         config.attributes["connection"] = connection
-        run(config, "head")
+        try:
+            run(config, "head")
+        except CommandError as error:  # it is at none of the steps
+            raise StoreError(f"the schema is none of mailgate's, and can't be upgraded: {error}") from error

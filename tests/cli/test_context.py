@@ -1,6 +1,7 @@
 """Opening the store: what is missing is not made by asking, what is behind is upgraded or named, and no password is told."""
 
 import os
+import re
 import socket
 import sqlite3
 import subprocess
@@ -9,7 +10,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from alembic.util import CommandError
 from sqlalchemy import text
 
 import migrations
@@ -77,11 +77,14 @@ def test_a_store_of_a_newer_program_is_not_touched(
     assert refused.value.code == EXIT_STORE
 
 
-def test_an_older_store_in_a_file_is_moved_on_by_asking(tmp_path: Path, sqlite_url: str) -> None:
+def test_an_older_store_in_a_file_is_moved_on_by_asking(mailgate: Mailgate, sqlite_url: str) -> None:
     """The schema's first step is the only one yet: an older store can be told by the attempt to move it on."""
     stamped(sqlite_url, "0000")
-    with pytest.raises(CommandError, match="0000"):
-        open_and_close(configured(tmp_path, sqlite_url))
+    configure(mailgate.folder, sqlite_url)
+    for arguments in (["list"], ["db", "upgrade"]):
+        answer = mailgate(*arguments)
+        assert answer.code == 4
+        assert re.match("the schema is none of mailgate's, and can't be upgraded: .*0000", answer.complaint)
 
 
 def test_a_store_that_is_made_is_there_to_be_asked(tmp_path: Path, sqlite_url: str) -> None:
