@@ -19,12 +19,12 @@ def refusals(settings: Settings) -> Iterator[str]:
     listen = settings.listen
     if listen is None or listen.tls_cert is None or listen.tls_key is None:
         return
-    from engine.adapters.tls import TlsTrouble, server_context
+    from engine.adapters.tls import ServerTrouble, server_context
 
     try:
         server_context(str(listen.tls_cert), str(listen.tls_key))
-    except TlsTrouble as trouble:
-        yield f"listen.tls_cert: {trouble}"
+    except ServerTrouble as trouble:
+        yield f"listen.{trouble.key}: {trouble}"
 
 
 def shortage(settings: Settings) -> str | None:

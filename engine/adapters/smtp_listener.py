@@ -69,11 +69,11 @@ class Listener:
             for one in sockets:
                 connection = partial(Connection, self, self._manners, loop)
                 self._servers.append(await loop.create_server(connection, sock=one, backlog=BACKLOG))
-        except (tls.TlsTrouble, OSError) as trouble:
+        except (tls.ServerTrouble, OSError) as trouble:
             self._unlisten()
             for one in sockets:
                 one.close()
-            key = "tls_cert" if isinstance(trouble, tls.TlsTrouble) else "address"
+            key = trouble.key if isinstance(trouble, tls.ServerTrouble) else "address"
             raise ListenTrouble(f"listen.{key}: {trouble}") from None
         for name in dict.fromkeys(named(*one.getsockname()[:2]) for one in sockets):
             logger.info("listening on %s", name)
@@ -120,8 +120,8 @@ class Listener:
         assert self._access.certificate is not None
         try:
             self._context = tls.server_context(*self._access.certificate)
-        except tls.TlsTrouble as trouble:
-            logger.error("listen.tls_cert: %s", trouble)
+        except tls.ServerTrouble as trouble:
+            logger.error("listen.%s: %s", trouble.key, trouble)
         return self._context
 
     # -- places

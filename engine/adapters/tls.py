@@ -27,6 +27,14 @@ class TlsTrouble(Exception):
     """TLS cannot be had as configured; the text says why in one line and waiting will not help."""
 
 
+class ServerTrouble(TlsTrouble):
+    """TLS cannot be offered to clients; `key` of [listen] names the file."""
+
+    def __init__(self, key: str, text: str) -> None:
+        super().__init__(text)
+        self.key = key
+
+
 def fingerprint_of(text: str) -> bytes:
     """The digest in "sha256:<64 hex digits>", with or without colons between them. Raises ValueError."""
     lowered = text.strip().lower()
@@ -63,19 +71,20 @@ def _context(verify: bool, ca_file: str | None, changed_at_ns: int) -> ssl.SSLCo
 
 
 def server_context(cert_file: str, key_file: str) -> ssl.SSLContext:
-    """A context for being connected to; files that were changed are read again. Raises TlsTrouble, which names the file."""
-    for file in (cert_file, key_file):
+    """A context for being connected to; files that were changed are read again. Raises ServerTrouble."""
+    for key, file in (("tls_cert", cert_file), ("tls_key", key_file)):
         try:
             with Path(file).open("rb"):
                 pass
         except OSError as error:
-            raise TlsTrouble(f"{file} can't be read: {reason_of(error)}") from None
+            raise ServerTrouble(key, f"{file} can't be read: {reason_of(error)}") from None
     try:
         changed_at_ns = tuple(Path(file).stat().st_mtime_ns for file in (cert_file, key_file))
         return _server_context(cert_file, key_file, changed_at_ns)
     except OSError as error:
         reason = NO_PEM if isinstance(error, ssl.SSLError) and not error.reason else reason_of(error)
-        raise TlsTrouble(f"{cert_file} and {key_file} are no certificate and its key: {reason}") from None
+        text = f"{cert_file} and {key_file} are no certificate and its key: {reason}"
+        raise ServerTrouble("tls_cert", text) from None
 
 
 @lru_cache(maxsize=2)

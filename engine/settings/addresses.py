@@ -59,8 +59,8 @@ def socket_address(text: str, folder: Path) -> SocketAddress:
         if address.port == 0:
             raise ValueError(f"{shown(text)} can't be connected to: there is no port 0")
         return address
-    if text == "unix:":
-        raise ValueError("'unix:' lacks a path: write it as in \"unix:/run/clamav/clamd.ctl\"")
+    if text == "unix:" or "\0" in text:
+        raise ValueError(f'{shown(text)} lacks a path: write it as in "unix:/run/clamav/clamd.ctl"')
     return UnixAddress(socket_path=folder / text.removeprefix("unix:"))
 
 

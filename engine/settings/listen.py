@@ -49,7 +49,13 @@ def _addresses(table: ListenTable) -> tuple[TcpAddress, ...]:
     place: Place = ("listen", "address")
     if isinstance(table.address, str):
         return (_address(place, table.address),)
-    return tuple(_address((*place, n), written) for n, written in enumerate(table.address))
+    found: list[TcpAddress] = []
+    for number, written in enumerate(table.address):
+        address = _address((*place, number), written)
+        if address in found and address.port:
+            raise Fault((*place, number), f"{address.text} stands here twice: leave one out")
+        found.append(address)
+    return tuple(found)
 
 
 def _address(place: Place, written: str) -> TcpAddress:

@@ -21,6 +21,7 @@ from engine.settings.values import (
     Domain,
     Duration,
     FieldName,
+    FilePath,
     Fingerprint,
     FreeSpace,
     Host,
@@ -74,6 +75,7 @@ _WORDS = (
     | Domain
     | Duration
     | FieldName
+    | FilePath
     | Fingerprint
     | FreeSpace
     | Host

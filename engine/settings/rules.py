@@ -61,6 +61,7 @@ def settings_from(written: dict[str, object], path: Path) -> Settings:
             quarantined_seconds=float(file.retention.quarantined),
         ),
     )
+    _check_metrics(settings)
     if gateway.domains and not settings.routes and "home" not in next_hops:
         raise Fault(
             ("next_hop", "home"), "is missing: without a [[route]], mail for gateway.domains goes there"
@@ -112,6 +113,13 @@ def _route(index: int, table: RouteTable, next_hops: tuple[str, ...]) -> Route:
 
 def _metrics(table: MetricsTable) -> MetricsSettings:
     return MetricsSettings(address=meant(("metrics", "address"), lambda: tcp_address(table.address)))
+
+
+def _check_metrics(settings: Settings) -> None:
+    """Refuse one address for two listeners. Raises Fault."""
+    address = settings.metrics.address if settings.metrics else None
+    if address and address.port and settings.listen and address in settings.listen.addresses:
+        raise Fault(("metrics", "address"), f"is {address.text} like listen.address: choose another port")
 
 
 def _retry(table: RetryTable) -> Retry:

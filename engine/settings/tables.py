@@ -28,6 +28,7 @@ from engine.settings.values import (
     Domain,
     Duration,
     FieldName,
+    FilePath,
     Fingerprint,
     FreeSpace,
     Host,
@@ -80,7 +81,7 @@ class MailboxTable(Table, frozen=True, kw_only=True):
     port: Port | None = None
     tls: MailboxTls = "implicit"
     tls_verify: bool = True
-    tls_ca: str | None = None
+    tls_ca: FilePath | None = None
     tls_fingerprint: Fingerprint | None = None
     username: str
     password: SecretWritten
@@ -99,7 +100,7 @@ class NextHopTable(Table, frozen=True, kw_only=True):
     port: Port | None = None
     tls: NextHopTls = "opportunistic"
     tls_verify: bool | UnsetType = UNSET
-    tls_ca: str | None = None
+    tls_ca: FilePath | None = None
     tls_fingerprint: Fingerprint | None = None
     username: str | None = None
     password: SecretWritten | None = None
@@ -124,8 +125,8 @@ class ListenTable(Table, frozen=True, kw_only=True):
     inbound: tuple[str, ...] = ()
     users: dict[str, Any] = {}
     senders: dict[str, tuple[AddressPattern, ...]] = {}
-    tls_cert: str | None = None
-    tls_key: str | None = None
+    tls_cert: FilePath | None = None
+    tls_key: FilePath | None = None
     max_size: Size = Size(35 << 20)  # what Exchange calls 35 MB
     max_recipients: Recipients = 1000
     connections: Count = 100
@@ -167,7 +168,7 @@ class WebhookTable(Table, frozen=True, kw_only=True):
     url: str
     secret: SecretWritten
     events: tuple[str, ...] = ()
-    tls_ca: str | None = None
+    tls_ca: FilePath | None = None
     timeout: Duration = Duration(10)
     connections: Annotated[int, Meta(ge=1, le=32)] = 1
 

@@ -208,6 +208,19 @@ class FieldName(str):
         return cls(text)
 
 
+class FilePath(str):
+    """The path of a file, absolute or relative to the configuration's folder."""
+
+    __slots__ = ()
+
+    @classmethod
+    def parse(cls, value: object) -> Self:
+        text = _text(value, "the path of a file")
+        if not text or "\0" in text:
+            raise ValueError(f"{shown(text)} is no path of a file")
+        return cls(text)
+
+
 class Fingerprint(str):
     """The SHA-256 of a certificate in DER form, as `sha256:` and 64 lower-case hex digits."""
 

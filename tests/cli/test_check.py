@@ -287,6 +287,14 @@ def test_what_it_cant_run_with_is_one_line_on_stderr(house: Installation) -> Non
     assert json.loads(done.stdout.splitlines()[-1])["kind"] == "error"
 
 
+def test_a_key_that_is_not_there_is_not_taken_for_the_certificate(house: Installation) -> None:
+    certificate, _ = write_certificate_and_key(house.folder)
+    house.configure(more=f'[listen]\ntls_cert = "{certificate}"\ntls_key = "gone.pem"\n')
+    for words in (("check",), ("run",)):
+        said = " ".join(house.mailgate(*words, code=3).split())
+        assert f"listen.tls_key: {house.folder}/gone.pem can't be read: No such file or directory" in said
+
+
 def test_listening_is_said_in_words(house: Installation) -> None:
     certificate, key = write_certificate_and_key(house.folder)
     house.configure(

@@ -260,6 +260,23 @@ def test_a_fallback_alone_is_enough(tmp_path: Path) -> None:
             "line 15: scanner[1].types[1]: is empty and would fit nothing",
         ),
         (WHOLE + 'spam_refusals = [""]\n', "line 13: next_hop.home.spam_refusals[1]: is empty and would fit"),
+        (
+            WHOLE + '[listen]\naddress = ["127.0.0.1:25", "[::1]:25", "127.0.0.1:25"]\n',
+            "line 14: listen.address[3]: 127.0.0.1:25 stands here twice",
+        ),
+        (
+            WHOLE + '[metrics]\naddress = "[::1]:25"\n[listen]\naddress = ["127.0.0.1:25", "[::1]:25"]\n',
+            "line 14: metrics.address: is [::1]:25 like listen.address: choose another port",
+        ),
+        (
+            WHOLE + '[listen]\ntls_cert = "a\\u0000b"\ntls_key = "c"\n',
+            "line 14: listen.tls_cert: 'a\\x00b' is no path of a file",
+        ),
+        (WHOLE + 'tls_ca = ""\n', "line 13: next_hop.home.tls_ca: '' is no path of a file"),
+        (
+            WHOLE + '[[scanner]]\nkind = "clamd"\naddress = "unix:/a\\u0000"\n',
+            "line 15: scanner[1].address: 'unix:/a\\x00' lacks a path",
+        ),
         (WHOLE + '[retry]\ngive_up_after = "1m"\n', "line 14: retry.give_up_after: is shorter than first"),
         (WHOLE + '[retry]\nfirst = "2h"\n', "line 13: retry.cap: is shorter than first"),
         (WHOLE + '[retry]\nfirst = "0s"\n', 'line 14: retry.first: is too soon: at least "1s"'),
