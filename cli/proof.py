@@ -13,7 +13,7 @@ from cli import render, times
 from cli.context import EXIT_BAD_NEWS, EXIT_DONE, Failure
 from cli.progress import progress
 from cli.render import counted
-from store import log, seals, signing, verify
+from store import guards, log, seals, signing, verify
 from store.database import reading, writing
 from store.seal import NoSeal, Seal
 from store.seal import read as read_seal
@@ -93,7 +93,7 @@ def _findings(
         entries = seals.every(connection)
         on_record = [Sealed(f"seal {entry.number}", entry.seal) for entry in entries]
         last = log.last_position(connection)
-        yield from verify.guards(connection, count)
+        yield from guards.check(connection, count)
         yield from verify.log(connection, last, count, entries=entries, others=others, progress=show)
         signed = others or on_record[-1:]
         yield from signatures([*others, *on_record], count, key, signed)

@@ -59,33 +59,6 @@ def log(
 _BEFORE_ALL = "SELECT position, stream, revision FROM events WHERE position < 1 ORDER BY position"
 
 
-def guards(connection: Connection, count: Count) -> Iterator[Finding]:
-    """Yield which triggers are not there any more that refuse to change the log: somebody has taken them away."""
-    kind = connection.dialect.name
-    there = {name for (name,) in pages.query(connection, _TRIGGERS[kind])}
-    for name in GUARDS[kind]:
-        if name not in there:
-            count.findings += 1
-            yield Finding(f"the database may change the log: its trigger {name} is gone, or is disabled")
-
-
-GUARDS = {
-    "sqlite": (
-        *("events_no_delete", "events_no_update", "events_no_replace"),
-        *("seals_no_delete", "seals_no_update", "seals_no_replace"),
-    ),
-    "postgresql": (
-        *("events_no_delete", "events_no_truncate", "events_no_update"),
-        *("seals_no_change", "seals_no_truncate"),
-    ),
-}
-_TRIGGERS = {
-    "sqlite": "SELECT name FROM sqlite_master WHERE type = 'trigger' AND tbl_name IN ('events', 'seals')",
-    "postgresql": "SELECT tgname::text FROM pg_trigger WHERE tgenabled IN ('O', 'A')"
-    " AND tgrelid IN ('events'::regclass, 'seals'::regclass)",
-}
-
-
 def contents(connection: Connection, count: Count, progress: Progress = quiet) -> Iterator[Finding]:
     """Yield which kept octets are not those that arrived."""
     ((total,),) = pages.query(connection, "SELECT count(*) FROM contents")

@@ -26,10 +26,10 @@ from store.events import (
     Submitted,
     Verdict,
 )
+from store.guards import GUARDS
 from store.life import Message
 from store.log import Append, Unit
 from store.mailbox_life import Mailbox
-from store.verify import GUARDS
 
 NOW = datetime(2026, 5, 4, 3, 2, 1, 987654, tzinfo=UTC)
 POLICY = "5e1f00d2c0de"

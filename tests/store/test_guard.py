@@ -8,17 +8,20 @@ import pytest
 from sqlalchemy import Engine, Table
 from sqlalchemy.exc import DatabaseError
 
-from store.database import writing
+from store import guards
+from store.database import reading, writing
 from store.log import Append
 from store.mailbox_events import PollRecovered
 from store.mailbox_life import Mailbox
 from store.schema import events, seals
+from store.verified import Count
 from tests.store.attack import sealed
-from tests.store.build import NOW, append, attempted, opening, rows, then
+from tests.store.build import NOW, append, attempted, opening, rows, then, unguarded
 from tests.store.conftest import KINDS, Fresh
 
 COLUMNS = "position, stream, revision, name, version, at, data, personal, salt, digest, hash"
 ERASE = "personal = NULL, salt = NULL"
+OTHER = "the database may change the log: its trigger {} refuses something else than it was made to"
 
 
 @pytest.fixture(scope="module", params=KINDS)
@@ -147,3 +150,80 @@ def test_the_seals_are_not_truncated(postgres_store: Engine) -> None:
     fill(postgres_store)
     sealed(postgres_store)
     refused(postgres_store, "TRUNCATE seals", seals)
+
+
+# -- that they are there, and what they were
+
+
+def guarding(engine: Engine) -> list[str]:
+    with reading(engine) as connection:
+        return [str(one) for one in guards.check(connection, Count())]
+
+
+def test_each_guard_is_as_it_was_made(store: Engine) -> None:
+    assert guarding(store) == []
+
+
+def test_a_guard_that_was_taken_away_is_named(store: Engine) -> None:
+    unguarded(store)
+    assert guarding(store) == [
+        f"the database may change the log: its trigger {name} is gone, or is disabled"
+        for name in guards.GUARDS[store.dialect.name]
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("events_no_update", "BEFORE UPDATE ON events WHEN 0 BEGIN SELECT 1; END"),
+        ("events_no_update", "BEFORE UPDATE ON events BEGIN SELECT 1; END"),
+        ("events_no_delete", "AFTER DELETE ON events BEGIN SELECT 1; END"),
+        ("events_no_replace", "BEFORE INSERT ON seals WHEN 0 BEGIN SELECT 1; END"),
+        ("seals_no_update", "BEFORE UPDATE OF at ON seals BEGIN SELECT RAISE(ABORT, 'no'); END"),
+    ],
+)
+def test_a_guard_that_refuses_something_else_is_named(name: str, change: str, sqlite_store: Engine) -> None:
+    with writing(sqlite_store) as connection:
+        connection.exec_driver_sql(f"DROP TRIGGER {name}")
+        connection.exec_driver_sql(f"CREATE TRIGGER {name} {change}")
+    assert guarding(sqlite_store) == [OTHER.format(name)]
+
+
+NOTHING = "RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN coalesce(NEW, OLD); END $$"
+ROW = "ON events FOR EACH ROW"
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ((f"CREATE OR REPLACE FUNCTION seals_refuse() {NOTHING}",), ["seals_no_change", "seals_no_truncate"]),
+        (
+            (
+                f"CREATE FUNCTION another() {NOTHING}",
+                f"CREATE OR REPLACE TRIGGER events_no_delete BEFORE DELETE {ROW} EXECUTE FUNCTION another()",
+            ),
+            ["events_no_delete"],
+        ),
+        (
+            (
+                f"CREATE OR REPLACE TRIGGER events_no_update BEFORE UPDATE {ROW} WHEN (NEW.position < 0)"
+                " EXECUTE FUNCTION events_refuse()",
+            ),
+            ["events_no_update"],
+        ),
+    ],
+)
+def test_a_guard_that_does_nothing_is_named(
+    changes: tuple[str, ...], named: list[str], postgres_store: Engine
+) -> None:
+    with writing(postgres_store) as connection:
+        for change in changes:
+            connection.exec_driver_sql(change)
+    assert guarding(postgres_store) == [OTHER.format(name) for name in named]
+
+
+def test_a_guard_that_sleeps_until_a_replica_writes_is_named(postgres_store: Engine) -> None:
+    with writing(postgres_store) as connection:
+        connection.exec_driver_sql("ALTER TABLE seals ENABLE REPLICA TRIGGER seals_no_change")
+    (found,) = guarding(postgres_store)
+    assert found.endswith("its trigger seals_no_change is gone, or is disabled")

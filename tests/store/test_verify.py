@@ -34,11 +34,6 @@ def octets(engine: Engine) -> list[str]:
         return [str(one) for one in verify.contents(connection, Count())]
 
 
-def guards(engine: Engine) -> list[str]:
-    with reading(engine) as connection:
-        return [str(one) for one in verify.guards(connection, Count())]
-
-
 @pytest.mark.parametrize("seed", range(3))
 def test_whatever_the_engine_writes_verifies(
     seed: int, store: Engine, monkeypatch: pytest.MonkeyPatch
@@ -80,7 +75,7 @@ def test_what_is_gone_of_a_stream_of_another_kind_is_named_too(sqlite_store: Eng
 
 
 def test_an_empty_log_verifies(store: Engine) -> None:
-    assert findings(store) == octets(store) == guards(store) == []
+    assert findings(store) == octets(store) == []
 
 
 def test_a_log_whose_personal_facts_were_erased_verifies_and_its_seals_hold(store: Engine) -> None:
@@ -204,13 +199,6 @@ def test_octets_are_looked_at_a_few_at_a_time(lives: Engine, monkeypatch: pytest
     with reading(lives) as connection:
         assert list(verify.contents(connection, count)) == []
         assert count.contents == len(connection.execute(select(contents.c.position)).all()) == 3
-
-
-def test_a_guard_that_was_taken_away_is_named(lives: Engine) -> None:
-    assert guards(lives) == []
-    unguarded(lives)
-    assert len(guards(lives)) == len(verify.GUARDS[lives.dialect.name])
-    assert "events_no_update" in " ".join(guards(lives))
 
 
 def test_progress_reaches_the_end(lives: Engine) -> None:
