@@ -35,8 +35,8 @@ class Under:
         on_record = [Sealed(f"seal {entry.number}", entry.seal) for entry in entries]
         self._entries = entries
         self._due = sorted([*on_record, *others], key=lambda one: one.seal.position)
-        self._blocks = [block for entry in entries for block in entry.blocks]
-        self._known = len(self._blocks)
+        self._blocks = dict(_numbered(entries))
+        self._grown = 0  # blocks
         self._tree, self._last, self._count = Tree(), last, count
         self._broken = False  # one on record does not hold: so don't those behind it
         self._holds_until = {True: 0, False: 0}  # kept elsewhere, or on record
@@ -55,25 +55,24 @@ class Under:
         yield from self._grow(marks[done:])
 
     def rest(self) -> Iterator[Finding]:
-        """Yield what is wrong with seals that reach beyond the log, and with their numbers."""
+        """Yield what is wrong with seals that reach beyond the log, with their blocks, and with their numbers."""
         for sealed in self._due:
             cut = f"the log ends at position {self._last}: its tail was cut off"
             yield Finding(f"{self._named(sealed)} covers {sealed.seal.position} events, and {cut}")
+        yield from _miscounted(self._entries)
         for wanted, entry in enumerate(self._entries, start=1):
             if entry.number != wanted:
                 yield Finding(f"seal {wanted} is not on record, and seal {entry.number} is")
                 return
 
     def _grow(self, marks: list[bytes]) -> Iterator[Finding]:
-        for block in self._tree.extend(marks):
-            wanted = self._blocks[:1]
-            if wanted and wanted[0] != block and not self._broken:
-                number = self._known - len(self._blocks)
+        for number, block in enumerate(self._tree.extend(marks), start=self._grown):
+            self._grown = number + 1
+            if self._blocks.pop(number, block) != block and not self._broken:
                 self._broken = True
                 yield Finding(
                     f"the events {number * BLOCK_LEAVES + 1} to {(number + 1) * BLOCK_LEAVES} are not those sealed"
                 )
-            del self._blocks[:1]
 
     def _compare(self, sealed: Sealed) -> Iterator[Finding]:
         self._count.seals += 1
@@ -93,3 +92,28 @@ class Under:
 
     def _named(self, sealed: Sealed) -> str:
         return f"{sealed.name}, of {sealed.seal.at:%Y-%m-%d %H:%M:%S} UTC,"
+
+
+def _became_whole(entries: Sequence[Entry]) -> Iterator[tuple[Entry, range]]:
+    """Yield with each seal the numbers of the blocks that became whole since the one before."""
+    whole = 0
+    for entry in entries:
+        before, whole = whole, entry.seal.position // BLOCK_LEAVES
+        yield entry, range(before, whole)
+
+
+def _numbered(entries: Sequence[Entry]) -> Iterator[tuple[int, bytes]]:
+    """Yield the roots of blocks on record, as far as a seal has as many as it must."""
+    for entry, numbers in _became_whole(entries):
+        if len(entry.blocks) == len(numbers):
+            yield from zip(numbers, entry.blocks, strict=True)
+
+
+def _miscounted(entries: Sequence[Entry]) -> Iterator[Finding]:
+    """Yield which seals have other blocks than they can have: none can be made on top of them."""
+    for entry, numbers in _became_whole(entries):
+        if len(entry.blocks) != len(numbers):
+            yield Finding(
+                f"seal {entry.number} has the roots of {len(entry.blocks)} whole blocks of events on record,"
+                f" and {len(numbers)} became whole since the seal before"
+            )

@@ -199,12 +199,36 @@ def test_a_seal_taken_off_the_record_is_missed(store: Engine, history: History) 
     assert findings(store) == ["seal 2 is not on record, and seal 3 is"]
 
 
+@pytest.mark.parametrize(("number", "blocks", "has", "wanted"), [(1, 32, 1, 0), (2, 64, 2, 1), (2, 0, 0, 1)])
+def test_blocks_that_can_not_be_are_named(
+    number: int, blocks: int, has: int, wanted: int, sqlite_store: Engine
+) -> None:
+    many(sqlite_store, 1)
+    sealed(sqlite_store)
+    many(sqlite_store, BLOCK, 2)
+    sealed(sqlite_store)
+    unguarded(sqlite_store, f"UPDATE seals SET blocks = zeroblob({blocks}) WHERE number = {number}")
+    assert findings(sqlite_store) == [
+        f"seal {number} has the roots of {has} whole blocks of events on record,"
+        f" and {wanted} became whole since the seal before"
+    ]
+
+
+def test_what_verify_names_of_a_seal_is_why_none_is_made_on_top_of_it(sqlite_store: Engine) -> None:
+    many(sqlite_store, 1)
+    sealed(sqlite_store)
+    unguarded(sqlite_store, "UPDATE seals SET blocks = zeroblob(32)")
+    with pytest.raises(Damaged, match="run 'mailgate audit verify'"):
+        sealed(sqlite_store)
+    assert len(findings(sqlite_store)) == 1
+
+
 @pytest.mark.parametrize("column", ["at", "root", "blocks"])
 def test_a_seal_of_another_kind_is_damage(column: str, sqlite_store: Engine) -> None:
     append(sqlite_store, opening("m1"))
     sealed(sqlite_store)
     unguarded(sqlite_store, f"UPDATE seals SET {column} = 'text'")
-    with pytest.raises(Damaged, match="a seal on record can't be read"):
+    with pytest.raises(Damaged, match="seal 1 on record can't be read"):
         findings(sqlite_store)
 
 
