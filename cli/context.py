@@ -16,6 +16,8 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from store.errors import Damaged
+
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
@@ -144,13 +146,17 @@ _FIRST = "'mailgate run' makes it, and so does 'mailgate db upgrade'"
 
 @contextmanager
 def _engine(settings: Settings, *, checkpoints: bool = False) -> Iterator[Engine]:
-    """Yield the store's engine, unchecked; what a database refuses becomes one line."""
-    from store.database import open_store
+    """Yield the store's engine, unchecked; what a database refuses becomes one line. Raises StoreFailure, Damaged."""
+    from store.database import open_store, undecodable
 
     engine = open_store(settings.store.url, checkpoints=checkpoints)
     try:
         yield engine
     except Exception as error:
+        if undecodable(error):
+            raise Damaged(
+                "a text in the store is not UTF-8, and was when it was written; 'mailgate audit verify' says where"
+            ) from error
         if text := _trouble(engine, error):
             raise StoreFailure(text) from error
         raise

@@ -23,8 +23,7 @@ from store.database import reading
 from store.events import Event, MessageEvent
 from store.life import Message, fold
 from store.recipient import ACCEPTED
-from store.recorded import as_stored
-from store.schema import from_microseconds
+from store.recorded import as_stored, time_of
 
 EVENTS_LIMIT = 1_000_000  # of one message: more than any life has
 LABEL_WIDTH = 14
@@ -73,10 +72,9 @@ def life(connection: Connection, stream: str) -> list[Entry]:
 
 
 def entry_of(row: Row[Any]) -> Entry:
-    """Return a stored event with its meaning."""
-    personal = None if row.personal is None else bytes(row.personal)
-    event = decode_at(row.position, row.name, row.version, bytes(row.data), personal)
-    return Entry(row, event, from_microseconds(row.at))
+    """Return a stored event with its meaning. Raises UnknownEvent, Damaged."""
+    event = decode_at(row.position, row.name, row.version, row.data, row.personal)
+    return Entry(row, event, time_of(row.at))
 
 
 def facts(message: Message) -> None:

@@ -99,32 +99,39 @@ def exact(at: datetime | None) -> str | None:
 
 def stamp(at: datetime) -> str:
     """Return a time to the second, in the machine's zone: "2026-07-30 09:15:02"."""
-    return f"{at.astimezone():%Y-%m-%d %H:%M:%S}"
+    return f"{_local(at):%Y-%m-%d %H:%M:%S}"
 
 
 def day(at: datetime) -> str:
     """Return the day, in the machine's zone: "2026-07-30"."""
-    return f"{at.astimezone():%Y-%m-%d}"
+    return f"{_local(at):%Y-%m-%d}"
 
 
 def clock(at: datetime) -> str:
     """Return the time of day to the millisecond, in the machine's zone: "09:15:02.123"."""
-    return f"{at.astimezone():%H:%M:%S.%f}"[:-3]
+    return f"{_local(at):%H:%M:%S.%f}"[:-3]
 
 
 def brief(at: datetime, current: datetime) -> str:
     """Return a time in the fewest characters for a table: "07-30 09:15", of other years "2025-07-30"."""
-    local = at.astimezone()
+    local = _local(at)
     return f"{local:%m-%d %H:%M}" if local.year == current.astimezone().year else f"{local:%Y-%m-%d}"
 
 
 def zone(at: datetime) -> str:
     """Return the machine's zone: "UTC", "CEST (UTC+02:00)"."""
-    local = at.astimezone()
+    local = _local(at)
     if not local.utcoffset():
         return "UTC"
     offset = f"{local:%z}"
     return f"{local:%Z} (UTC{offset[:3]}:{offset[3:5]})"
+
+
+def _local(at: datetime) -> datetime:
+    try:
+        return at.astimezone()
+    except OverflowError:  # at either end of all time; a clock may be that wrong, and a forger may write it
+        return at
 
 
 def span(duration: timedelta) -> str:

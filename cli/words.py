@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, cast, get_args
 
 from cli.context import Failure, Misuse, nearest
-from store import queries
+from store import log, queries
 from store.codec import CLASSES
+from store.errors import Damaged
 from store.events import Direction, MessageEvent
 from store.folding import asked_words
 from store.recipient import State
@@ -56,18 +57,27 @@ def text(searched: str | None) -> str | None:
 
 
 def message_id(connection: Connection, beginning: str) -> str:
-    """Return the one id that begins so. Raises Misuse where several do, Failure where none does."""
+    """Return the one id that begins so.
+
+    Raises Misuse where several do, Failure where none does, Damaged where the log knows nothing of it.
+    """
     wanted = beginning.strip().lower()
     if not wanted:
         raise Misuse("an id is missing: 'mailgate list' prints them")
     found = queries.ids(connection, wanted, CANDIDATES + 1) if wanted.isascii() and wanted.isalnum() else []
     if len(found) == 1 or wanted in found:
-        return wanted if wanted in found else found[0]
+        return _on_record(connection, wanted if wanted in found else found[0])
     if found:
         more = ", …" if len(found) > CANDIDATES else ""
         raise Misuse(f"several ids begin with {beginning!r}: {', '.join(found[:CANDIDATES])}{more}")
     hint = "; 'mailgate list --message-id' finds it by its Message-ID" if "@" in beginning else ""
     raise Failure(f"no message has an id that begins with {beginning!r}{hint}")
+
+
+def _on_record(connection: Connection, stream: str) -> str:
+    if log.opened(connection, stream):
+        return stream
+    raise Damaged(f"message {stream} is in the read tables and not in the log; run: mailgate db rebuild")
 
 
 def limit(number: int) -> int:

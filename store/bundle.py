@@ -20,7 +20,8 @@ from sqlalchemy import Connection
 
 from store import pages, seal, seals
 from store.errors import ProofError
-from store.schema import from_microseconds, microseconds
+from store.recorded import require_kinds, time_of
+from store.schema import microseconds
 from store.seal import NoSeal, Seal
 
 FORMAT = "mailgate bundle 1"
@@ -74,12 +75,9 @@ def gather(
 ) -> Bundle:
     """Return what is on record of a message, with proofs for the last seal, or for the one that is wanted.
 
-    Raises ProofError where that one is not on record.
+    Raises ProofError where that one is not on record, Damaged where an event is none.
     """
-    facts = tuple(
-        Fact(**dict(zip(_FIELDS, row, strict=True)) | {"at": from_microseconds(row[5])})
-        for row in pages.query(connection, _FACTS, (stream,))
-    )
+    facts = tuple(_stored(row) for row in pages.query(connection, _FACTS, (stream,)))
     entries = seals.every(connection)
     if wanted is not None and not any(entry.seal == wanted.alone for entry in entries):
         raise ProofError("the seal that was named is not on record in this store")
@@ -101,6 +99,12 @@ def gather(
 
 _FIELDS = tuple(Fact.__annotations__)
 _FACTS = f"SELECT {', '.join(_FIELDS)} FROM events WHERE stream = {{0}} ORDER BY revision"  # noqa: S608  # our names
+
+
+def _stored(row: pages.Row) -> Fact:
+    held = dict(zip(_FIELDS, row, strict=True))
+    require_kinds(held)
+    return Fact(**held | {"at": time_of(held["at"])})
 
 
 def write(bundle: Bundle, file: Path, readme: str, summary: str, octets: bytes | None) -> None:

@@ -46,10 +46,10 @@ def decode(name: str, version: int, data: bytes, personal: bytes | None) -> Even
 
     Raises UnknownEvent for a name or version this program does not know, Damaged for octets that are no such event.
     """
-    kind = CLASSES.get(name)
-    if kind is None or version > kind.VERSION:
-        raise UnknownEvent(name, version)
     try:
+        kind = CLASSES.get(name)
+        if kind is None or version > kind.VERSION:
+            raise _unknown(name, version)
         if version == kind.VERSION:
             return _decoder(kind).decode(_joined(data, personal))
         found = orjson.loads(data)
@@ -58,7 +58,7 @@ def decode(name: str, version: int, data: bytes, personal: bytes | None) -> Even
         for old in range(version, kind.VERSION):
             found = UPCASTERS[name, old](found)
         return msgspec.convert(found, kind)
-    except (ValueError, TypeError, msgspec.MsgspecError) as error:  # JSONDecodeError is a ValueError
+    except _NOT_AS_WRITTEN as error:
         raise Damaged(f"event {name!r} version {version} can't be read: {error}") from error
 
 
@@ -70,6 +70,16 @@ def decode_at(position: int, name: str, version: int, data: bytes, personal: byt
         raise Damaged(
             f"position {position}: {error}; 'mailgate audit verify' names all that is damaged"
         ) from error
+
+
+# JSONDecodeError is a ValueError; the others come of values of another kind than was written, and of a version below the first.
+_NOT_AS_WRITTEN = (ValueError, TypeError, AttributeError, KeyError, msgspec.MsgspecError)
+
+
+def _unknown(name: object, version: object) -> Damaged | UnknownEvent:
+    if isinstance(name, str) and isinstance(version, int):
+        return UnknownEvent(name, version)
+    return Damaged(f"event {name!r} version {version!r} can't be read: it has no name or no version")
 
 
 @cache

@@ -25,6 +25,7 @@ from store.life import Message, evolve
 from store.mailbox_events import MAILBOX_PREFIX
 from store.pages import Row
 from store.recipient import FATES
+from store.recorded import VERIFY
 from store.schema import EPOCH
 
 TOGETHER = 500  # messages that are compared with the read tables in one go
@@ -121,7 +122,7 @@ class _Summing:
                 if len(self._known) >= LIVES_KEPT:
                     self._known.clear()
                 self._known[life] = found
-        except (Damaged, TypeError) as error:  # TypeError: an event where it can't be
+        except Damaged as error:
             return str(error)
         return found
 
@@ -132,6 +133,8 @@ def _streams(connection: Connection) -> Iterator[tuple[str, list[Row]]]:
     for page in pages.by_stream(connection, ("name", "version", "data")):
         for row in page:
             if row[0] != stream:
+                if not isinstance(row[0], str):
+                    raise Damaged(f"an event's stream is no text but {row[0]!r}; {VERIFY}")
                 if gathered:
                     yield gathered[0][0], gathered
                 gathered, stream = [], row[0]
@@ -188,13 +191,17 @@ class _Tables:
 
         states: defaultdict[str, list[str]] = defaultdict(list)
         for stream, state in asked(_RECIPIENTS, "m.id"):
-            states[stream].append(state)
+            states[_text(stream)].append(_text(state))
         self.standing = {
-            stream: _Standing(state, octets is not None, tuple(states.get(stream, ())))
+            _text(stream): _Standing(_text(state), octets is not None, tuple(states.get(_text(stream), ())))
             for stream, state, octets in asked(_MESSAGES, "m.id")
         }
-        listed = {stream for (stream,) in asked("SELECT stream FROM agenda WHERE {}", "stream")}
+        listed = {_text(stream) for (stream,) in asked("SELECT stream FROM agenda WHERE {}", "stream")}
         self.listed = {stream for stream in listed if not stream.startswith(MAILBOX_PREFIX)}
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else repr(value)  # SQLite takes any
 
 
 _MESSAGES = "SELECT m.id, m.state, c.position FROM messages m LEFT JOIN contents c ON c.position = m.position WHERE {}"

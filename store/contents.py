@@ -48,7 +48,7 @@ def get(connection: Connection, message: Message) -> bytes | None:
     octets = _octets(connection, message.id)
     if octets is None:
         return None
-    if sha256(octets).hexdigest() != message.content:
+    if not isinstance(octets, bytes) or sha256(octets).hexdigest() != message.content:
         raise Damaged(f"message {message.id}: the stored octets are not those that arrived; restore a backup")
     return octets
 

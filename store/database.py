@@ -125,6 +125,14 @@ _REMEDIES = {
 }
 
 
+def undecodable(error: Exception) -> bool:
+    """Whether SQLite holds something as text that is none."""
+    origin = getattr(error, "orig", None) or error
+    return isinstance(origin, sqlite3.OperationalError) and str(origin).startswith(
+        "Could not decode to UTF-8"
+    )
+
+
 def first_line(error: Exception) -> str:
     """Return what the driver said, without the statement and its parameters."""
     origin = getattr(error, "orig", None) or error

@@ -66,7 +66,7 @@ def read(name: str, version: int, data: bytes) -> Hashable:
         return decode(name, version, data, None)  # all that it says
     try:
         return _reader(name)(data)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, TypeError) as error:  # TypeError: SQLite takes any value for octets
         raise Damaged(f"event {name!r} version {version} can't be read: {error}") from error
 
 

@@ -15,6 +15,7 @@ from typing import Any, assert_never, cast, get_args
 
 from msgspec.structs import replace
 
+from store.errors import Damaged
 from store.events import (
     Attempted,
     ContentsPurged,
@@ -80,11 +81,11 @@ def evolve(message: Message | None, stream: str, event: MessageEvent, at: dateti
 
 
 def fold(stream: str, events: Iterable[tuple[Event, datetime]]) -> Message | None:
-    """Add up a message's events, oldest first; None for no events."""
+    """Add up a message's events, oldest first; None for no events. Raises Damaged where one stands that can't."""
     message: Message | None = None
     for event, at in events:
         if type(event) not in _ITS_EVENTS:
-            raise TypeError(f"{event.NAME} is no message's event")
+            raise Damaged(f"message {stream}: {event.NAME} is no message's event")
         message = evolve(message, stream, cast(MessageEvent, event), at)
     return message
 
@@ -147,7 +148,7 @@ def _facts(message: Message, event: MessageEvent, at: datetime) -> Facts:
             purged = {"purged_at": at, "purged_by": "erasure"} if message.kept else {}
             return {"erased_at": at, **purged}
         case Downloaded() | Submitted() | Generated():
-            raise TypeError(f"{event.NAME} in the middle of stream {message.id}")
+            raise Damaged(f"{event.NAME} in the middle of stream {message.id}")
         case _:
             assert_never(event)
 

@@ -109,6 +109,12 @@ def read_many(connection: Connection, streams: Sequence[str]) -> dict[str, list[
     return found
 
 
+def opened(connection: Connection, stream: str) -> bool:
+    """Whether a stream has an event."""
+    found = select(events.c.position).where(events.c.stream == stream).limit(1)
+    return connection.scalar(found) is not None
+
+
 def message(connection: Connection, stream: str) -> Message | None:
     """Fold a message from the log; None for no such stream."""
     return fold(stream, ((r.event, r.at) for r in read(connection, stream)))

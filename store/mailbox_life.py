@@ -9,6 +9,7 @@ from typing import Literal, assert_never
 from msgspec import Struct
 from msgspec.structs import replace
 
+from store.errors import Damaged
 from store.events import Event, MailboxEvent, RemovedFromSource
 from store.mailbox_events import (
     Adopted,
@@ -91,6 +92,6 @@ def fold_mailbox(name: str, events: Iterable[tuple[Event, datetime]]) -> Mailbox
     mailbox = Mailbox(name=name)
     for event, at in events:
         if not isinstance(event, MailboxEvent):
-            raise TypeError(f"{event.NAME} is no mailbox's event")
+            raise Damaged(f"mailbox {name}: {event.NAME} is no mailbox's event")
         mailbox = evolve_mailbox(mailbox, event, at)
     return mailbox

@@ -7,13 +7,14 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from store.errors import Damaged
 from store.events import Downloaded, Generated, MessageEvent, RejectedOversize, Submitted
 from store.message import Message
 from store.recipient import recipients_of, submitted_recipients
 
 
 def opened(stream: str, event: MessageEvent, at: datetime) -> Message:
-    """Return the message that an event opens. Raises TypeError for one that opens none."""
+    """Return the message that an event opens. Raises Damaged for one that opens none."""
     match event:
         case Downloaded():
             return _new(
@@ -55,7 +56,7 @@ def opened(stream: str, event: MessageEvent, at: datetime) -> Message:
             facts = {"recipients": recipients, "content": event.content, "about": event.about}
             return _new(stream, event, at, direction="internal", **facts)
         case _:
-            raise TypeError(f"{event.NAME} opens no stream")
+            raise Damaged(f"message {stream}: {event.NAME} opens no stream")
 
 
 def _submitted(stream: str, event: Submitted, at: datetime) -> Message:

@@ -5,11 +5,14 @@ Constant memory on both databases. Octets come as bytes on either.
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from typing import Any
 
 from sqlalchemy import Connection
+
+from store.database import undecodable
 
 PAGE_ROWS = 1_000  # more is slower: it leaves the processor's cache
 LAST_REVISION = 2**31 - 1  # above any there is, and Postgres' largest integer
@@ -60,9 +63,34 @@ def stream_after(connection: Connection, stream: str, events: int) -> str | None
 
 
 def query(connection: Connection, sql: str, parameters: tuple[Any, ...] = ()) -> list[Row]:
-    """Return all that a query finds; `{0}` stands for a parameter in the driver's way."""
+    """Return all that a query finds; `{0}` stands for a parameter in the driver's way.
+
+    What SQLite holds as text and is none, for it is not UTF-8, comes as the octets that it is.
+    """
     driver: Any = connection.connection
     postgres = connection.dialect.name == "postgresql"
-    with closing(driver.cursor(binary=True) if postgres else driver.cursor()) as cursor:
-        cursor.execute(sql.format("%s" if postgres else "?"), parameters)
-        return list(cursor.fetchall())
+    statement = sql.format("%s" if postgres else "?")
+    try:
+        with closing(driver.cursor(binary=True) if postgres else driver.cursor()) as cursor:
+            cursor.execute(statement, parameters)
+            return list(cursor.fetchall())
+    except sqlite3.OperationalError as error:
+        if not undecodable(error):
+            raise
+        return _as_it_is(driver.driver_connection, statement, parameters)
+
+
+def _as_it_is(driver: sqlite3.Connection, statement: str, parameters: tuple[Any, ...]) -> list[Row]:
+    """Ask again, and decode what can be: done for each text, this is too slow to be the rule."""
+    usual, driver.text_factory = driver.text_factory, _text
+    try:
+        return driver.execute(statement, parameters).fetchall()
+    finally:
+        driver.text_factory = usual
+
+
+def _text(octets: bytes) -> str | bytes:
+    try:
+        return octets.decode()
+    except UnicodeDecodeError:
+        return octets

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
+from types import NoneType
 from typing import Any, NamedTuple
 
 import orjson
@@ -11,6 +12,7 @@ from sqlalchemy import Row
 
 from store.chain import digest, link
 from store.codec import decode_at, encode
+from store.errors import Damaged
 from store.events import Event
 from store.schema import from_microseconds, microseconds
 
@@ -51,16 +53,17 @@ def event_row(
 
 
 def as_stored(row: Row[Any]) -> dict[str, Any]:
-    """Return a stored event as JSON has it; its facts are the very octets that the hash covers."""
+    """Return a stored event as JSON has it; its facts are the very octets that the hash covers. Raises Damaged."""
+    require_kinds(row._asdict())
     return {
         "position": row.position,
         "revision": row.revision,
         "name": row.name,
         "version": row.version,
-        "at": from_microseconds(row.at),
-        "data": orjson.Fragment(bytes(row.data)),
-        "personal": None if row.personal is None else orjson.Fragment(bytes(row.personal)),
-        "hash": bytes(row.hash).hex(),
+        "at": time_of(row.at),
+        "data": orjson.Fragment(row.data),
+        "personal": None if row.personal is None else orjson.Fragment(row.personal),
+        "hash": row.hash.hex(),
     }
 
 
@@ -70,7 +73,34 @@ def listed(row: Row[Any]) -> dict[str, Any]:
 
 
 def recorded(row: Sequence[Any]) -> Recorded:
-    """Return what a row says: position, stream, revision, name, version, at, data, personal, hash."""
+    """Return what a row says: position, stream, revision, name, version, at, data, personal, hash.
+
+    Raises UnknownEvent for an event newer than this program, Damaged for what is no event.
+    """
     position, stream, revision, name, version, at, data, personal, mark = row
     event = decode_at(position, name, version, data, personal)
-    return Recorded(position, stream, revision, event, from_microseconds(at), mark, data, personal)
+    return Recorded(position, stream, revision, event, time_of(at), mark, data, personal)
+
+
+def time_of(at: int) -> datetime:
+    """Return a stored time, in UTC. Raises Damaged for what is none."""
+    try:
+        return from_microseconds(at)
+    except (TypeError, OverflowError) as error:
+        raise Damaged(f"an event on record has no time but {at!r}; {VERIFY}") from error
+
+
+def require_kinds(row: Mapping[str, Any]) -> None:
+    """Raise Damaged where a value of a stored event is of another kind than what was written: SQLite takes any."""
+    for name, kinds in _KINDS.items():
+        if name in row and type(row[name]) not in kinds:
+            raise Damaged(f"position {row['position']}: its {name} is not what was written; {VERIFY}")
+
+
+VERIFY = "'mailgate audit verify' names all that isn't as it was"
+_KINDS = {
+    **dict.fromkeys(("stream", "name"), (str,)),
+    **dict.fromkeys(("position", "revision", "version", "at"), (int,)),
+    **dict.fromkeys(("data", "hash"), (bytes,)),
+    **dict.fromkeys(("personal", "salt", "digest"), (bytes, NoneType)),
+}

@@ -12,12 +12,12 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import Connection, Row, insert, select
+from sqlalchemy import Connection, insert
 
 from store import log, merkle, pages
 from store.errors import Damaged
 from store.merkle import BLOCK_LEAVES, HASH_OCTETS, Tree
-from store.schema import seals
+from store.schema import from_microseconds, seals
 from store.seal import Extension, Seal
 
 BLOCKS_KEPT = 64  # in memory, while proofs are made
@@ -37,21 +37,28 @@ class Entry:
 
 def every(connection: Connection) -> list[Entry]:
     """Return the seals on record, oldest first. Raises Damaged for one that is none."""
+    return [_entry(*row) for row in pages.query(connection, _EVERY)]
+
+
+_EVERY = "SELECT number, position, root, blocks, at, public_key, signature FROM seals ORDER BY number"
+
+
+def _entry(
+    number: int, position: Any, root: Any, blocks: Any, at: Any, public_key: Any, signature: Any
+) -> Entry:
+    kinds = ((position, int), (root, bytes), (blocks, bytes), (at, int))
+    signed = all(value is None or isinstance(value, bytes) for value in (public_key, signature))
+    if not signed or not all(isinstance(value, kind) for value, kind in kinds):
+        raise Damaged(
+            f"seal {number} on record can't be read: a value in it is of another kind than was written"
+        )
     try:
-        return [_entry(row) for row in connection.execute(select(seals).order_by(seals.c.number))]
-    except (TypeError, ValueError, OverflowError) as error:
-        raise Damaged(f"a seal on record can't be read: {error}") from error
-
-
-def _entry(row: Row[Any]) -> Entry:
-    seal = Seal(
-        position=row.position,
-        root=bytes(row.root),
-        at=row.at,
-        public_key=None if row.public_key is None else bytes(row.public_key),
-        signature=None if row.signature is None else bytes(row.signature),
-    )
-    return Entry(row.number, seal, tuple(_cut(bytes(row.blocks))))
+        seal = Seal(
+            position=position, root=root, at=from_microseconds(at), public_key=public_key, signature=signature
+        )
+    except OverflowError as error:
+        raise Damaged(f"seal {number} on record can't be read: {error}") from error
+    return Entry(number, seal, tuple(_cut(blocks)))
 
 
 def make(connection: Connection, at: datetime, sign: Sign, progress: Progress) -> Entry | None:
@@ -135,7 +142,7 @@ class Prover:
     def _read(self, block: int) -> list[bytes]:
         first, end = block * BLOCK_LEAVES, min((block + 1) * BLOCK_LEAVES, self._size)
         rows = [row for page in pages.by_position(self._connection, ("hash",), first, end) for row in page]
-        return [merkle.leaf(mark) for _, mark in rows]
+        return [merkle.leaf(mark) for mark in _whole(rows)]
 
 
 def prover(connection: Connection, entries: list[Entry], seal: Seal) -> Prover:
@@ -155,7 +162,15 @@ def _marks(connection: Connection, after: int, last: int) -> Iterator[list[bytes
         if rows[-1][0] - after != len(rows):
             raise Damaged(f"positions are missing behind {after}: run 'mailgate audit verify'")
         after = rows[-1][0]
-        yield [mark for _, mark in rows]
+        yield _whole(rows)
+
+
+def _whole(rows: list[pages.Row]) -> list[bytes]:
+    """Return the hashes. Raises Damaged where one is of another kind: SQLite takes any value for octets."""
+    for position, mark in rows:
+        if not isinstance(mark, bytes):
+            raise Damaged(f"position {position} has no hash: run 'mailgate audit verify'")
+    return [mark for _, mark in rows]
 
 
 def _cut(octets: bytes) -> Iterator[bytes]:

@@ -16,10 +16,21 @@ class Finding:
     stream: str | None = None
     revision: int | None = None
 
+    @classmethod
+    def at(cls, what: str, position: int, stream: object, revision: object) -> Finding:
+        """Return a finding about an event, whatever stands there in place of a name and a number."""
+        return cls(
+            what,
+            position,
+            stream if isinstance(stream, str) else repr(stream),
+            revision if isinstance(revision, int) else None,
+        )
+
     def __str__(self) -> str:
         if self.stream is None:
             return self.what if self.position is None else f"position {self.position}: {self.what}"
-        return f"position {self.position} ({self.stream}, revision {self.revision}): {self.what}"
+        revision = "without a revision" if self.revision is None else f"revision {self.revision}"
+        return f"position {self.position} ({self.stream}, {revision}): {self.what}"
 
 
 @dataclass(slots=True)

@@ -43,7 +43,7 @@ def log(
     chains, under = _Chains(connection, count), Under(entries, others, last, count)
     for position, stream, revision in pages.query(connection, _BEFORE_ALL):
         count.findings += 1
-        yield Finding(
+        yield Finding.at(
             "it stands before the first position, where nothing is written", position, stream, revision
         )
     for rows in pages.by_position(connection, COLUMNS, 0, last):
@@ -67,7 +67,7 @@ def contents(connection: Connection, count: Count, progress: Progress = quiet) -
             count.contents += 1
             if (what := _unlike(octets, data)) is not None:
                 count.findings += 1
-                yield Finding(what, position, stream, 0 if stream is not None else None)
+                yield Finding(what, position) if stream is None else Finding.at(what, position, stream, 0)
         progress("contents", count.contents, total)
 
 
@@ -77,14 +77,15 @@ _CONTENTS = (
 )
 
 
-def _unlike(octets: bytes, data: bytes | None) -> str | None:
+def _unlike(octets: object, data: bytes | None) -> str | None:
     if data is None:
         return "octets are kept here, and no message was opened"
     try:
         wanted = orjson.loads(data).get("content")
     except (ValueError, AttributeError):
         return "its facts can't be read, so its octets can't be compared"
-    return None if sha256(octets).hexdigest() == wanted else "its octets are not those that arrived"
+    same = isinstance(octets, bytes) and sha256(octets).hexdigest() == wanted
+    return None if same else "its octets are not those that arrived"
 
 
 class _Chains:
@@ -118,6 +119,7 @@ class _Chains:
                 good = False
             if not good:
                 found += self._wrong(row, expected, before, hashed)
+                revision = revision if isinstance(revision, int) else before + 1
             young[stream] = (revision, mark)
             expected = position + 1
         self._next = expected
@@ -145,7 +147,7 @@ class _Chains:
                 told.setdefault(stream, set()).update(r for r in _revisions(data) if r < revision)
         for position, stream, revision in gone:
             if revision not in told.get(stream, ()):
-                yield Finding(
+                yield Finding.at(
                     "its personal facts are gone, and no 'erased' tells of it", position, stream, revision
                 )
 
@@ -153,7 +155,7 @@ class _Chains:
         """Return the head of a stream that was not lively."""
         if (head := self._old.get(stream)) is not None:
             return head
-        if revision == 0:
+        if revision == 0 or not isinstance(revision, int):
             return _NEW
         rows = pages.query(self._connection, _BEFORE, (stream, revision - 1))
         return (rows[0][0], rows[0][1]) if rows and rows[0][2] < self._next else (revision - 1, None)
@@ -165,20 +167,24 @@ class _Chains:
             gone = f"{expected}" if position == expected + 1 else f"{expected} to {position - 1}"
             yield Finding(f"no event is here: positions without one are {gone}", expected)
         here = (position, stream, revision)
-        if revision != before + 1 or hashed is None:
-            yield Finding(
+        if not isinstance(revision, int):
+            yield Finding.at(f"its revision is no number but {revision!r}", *here)
+        elif revision != before + 1 or hashed is None:
+            yield Finding.at(
                 f"revision {before + 1 if hashed else revision - 1} does not stand before it", *here
             )
         elif not _follows(hashed, row):
-            yield Finding("its hash is not that of its facts and of the event before it", *here)
+            yield Finding.at("its hash is not that of its facts and of the event before it", *here)
         if personal is not None and not _covers(digest, salt, personal):
-            yield Finding("its personal facts are not those that its digest stands for", *here)
+            yield Finding.at("its personal facts are not those that its digest stands for", *here)
         if personal is None and salt is not None:
-            yield Finding("its personal facts are gone and their salt is not", *here)
+            yield Finding.at("its personal facts are gone and their salt is not", *here)
         if not isinstance(name, str) or name not in _VERSIONS:
-            yield Finding(f"no event is called {name!r}", *here)
+            yield Finding.at(f"no event is called {name!r}", *here)
         elif not isinstance(version, int) or _VERSIONS[name] < version:
-            yield Finding(f"{name!r} version {version} is newer than this program: upgrade mailgate", *here)
+            yield Finding.at(
+                f"{name!r} version {version} is newer than this program: upgrade mailgate", *here
+            )
 
 
 _BEFORE = "SELECT revision, hash, position FROM events WHERE stream = {0} AND revision = {0}"
@@ -198,7 +204,7 @@ def _follows(hashed: bytes, row: Row) -> bool:
     _, stream, revision, name, version, at, data, _, _, digest, mark = row
     try:
         head = orjson.dumps([stream, revision, name, version, at, digest.hex() if digest else None])
-        return sha256(hashed + head + data).digest() == bytes(mark)
+        return bool(sha256(hashed + head + data).digest() == mark)
     except (TypeError, AttributeError):  # of another kind than what was written
         return False
 

@@ -13,6 +13,7 @@ from msgspec.structs import fields
 from msgspec.structs import replace as changed
 
 from store.codec import decode, encode
+from store.errors import Damaged
 from store.events import (
     ContentsPurged,
     Discarded,
@@ -303,20 +304,20 @@ def test_a_hold_of_one_recipient_stops_no_other(why: Any) -> None:
 
 @pytest.mark.parametrize("event", [attempted(), removed(), UNROUTABLE, deferred()])
 def test_only_an_opening_event_opens_a_message(event: Any) -> None:
-    with pytest.raises(TypeError, match=f"{event.NAME} opens no stream"):
+    with pytest.raises(Damaged, match=f"{event.NAME} opens no stream"):
         told(event)
 
 
 @pytest.mark.parametrize("event", [downloaded(), generated()])
 def test_a_message_is_opened_once(event: Any) -> None:
-    with pytest.raises(TypeError, match=f"{event.NAME} in the middle of stream m1"):
+    with pytest.raises(Damaged, match=f"{event.NAME} in the middle of stream m1"):
         life(event)
 
 
 def test_messages_and_mailboxes_have_events_of_their_own() -> None:
-    with pytest.raises(TypeError, match="poll-recovered is no message's event"):
+    with pytest.raises(Damaged, match="poll-recovered is no message's event"):
         fold("m1", [(PollRecovered(mailbox="info"), NOW)])
-    with pytest.raises(TypeError, match="attempted is no mailbox's event"):
+    with pytest.raises(Damaged, match="attempted is no mailbox's event"):
         fold_mailbox("info", [(attempted(), NOW)])
     assert fold("m1", []) is None
 
