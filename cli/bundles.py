@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Sequence
 from contextlib import redirect_stdout
+from dataclasses import replace
 from importlib.metadata import version
 from io import StringIO
 from pathlib import Path
@@ -25,6 +26,7 @@ from store import bundle, contents, inspection, log, signing
 from store.bundle import Bundle
 from store.codec import decode
 from store.database import reading
+from store.errors import Damaged
 from store.events import MessageEvent
 from store.inspection import Inspected
 from store.life import fold
@@ -72,8 +74,7 @@ def checked(
         raise Misuse("a bundle is under one seal: give --seal once")
     seen = inspection.inspect(file, kept[0] if kept else None, key)
     if as_page and seen.bundle is not None and not seen.findings:
-        for line in page(seen.bundle).splitlines():
-            render.line(line)
+        seen = _told(seen, seen.bundle)
     return _say(file, _true(seen), seen.findings, seen.notes, as_json=as_json)
 
 
@@ -88,6 +89,17 @@ def page(made: Bundle) -> str:
     with redirect_stdout(StringIO()) as text:
         show.page(message, entries, made.exported_at, past=True)
     return text.getvalue()
+
+
+def _told(seen: Inspected, made: Bundle) -> Inspected:
+    """Print the page; what is found where the events can be no message's life."""
+    try:
+        lines = page(made).splitlines()
+    except Damaged as error:
+        return replace(seen, findings=(str(error),))
+    for line in lines:
+        render.line(line)
+    return seen
 
 
 def _coverage(made: Bundle, octets: bytes | None) -> str:

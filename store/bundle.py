@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ import orjson
 from sqlalchemy import Connection
 
 from store import pages, seal, seals
-from store.errors import ProofError
+from store.errors import Damaged, ProofError
 from store.recorded import require_kinds, time_of
 from store.schema import microseconds
 from store.seal import NoSeal, Seal
@@ -139,7 +139,7 @@ def read(archive: ZipFile) -> Bundle:
             raise NoBundle(f"its format is not {FORMAT!r}")
         return Bundle(
             message=str(found["message"]),
-            exported_at=datetime.fromisoformat(found["exported_at"]),
+            exported_at=_time(found["exported_at"]),
             program=found["program"],
             facts=tuple(_fact(one) for one in found["events"]),
             seal=seal.of_json(proof["seal"]) if proof else None,
@@ -147,7 +147,7 @@ def read(archive: ZipFile) -> Bundle:
         )
     except NoSeal as error:
         raise NoBundle(f"{PROOF}: {error}") from error
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, Damaged) as error:
         raise NoBundle(f"it can't be read: {error!r}") from error
 
 
@@ -195,11 +195,17 @@ def _fact(found: dict[str, Any]) -> Fact:
         held[name] = None if held[name] is None else held[name].encode()
     for name in ("salt", "digest", "hash"):
         held[name] = None if held[name] is None else bytes.fromhex(held[name])
-    fact = Fact(**held | {"at": datetime.fromisoformat(found["at"])})
-    if [type(one) for one in (fact.position, fact.revision, fact.version)] != [int] * 3:
-        raise TypeError("a number is none")
-    microseconds(fact.at)  # a TypeError where it has no zone
-    return fact
+    at = _time(found["at"])
+    require_kinds(held | {"at": microseconds(at)})
+    return Fact(**held | {"at": at})
+
+
+def _time(text: str) -> datetime:
+    """Return a time in UTC. Raises ValueError or OverflowError for one that is none."""
+    at = datetime.fromisoformat(text)
+    if at.tzinfo is None:
+        raise ValueError(f"{text} has no zone")
+    return at.astimezone(UTC)
 
 
 def _path(found: list[str]) -> tuple[bytes, ...]:

@@ -99,9 +99,15 @@ def of_json(found: Any) -> Seal:
         raise NoSeal(f"it is no seal: its format is not {FORMAT!r}")
     try:
         seal = _seal(found)
-    except (KeyError, TypeError, ValueError) as error:
+        as_written = seal.position > 0 and len(seal.root) == HASH_OCTETS and seal.as_json() == found
+    except (
+        KeyError,
+        TypeError,
+        ValueError,
+        OverflowError,
+    ) as error:  # OverflowError: a time before all times
         raise NoSeal(f"it is no seal: {error}") from error
-    if seal.position < 1 or len(seal.root) != HASH_OCTETS or seal.as_json() != found:
+    if not as_written:
         raise NoSeal("it is no seal as mailgate writes it")
     return seal
 

@@ -6,14 +6,20 @@ import json
 import os
 import pty
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from hashlib import sha256
 from pathlib import Path
+from typing import Any
+from zipfile import ZipFile
 
 import pytest
 from sqlalchemy import delete
 
+from store.bundle import sums
+from store.chain import GENESIS, link
 from store.database import open_store
-from store.schema import uidls
+from store.schema import microseconds, uidls
 from tests.cli.command import PROGRAM, Mailgate, configure
 from tests.cli.installation import Installation, installed
 from tests.cli.stock import Stock, stocked
@@ -292,6 +298,79 @@ def test_a_bundle_is_checked_where_there_is_no_store(
     assert len(answer.lines) == 1
     (found,) = elsewhere.process("audit", "check", "mixed.zip", "--json").json
     assert (found["true"], len(found["findings"])) == (False, 1)
+
+
+def forged(file: Path, change: Callable[[dict[str, Any]], None]) -> str:
+    """Write a bundle beside this one, without a proof, whose events are changed and whose hashes are made anew."""
+    with ZipFile(file) as archive:
+        held = {
+            name: archive.read(name)
+            for name in archive.namelist()
+            if name not in ("proof.json", "message.eml")
+        }
+    said = json.loads(held["events.json"])
+    change(said)
+    mark = bytes(32)
+    for revision, one in enumerate(said["events"]):
+        at = datetime.fromisoformat(one["at"])
+        digest = None if one["digest"] is None else bytes.fromhex(one["digest"])
+        facts = (
+            one["stream"],
+            revision,
+            one["name"],
+            one["version"],
+            microseconds(at),
+            one["data"].encode(),
+            digest,
+        )
+        mark = link(GENESIS if revision == 0 else mark, *facts)
+        one |= {"revision": revision, "hash": mark.hex()}
+    held["events.json"] = json.dumps(said).encode()
+    del held["SHA256SUMS"]
+    held["SHA256SUMS"] = sums({name: sha256(octets).hexdigest() for name, octets in held.items()})
+    with ZipFile(file.with_name("forged.zip"), "w") as archive:
+        for name, octets in held.items():
+            archive.writestr(name, octets)
+    return "forged.zip"
+
+
+def no_opening(said: dict[str, Any]) -> None:
+    del said["events"][0]
+
+
+def before_all_times(said: dict[str, Any]) -> None:
+    said["exported_at"] = "0001-01-01T00:00:00+14:00"
+
+
+def in_no_zone(said: dict[str, Any]) -> None:
+    said["exported_at"] = "2026-05-05T00:00:00"
+
+
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        (no_opening, "attempted opens no stream"),
+        (before_all_times, "it can't be read: OverflowError"),
+        (in_no_zone, "has no zone"),
+    ],
+)
+def test_events_that_are_no_messages_life_are_one_line(
+    change: Callable[[dict[str, Any]], None], found: str, stock: Stock, tmp_path: Path
+) -> None:
+    file = tmp_path / "one.zip"
+    assert stock.mailgate("audit", "export", stock.ids["delivered"], "--out", str(file)).code == 0
+    elsewhere = Mailgate(tmp_path)
+    answer = elsewhere("audit", "check", forged(file, change), "--page")
+    assert (answer.code, answer.err, len(answer.lines)) == (1, "", 1)
+    assert found in answer.lines[0]
+
+
+def test_the_ends_of_all_time_are_told_in_any_zone(stock: Stock, tmp_path: Path) -> None:
+    file = tmp_path / "one.zip"
+    assert stock.mailgate("audit", "export", stock.ids["delivered"], "--out", str(file)).code == 0
+    for at, zone in (("0001-01-01T00:00:00Z", "America/New_York"), ("9999-12-31T23:59:59Z", "Asia/Tokyo")):
+        name = forged(file, lambda said, at=at: said["events"][-1].update(at=at))  # type: ignore[misc]
+        assert Mailgate(tmp_path)("audit", "check", name, "--page", TZ=zone).code == 0
 
 
 def test_each_kind_of_message_can_be_exported_and_its_bundle_is_true(own: Stock) -> None:

@@ -160,6 +160,28 @@ def test_an_event_that_is_left_out_is_found(which: int, made: Made) -> None:
     assert bool(found) == (which != 3)
 
 
+OTHERS = (None, 7, 1.5, True, "x", [], {}, "0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00")
+
+
+@pytest.mark.parametrize("name", [bundle.EVENTS, bundle.PROOF])
+def test_a_value_of_another_kind_is_found_and_breaks_nothing(name: str, made: Made) -> None:
+    held = members(made.file)
+    whole = json.loads(held[name])
+    for path in leaves(whole):
+        if path[0] == "program" or "path" in path:
+            continue
+        for other in OTHERS:
+            changed = json.loads(held[name])
+            place = changed
+            for key in path[:-1]:
+                place = place[key]
+            if place[path[-1]] == other:
+                continue
+            place[path[-1]] = other
+            file = forged(made.file, held | {name: json.dumps(changed).encode()})
+            assert look(made, file).findings or path == UNSEALED, (path, other)
+
+
 def test_a_proof_that_is_left_out_is_found(made: Made) -> None:
     held = members(made.file)
     changed = json.loads(held[bundle.PROOF])

@@ -357,6 +357,8 @@ def test_a_seal_on_record_keeps_its_signature(store: Engine, history: History, k
         (b"mailgate seal 1", b"mailgate seal 2"),
         (b'"root": "00', b'"root": "0x'),
         (b"2026-05-04", b"2026-99-04"),
+        (b"2026-05-04T03:02:01.987654Z", b"0001-01-01T00:00:00+14:00"),
+        (b"2026-05-04T03:02:01.987654Z", b"9999-12-31T23:59:59-14:00"),
         (b'"public_key": null', b'"public_key": 7'),
         (b'"extends": null', b'"extends": null, "more": 1'),
         (b'"extends": null', b'"extends": {}'),
