@@ -61,7 +61,8 @@ def verify(
 
     Also beside a running gateway.
 
-    Exit code 1 if anything is not what was written; the first bad event is named first.
+    Exit code 1 if anything is not what was written. What is wrong with a seal that is given is said first, then which
+    triggers are not there, then each bad event, the first of them first.
     """
     from cli import proof
 
@@ -108,7 +109,11 @@ def export(
     message: Annotated[str, typer.Argument(metavar="ID", help="The message's id, or any unique beginning.")],
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="Else ID.zip, in this folder.")] = None,
     seal: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="The seal to prove it by; else the last on record.")
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="The seal to prove it by; else the last that is signed and covers it all, or the last.",
+        ),
     ] = None,
 ) -> int:
     """Write all on record of a message to a zip file, with proof.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,8 @@ def verified(
     others = [Sealed(str(file), of_file(file), kept_elsewhere=True) for file in files]
     count = Count()
     found = _findings(engine, count, others, key, contents=contents, bars=not as_json)
-    bad = tell(found, as_json=as_json)
+    given = {one.name for one in others}
+    bad = tell(found, as_json=as_json, first=lambda finding: finding.seal in given)
     if as_json:
         render.json_line(asdict(count))
     elif not bad:
@@ -68,21 +69,28 @@ def of_file(file: Path) -> Seal:
         raise Failure(f"{file}: {error.strerror}") from error
 
 
-def tell(findings: Iterable[Any], *, as_json: bool) -> int:
+def tell(
+    findings: Iterable[Any], *, as_json: bool, first: Callable[[Any], bool] = lambda finding: False
+) -> int:
     """Print what was found, on the screen not more than a person reads; returns how much it is.
 
-    For a person at the end, when no bar is in the way; for programs as it comes, in constant memory.
+    For a person at the end, when no bar is in the way, and in front what must be `first`: that is never left out. For programs as
+    it comes, in constant memory.
     """
-    found, first = 0, []
-    for found, finding in enumerate(findings, start=1):
+    found, foremost, others = 0, list[str](), list[str]()
+    for finding in findings:
+        found += 1
         if as_json:
             render.json_line(asdict(finding))
-        elif found <= SHOWN:
-            first.append(str(finding))
-    for line in first:
+        elif first(finding):
+            foremost.append(str(finding))
+        elif len(others) < SHOWN:
+            others.append(str(finding))
+    shown = [*foremost, *others]
+    for line in shown:
         render.line(line)
-    if not as_json and found > SHOWN:
-        render.line(f"… and {found - SHOWN:,} more: --json prints all")
+    if not as_json and found > len(shown):
+        render.line(f"… and {found - len(shown):,} more: --json prints all")
     return found
 
 
@@ -95,8 +103,7 @@ def _findings(
         last = log.last_position(connection)
         yield from guards.check(connection, count)
         yield from verify.log(connection, last, count, entries=entries, others=others, progress=show)
-        signed = others or on_record[-1:]
-        yield from signatures([*others, *on_record], count, key, signed)
+        yield from signatures(others, on_record, count, key)
         if contents:
             yield from verify.contents(connection, count, show)
 
@@ -116,7 +123,10 @@ def _praise(count: Count, *, contents: bool) -> None:
         return
     behind = count.events - count.sealed_until
     rest = f"; {counted(behind, 'event')} came since" if behind else ""
-    render.line(f"{counted(count.seals, 'seal')} hold, the last up to position {count.sealed_until}{rest}")
+    hold = "holds" if count.seals == 1 else "hold"
+    render.line(f"{counted(count.seals, 'seal')} {hold}, the last up to position {count.sealed_until}{rest}")
+    if count.unsigned:
+        render.line(f"but: that key did not sign {counted(count.unsigned, 'seal')} on record")
 
 
 def _made(engine: Engine, key: Path | None) -> Seal:

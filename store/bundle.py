@@ -23,6 +23,7 @@ from store.errors import Damaged, ProofError
 from store.recorded import require_kinds, time_of
 from store.schema import microseconds
 from store.seal import NoSeal, Seal
+from store.seals import Entry
 
 FORMAT = "mailgate bundle 1"
 README, EVENTS, PROOF, SUMMARY, OCTETS, SUMS = (
@@ -73,7 +74,7 @@ class Bundle:
 def gather(
     connection: Connection, stream: str, at: datetime, program: str, wanted: Seal | None = None
 ) -> Bundle:
-    """Return what is on record of a message, with proofs for the last seal, or for the one that is wanted.
+    """Return what is on record of a message, with proofs for the seal that is wanted, or for the one that says most.
 
     Raises ProofError where that one is not on record, Damaged where an event is none.
     """
@@ -81,7 +82,8 @@ def gather(
     entries = seals.every(connection)
     if wanted is not None and not any(entry.seal == wanted.alone for entry in entries):
         raise ProofError("the seal that was named is not on record in this store")
-    covering = wanted.alone if wanted is not None else entries[-1].seal if entries else None
+    last = facts[-1].position if facts else 0
+    covering = wanted.alone if wanted is not None else _saying_most(entries, last)
     covered = [fact.position for fact in facts if covering and fact.position <= covering.position]
     inclusion: dict[int, tuple[bytes, ...]] = {}
     if covering is not None and covered:
@@ -99,6 +101,14 @@ def gather(
 
 _FIELDS = tuple(Fact.__annotations__)
 _FACTS = f"SELECT {', '.join(_FIELDS)} FROM events WHERE stream = {{0}} ORDER BY revision"  # noqa: S608  # our names
+
+
+def _saying_most(entries: Sequence[Entry], last: int) -> Seal | None:
+    """Return the last seal that is signed and covers the event at a position; the last of all where there is none."""
+    every = [entry.seal for entry in entries]
+    signed = [one for one in every if one.signature is not None and one.position >= last]
+    found = signed or every
+    return found[-1] if found else None
 
 
 def _stored(row: pages.Row) -> Fact:

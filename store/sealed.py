@@ -13,19 +13,34 @@ from store.verified import Count, Finding, Sealed
 
 
 def signatures(
-    every: Sequence[Sealed], count: Count, key: bytes | None, by_key: Sequence[Sealed]
+    others: Sequence[Sealed], on_record: Sequence[Sealed], count: Count, key: bytes | None
 ) -> Iterator[Finding]:
-    """Yield which seals have a wrong signature; those in `by_key` must have one by that key, where it is named.
+    """Yield which seals have a wrong signature.
 
-    Raises KeyTrouble where nothing here can check one.
+    Where a key is named it must have signed each of the others; where there are none, one on record that covers as much as the
+    last. For a seal that was made without it can't be taken back. Raises KeyTrouble where nothing here can check a signature.
     """
-    for sealed in every:
+    by_key = others or _uncovered(on_record, key)
+    if key is not None:
+        count.unsigned = sum(signing.trouble(sealed.seal, key) is not None for sealed in on_record)
+    for sealed in [*others, *on_record]:
         what = signing.trouble(sealed.seal, key if sealed in by_key else None)
         if what is None and not sealed.seal.continues():
             what = "does not go on from the seal before, as it says"
         if what is not None:
             count.findings += 1
-            yield Finding(f"{sealed.name} {what}")
+            yield Finding(f"{sealed.name} {what}", seal=sealed.name)
+
+
+def _uncovered(on_record: Sequence[Sealed], key: bytes | None) -> Sequence[Sealed]:
+    """Return the last one, unless the key signed another that covers as much."""
+    last = on_record[-1:]
+    if key is None or any(
+        one.seal.position >= last[0].seal.position and signing.trouble(one.seal, key) is None
+        for one in on_record
+    ):
+        return ()
+    return last
 
 
 class Under:
@@ -58,7 +73,8 @@ class Under:
         """Yield what is wrong with seals that reach beyond the log, with their blocks, and with their numbers."""
         for sealed in self._due:
             cut = f"the log ends at position {self._last}: its tail was cut off"
-            yield Finding(f"{self._named(sealed)} covers {sealed.seal.position} events, and {cut}")
+            what = f"{self._named(sealed)} covers {sealed.seal.position} events, and {cut}"
+            yield Finding(what, seal=sealed.name)
         yield from _miscounted(self._entries)
         for wanted, entry in enumerate(self._entries, start=1):
             if entry.number != wanted:
@@ -87,7 +103,8 @@ class Under:
                 f"up to position {until} it is" if until else "its past was rewritten, or it is another store"
             )
             yield Finding(
-                f"{self._named(sealed)} does not hold: the log up to position {position} is not what it covers; {since}"
+                f"{self._named(sealed)} does not hold: the log up to position {position} is not what it covers; {since}",
+                seal=sealed.name,
             )
 
     def _named(self, sealed: Sealed) -> str:
@@ -115,5 +132,6 @@ def _miscounted(entries: Sequence[Entry]) -> Iterator[Finding]:
         if len(entry.blocks) != len(numbers):
             yield Finding(
                 f"seal {entry.number} has the roots of {len(entry.blocks)} whole blocks of events on record,"
-                f" and {len(numbers)} became whole since the seal before"
+                f" and {len(numbers)} became whole since the seal before",
+                seal=f"seal {entry.number}",
             )

@@ -9,12 +9,13 @@ from store.seal import Seal
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What is wrong, and at which event, where it is about one."""
+    """What is wrong, and at which event or with which seal, where it is about one."""
 
     what: str
     position: int | None = None
     stream: str | None = None
     revision: int | None = None
+    seal: str | None = None  # its name, with which the text begins
 
     @classmethod
     def at(cls, what: str, position: int, stream: object, revision: object) -> Finding:
@@ -43,6 +44,7 @@ class Count:
     contents: int = 0
     seals: int = 0
     sealed_until: int = 0  # the last position under a seal that holds
+    unsigned: int = 0  # seals on record that the key which was named did not sign
     findings: int = 0
 
 

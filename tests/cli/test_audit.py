@@ -214,6 +214,26 @@ def test_a_rewritten_past_and_a_cut_off_tail_are_found_by_a_seal_that_was_kept(o
     assert any(line.startswith("kept.seal, of ") and "its tail was cut off" in line for line in answer.lines)
 
 
+def test_what_is_said_of_a_seal_that_was_given_comes_first_however_much_else_there_is(own: Stock) -> None:
+    assert own.mailgate("audit", "seal", "--out", "kept.seal").code == 0
+    damage(own, "UPDATE events SET at = at + 1")
+    damage(own, "UPDATE events SET hash = digest WHERE position = 1")
+    answer = own.mailgate("audit", "verify", "--seal", "kept.seal")
+    assert answer.lines[0].startswith("kept.seal, of ")
+    assert "its trigger events_no_delete is gone" in answer.lines[1]
+    first = next(line for line in answer.lines[1:] if "trigger" not in line)
+    assert first.startswith("position 1 (")
+    assert len(answer.lines) == 22
+    whole = own.mailgate("audit", "verify", "--seal", "kept.seal", "--json").json
+    assert answer.lines[-1] == f"… and {len(whole) - 22} more: --json prints all"
+    assert [one["seal"] for one in whole[:-1] if one["seal"]] == ["seal 1", "kept.seal"]
+
+
+def test_one_seal_holds(own: Stock) -> None:
+    assert own.mailgate("audit", "seal").code == 0
+    assert own.mailgate("audit", "verify").lines[1].startswith("1 seal holds, the last up to position ")
+
+
 def test_a_seal_is_printed_written_and_signed(own: Stock) -> None:
     folder, run = own.mailgate.folder, own.mailgate
     made = run("audit", "keygen", "seal.key")
@@ -234,7 +254,16 @@ def test_a_seal_is_printed_written_and_signed(own: Stock) -> None:
     assert (again.code, again.complaint) == (1, "one.seal exists already: name another file")
     assert run("audit", "seal", "--json").json[0]["signature"] is None
     answer = run("audit", "verify", "--public-key", "seal.key.pub")
-    assert (answer.code, answer.lines) == (1, ["seal 2 is not signed"])
+    assert (answer.code, answer.lines[2:]) == (0, ["but: that key did not sign 1 seal on record"])
+    assert run("audit", "verify").lines[2:] == []
+    assert run("hold", own.ids["received"], "--yes").code == 0
+    assert run("audit", "seal").code == 0
+    answer = run("audit", "verify", "--public-key", "seal.key.pub")
+    assert (answer.code, answer.lines) == (1, ["seal 3 is not signed"])
+    assert run("audit", "seal", "--key", "seal.key").code == 0
+    answer = run("audit", "verify", "--public-key", "seal.key.pub")
+    assert (answer.code, answer.lines[2:]) == (0, ["but: that key did not sign 2 seals on record"])
+    assert run("audit", "verify", "--public-key", "seal.key.pub", "--json").json[-1]["unsigned"] == 2
     (folder / "seal.key").chmod(0o644)
     answer = run("audit", "seal", "--key", "seal.key")
     assert (answer.code, "chmod 600" in answer.complaint) == (1, True)

@@ -16,13 +16,14 @@ import pytest
 from sqlalchemy import Engine
 
 from cli.bundle_readme import readme
-from store import bundle, inspection, signing
+from store import bundle, inspection, log, signing
 from store.database import reading, writing
 from store.errors import StoreError
 from store.inspection import Inspected
+from store.log import Append
 from store.seal import Seal
 from tests.store.attack import sealed
-from tests.store.build import NOW, append, attempted, delivered, opening, removed, then
+from tests.store.build import NOW, append, attempted, delivered, opening, removed, scanned, then
 
 OCTETS = b"Subject: x\r\n\r\nGr\xfc\xdfe\r\n"
 NO_FACTS = {"exported_at", "program"}  # of events.json: nobody vouches for them
@@ -263,6 +264,22 @@ def test_the_seal_to_prove_it_by_can_be_chosen(made: Made) -> None:
     with pytest.raises(StoreError, match="not on record"):
         made.write("none.zip", wanted=replace(later, root=bytes(32)))
     assert not made.file.with_name("none.zip").exists()
+
+
+def test_it_is_under_a_signed_seal_where_one_covers_it_all(made: Made) -> None:
+    def covering(name: str) -> Seal | None:
+        seen = inspection.inspect(made.write(name))
+        assert seen.bundle is not None
+        return seen.bundle.seal
+
+    signed = sealed(made.engine, lambda seal: signing.sign(seal, made.key))
+    sealed(made.engine)
+    assert covering("signed.zip") == signed.alone
+    with reading(made.engine) as connection:
+        before = log.message(connection, "m1")
+    append(made.engine, Append("m1", before, (scanned("clean"),), NOW))
+    last = sealed(made.engine)
+    assert covering("last.zip") == last.alone
 
 
 def test_without_a_seal_it_is_said_that_nothing_shows_where_it_comes_from(
