@@ -8,7 +8,6 @@ are in `engine.settings.shapes`, and offered here.
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -34,6 +33,7 @@ from engine.settings.shapes import (
     Store,
     WebhookSettings,
 )
+from engine.settings.syntax import NotToml, parsed
 from engine.settings.values import shown
 from engine.settings.warnings import warnings
 
@@ -69,8 +69,6 @@ LOCAL_FILE = Path("mailgate.toml")
 SYSTEM_FILE = Path("/etc/mailgate/mailgate.toml")
 PATH_CHARACTERS = 255
 FILE_OCTETS = 4 << 20  # thousands of mailboxes fit; more is the wrong file
-
-_AT = re.compile(r" \(at (?:line (?P<line>\d+), column (?P<column>\d+)|end of document)\)$")
 
 
 class SettingsError(Exception):
@@ -144,16 +142,9 @@ def _source(path: Path) -> str:
 
 def _parsed(path: Path, source: str) -> dict[str, object]:
     try:
-        return tomllib.loads(source)
-    except tomllib.TOMLDecodeError as trouble:
-        text = str(trouble)
-    except RecursionError:
-        text = "lists or tables are nested too deeply"
-    at = _AT.search(text)
-    said = text[: at.start()] if at else text
-    if at is None or at["line"] is None:
-        raise SettingsError(f"{path}: not valid TOML: {said}, at the end of the file")
-    raise SettingsError(f"{path}: line {at['line']}: not valid TOML: {said} (column {at['column']})")
+        return parsed(source)
+    except NotToml as trouble:
+        raise SettingsError(f"{path}: {trouble}") from None
 
 
 def _named(place: Place, written: Mapping[str, object]) -> str:

@@ -39,6 +39,14 @@ def _places(source: str) -> Iterator[tuple[int, Place]]:
             yield number, table + _parts(key[1])
 
 
+def defined(line: str) -> tuple[str, tuple[str, ...]]:
+    """What a line defines: "[" and a table, "[[" and one of several, "" and a key; nothing at all is "" and ()."""
+    if header := _HEADER.match(line):
+        return header[1], _parts(header[2])
+    key = _KEY.match(line)
+    return "", _parts(key[1]) if key else ()
+
+
 def _opened(is_array: bool, parts: tuple[str, ...], counts: dict[Place, int]) -> Place:
     """The place of a table header, where `[a.b]` after `[[a]]` belongs to the last of `a`."""
     table: Place = ()

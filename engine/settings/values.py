@@ -16,6 +16,7 @@ from engine.core import envelope
 SHOWN_CHARACTERS = 60  # of a wrong value in an error: the message stays one readable line
 LONGEST_DURATION_SECONDS = 3650 * 86400  # ten years: more is a slip of the finger, and dates would overflow
 LARGEST_SIZE_OCTETS = 1 << 50
+HUGE_BITS = 1024  # of an integer; Python itself writes none of some thousands of digits
 DOMAIN_OCTETS = 255  # RFC 5321 section 4.5.3.1.2
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -42,7 +43,7 @@ _FINGERPRINT = re.compile(r"[0-9a-f]{64}")
 
 def shown(value: object) -> str:
     """A value of the configuration as an error shows it: one line, cut when long. Never for a secret."""
-    text = repr(value)
+    text = "a huge number" if isinstance(value, int) and value.bit_length() > HUGE_BITS else repr(value)
     return text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}…"
 
 
@@ -72,7 +73,9 @@ class Duration(float):
     def parse(cls, value: object) -> Self:
         expected = 'a duration such as "90s", "5m", "4h" or "14d"'
         if isinstance(value, int | float) and not isinstance(value, bool):
-            raise ValueError(f'expected {expected}, found a number: write the unit, for example "{value}s"')
+            raise ValueError(
+                f'expected {expected}, found a number: write the unit, for example "{shown(value)}s"'
+            )
         found = _DURATION.fullmatch(_text(value, expected))
         if found is None:
             raise ValueError(f"expected {expected}, found {shown(value)}")

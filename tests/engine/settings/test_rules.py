@@ -277,6 +277,14 @@ def test_a_fallback_alone_is_enough(tmp_path: Path) -> None:
             WHOLE + '[[scanner]]\nkind = "clamd"\naddress = "unix:/a\\u0000"\n',
             "line 15: scanner[1].address: 'unix:/a\\x00' lacks a path",
         ),
+        (
+            WHOLE + f"[store]\nin_flight = 0x{'f' * 9000}\n",
+            "line 14: store.in_flight: a huge number is out of range",
+        ),
+        (
+            WHOLE + f"[retry]\ncap = 0x{'f' * 9000}\n",
+            'line 14: retry.cap: expected a duration such as "90s", "5m", "4h" or "14d", found a number',
+        ),
         (WHOLE + '[retry]\ngive_up_after = "1m"\n', "line 14: retry.give_up_after: is shorter than first"),
         (WHOLE + '[retry]\nfirst = "2h"\n', "line 13: retry.cap: is shorter than first"),
         (WHOLE + '[retry]\nfirst = "0s"\n', 'line 14: retry.first: is too soon: at least "1s"'),

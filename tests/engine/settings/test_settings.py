@@ -280,8 +280,19 @@ def test_a_file_with_a_byte_order_mark_and_crlf_is_read(tmp_path: Path) -> None:
     [
         (b"a = 1\nb = = 2\n", "line 2: not valid TOML: Invalid value (column 5)"),
         (b'a = 1\nb = ["x"', "not valid TOML: Unclosed array, at the end of the file"),
-        (b"a = 1\nb = 2\na = 3\n", "line 3: not valid TOML: Cannot overwrite a value"),
+        (b"a = 1\nb = 2\na = 3\n", "line 3: not valid TOML: a is given already (column 6)"),
         (b'a = 1\nb = "\xff"\n', "line 2: is not UTF-8 text"),
+        (
+            b"[mailbox]\n[mailbox]\n",
+            "line 2: not valid TOML: [mailbox] is given already: write [[mailbox]] each",
+        ),
+        (
+            b"[mailbox]\n[[mailbox]]\n",
+            "line 2: not valid TOML: [[mailbox]] is given already: write [[mailbox]] each",
+        ),
+        (b"[store]\n[store] # again\n", "line 2: not valid TOML: [store] is given already (column 7)"),
+        (b"a = { b = 1, b = 2 }", "line 1: not valid TOML: b is given already"),
+        (b"a = " + b"9" * 5000, "not valid TOML: an integer has too many digits"),
         (b"a = " + b"[" * 100_000, "not valid TOML: lists or tables are nested too deeply"),
         (b"#" * (4 << 20) + b"#", "is longer than 4194304 octets: is it a configuration?"),
     ],
