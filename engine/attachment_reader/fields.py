@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from binascii import Error, a2b_base64, a2b_qp
+from codecs import lookup
 from collections.abc import Iterator
 from dataclasses import dataclass
 from operator import itemgetter
@@ -15,12 +16,17 @@ from urllib.parse import unquote_to_bytes
 
 from engine.attachment_reader import uu
 
-_FIELD = re.compile(rb"(?:\A|[\r\n])[ \t]*(content-[a-z-]+)[ \t]*:([^\r\n]*(?:\r?\n?[ \t][^\r\n]*)*)", re.I)
+PUNYCODE_OCTETS: Final = 4096  # more is no name, and takes time by the square of it
+
+_FIELD = re.compile(
+    rb"(?:\A|[\r\n])[ \t]*+(content-[a-z-]++)[ \t]*+:([^\r\n]*+(?:\r?\n?[ \t][^\r\n]*+)*+)", re.I
+)
 _PARAMETER = re.compile(
-    r"""(file)?name\s*(\*\s*\d{1,4}\s*\*?|\*)?\s*=\s*("(?:[^"\\]|\\.)*+"?|[^;"]*+)([^;]*)""", re.I | re.S
+    r"""(file)?name\s*+(\*\s*+\d{1,4}\s*+\*?|\*)?+\s*+=\s*+("(?:[^"\\]|\\.)*+"?|[^;"]*+)([^;]*+)""",
+    re.I | re.S,
 )
 _WORD = re.compile(r"=\?([^?]*+)\?([bq])\?(.*?)(?:\?=|\Z)", re.I | re.S)
-_BETWEEN_WORDS = re.compile(r"\?=\s+=\?")
+_BETWEEN_WORDS = re.compile(r"\?=\s++=\?")
 _ESCAPE = re.compile(r"\\(.)", re.S)
 _COMMENT = re.compile(r"\([^()]*\)")
 _NOT_BASE64: Final = bytes(
@@ -143,7 +149,10 @@ def _word(found: re.Match[str]) -> str:
 
 def _in_charset(octets: bytes, charset: str) -> str:
     try:
-        return octets.decode(charset.strip() or "utf-8", "replace")
+        charset = charset.strip() or "utf-8"
+        if len(octets) > PUNYCODE_OCTETS and lookup(charset).name == "punycode":
+            return _text(octets)
+        return octets.decode(charset, "replace")
     except (LookupError, ValueError):  # a charset that isn't one
         return _text(octets)
 

@@ -14,6 +14,9 @@ DEPTH: Final = 4  # of messages in encoded parts, which no parser follows
 FOUND: Final = 100  # files that are remembered
 LINES: Final = 1_000_000  # twice as many as 35 MB of base64 has
 PARTS: Final = 100_000  # lines that may be delimiters
+MESSAGES_OCTETS: Final = 160 << 20  # read in all, with the messages in it
+LINE_COSTS: Final = 64  # octets: what a line takes to read, however short
+CONTENT_COSTS: Final = 1 / 8  # of what is read, for content is only searched
 NO_NAME: Final = "a part without a name"
 
 # Content types of what gives itself away by its first octets, whatever it is called.
@@ -52,14 +55,33 @@ class _Reader:
         self.wrong: set[str] = set()
         self._rules = rules
         self._archives = archives
+        self._allowance = zips.Allowance()
+        # Each is come upon in both ways of reading, and again in whatever it lies in.
+        self._archives_seen: set[int] = set()
+        self._messages: dict[int, int] = {}  # how deep they were read
+        self._octets_left = MESSAGES_OCTETS
 
     def message(self, octets: bytes, depth: int) -> None:
+        if not self._once_more(octets, depth):
+            return
         seen = self._parsed(octets)
         for part in seen:
             self._part(part, depth)
         if self.wrong or len(seen) != 1 or not parts.is_one_text(seen[0]):
             for part in parts.likely(octets):
                 self._part(part, depth)
+
+    def _once_more(self, octets: bytes, depth: int) -> bool:
+        """Whether a message is to be read: not what was read before as deep as this, and not without end."""
+        key = hash(octets)
+        if self._messages.get(key, -1) >= depth:
+            return False
+        if self._octets_left <= 0:
+            self._not_read("the message has too many messages in it")
+            return False
+        self._messages[key] = depth
+        self._octets_left -= len(octets) + LINE_COSTS * octets.count(b"\n")
+        return True
 
     def _parsed(self, octets: bytes) -> list[Part]:
         """The parts that the parser sees: none where it would take too much, which goes on record."""
@@ -89,6 +111,7 @@ class _Reader:
             self._type(kind, label)
         again = depth and _is_message(part, called, kinds)
         for content in contents(part):
+            self._octets_left -= int(len(content) * CONTENT_COSTS)
             self._content(content, label, is_zip=_says_zip(called, kinds))
             if again:
                 self.message(content, depth - 1)
@@ -107,13 +130,20 @@ class _Reader:
         if not self._archives:
             return
         if zips.is_zip(content):
-            listing = zips.listing(content)
-            for path in listing.paths:
-                self._names([path], f" in {label}")
-            if listing.unread:
-                self._not_read(f"{label} {listing.unread}")
+            self._archive(content, label)
         elif is_zip and content:
             self._not_read(f"{label} is no zip archive")
+
+    def _archive(self, content: bytes, label: str) -> None:
+        key = hash(content)
+        if key in self._archives_seen:
+            return
+        self._archives_seen.add(key)
+        listing = zips.listing(content, self._allowance)
+        for path in listing.paths:
+            self._names([path], f" in {label}")
+        if listing.unread:
+            self._not_read(f"{label} {listing.unread}")
 
     def _names(self, called: Iterable[str], where: str = "") -> None:
         for name in called:

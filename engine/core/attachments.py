@@ -21,6 +21,9 @@ Octets = bytes | bytearray | memoryview
 NAME_CHARACTERS: Final = 1024  # of each end of a name: no file system takes longer ones
 PLAIN_OCTETS: Final = 128 * 1024  # larger messages are rarely plain, and not worth the look
 DETAIL_CHARACTERS: Final = 200
+MARKS: Final = (
+    30  # in a row, as in a stream-safe text (UAX 15): to put more into order takes time without end
+)
 
 _TRAILING: Final = " \t\r\n\v\f.\"'`<>;,)]}"
 _USUAL = re.compile(r"[\w.\-+ /]*[\w\-]", re.ASCII)
@@ -97,10 +100,24 @@ def spellings(name: str) -> frozenset[str]:
     found: set[str] = set()
     for text in {name, unquote(name, errors="replace")}:
         for cut in (text, text.partition("\0")[0]):
-            seen = folded("".join(c for c in cut if c == "\t" or unicodedata.category(c) not in _UNSEEN))
+            seen = folded(_seen(cut))
             for one in (seen, "".join(seen.split())):
                 found |= _as_files(one.replace("\\", "/"))
     return frozenset(found - {""})
+
+
+def _seen(text: str) -> str:
+    """Return what is to be seen of a text, of marks above and below a letter only so many as some language has."""
+    seen: list[str] = []
+    marks = 0
+    for c in text:
+        category = unicodedata.category(c)
+        if category in _UNSEEN and c != "\t":
+            continue
+        marks = marks + 1 if category == "Mn" else 0
+        if marks <= MARKS:
+            seen.append(c)
+    return "".join(seen)
 
 
 def _as_files(path: str) -> set[str]:

@@ -59,7 +59,12 @@ def in_base64(octets: bytes) -> bytes:
 
 def attached(name: str, octets: bytes) -> bytes:
     """A message with this file, as mail programs write it."""
-    return named(
+    return mixed(attached_part(name, octets))
+
+
+def attached_part(name: str, octets: bytes) -> bytes:
+    """The part that is this file."""
+    return part(
         f'Content-Type: application/octet-stream; name="{name}"',
         "Content-Transfer-Encoding: base64",
         f'Content-Disposition: attachment; filename="{name}"',

@@ -1,6 +1,8 @@
 """A file that is meant is found, however its sender hides it; and what is not meant is left alone."""
 
 import binascii
+import struct
+import time
 import zipfile
 
 import pytest
@@ -11,6 +13,7 @@ from tests.engine.attachment_reader.samples import (
     CRLF,
     EXE,
     attached,
+    attached_part,
     disposed,
     in_base64,
     message,
@@ -297,6 +300,32 @@ HARMLESS = {
 }
 
 
+def in_zip(octets: bytes) -> bytes:
+    return zip_of([("b.zip", octets)])
+
+
+def entries(count: int, name: bytes, extra_octets: int = 0) -> bytes:
+    """Local headers of a zip archive, each of which says that its extra field is so long."""
+    names = [name + b"%04d" % number for number in range(count)]
+    lengths = struct.pack("<HH", len(name) + 4, extra_octets)
+    return b"".join(b"PK\3\4" + bytes(22) + lengths + one for one in names)
+
+
+END = b"PK\5\6" + bytes(18)
+OVERLAPPING = (entries(300, b"a", 0xFFFF) + bytes(0xFFFF)) * 100 + END
+MARKS = ("\u0301" * 1024 + "\u0327" * 1024).encode()  # which are put into order one by one
+FORWARDED = b"Content-Type: message/rfc822; name=a.eml\r\n\r\n"
+COSTLY = {
+    "extra fields on each other": attached("a.zip", in_zip(OVERLAPPING)),
+    "many marks": attached("a.zip", in_zip(entries(1_900, MARKS) + END)),
+    "many marks again and again": attached("a.zip", zip_of([(MARKS.decode(), entries(9_999, b"a") + END)])),
+    "spaces behind a name": named("Content-Type: text/plain; name" + " " * 200_000 + "x"),
+    "punycode": named("Content-Type: a/b; name*=punycode'x'" + "%61" * 60_000 + "-" + "b9" * 400_000),
+    "messages in messages": mixed(FORWARDED * 100 + b"x" * 200_000),
+}
+COSTLY_SECONDS = 20  # of the processor; each of them took minutes
+
+
 def cases(group: dict[str, bytes]) -> pytest.MarkDecorator:
     return pytest.mark.parametrize(
         "octets", [pytest.param(octets, id=name) for name, octets in group.items()]
@@ -376,3 +405,28 @@ def test_what_is_wrong_with_the_structure_is_said_and_harms_nothing() -> None:
 )
 def test_the_file_is_named_as_it_is_read(octets: bytes, file: str) -> None:
     assert read(octets, RULES, archives=True).files[0] == file
+
+
+@pytest.mark.parametrize("octets", list(COSTLY.values()), ids=list(COSTLY))
+def test_a_small_message_is_read_in_little_time(octets: bytes) -> None:
+    began = time.process_time()
+    answer = read(octets, RULES, archives=True)
+    assert time.process_time() - began < COSTLY_SECONDS
+    assert answer.rule is None
+
+
+def test_archives_that_are_too_much_hide_nothing_else() -> None:
+    bomb, evil = in_zip(OVERLAPPING), zipped("evil.exe")
+    parts = [part("Content-Type: application/zip; name=a.zip", body=octets) for octets in (bomb, evil)]
+    answer = read(mixed(*parts), RULES, archives=True)
+    assert answer.unread == "a.zip an archive in it has too much in it to look into"
+    assert (
+        read(mixed(*parts, part("Content-Type: a/b; name=b.exe")), RULES, archives=True).rule == "name *.exe"
+    )
+
+
+def test_many_files_in_several_archives_are_no_more_than_is_looked_into() -> None:
+    names = [f"a folder/of some length/{number} with a name of its own.txt" for number in range(10_000)]
+    full = [attached_part(f"{n}.zip", zipped(f"{n}.txt", *names[1:], content=b"")) for n in range(3)]
+    answer = read(mixed(*full, attached_part("last.zip", zipped("evil.exe"))), RULES, archives=True)
+    assert (answer.files, answer.unread) == (("evil.exe in last.zip",), "")
