@@ -1,8 +1,9 @@
 """One scanner as the worker sees it: up, resting, or to be probed; how many may ask it at once; and who is to blame.
 
 When the scanner as a whole is to blame it rests, longer each time; then one message probes it while the others wait. Whether
-a message broke it is told apart by asking about a little one that is good for sure: who can't answer that is not well. A
-message at which it broke is a suspect: asked about only after that little one, never beside another suspect, and in the end
+a message broke it is told apart by asking about a sample that is good for sure: who can't answer that is not well, and who can
+is up. However many messages break it, they say nothing about it: whoever wrote them may have meant to stop all mail. A
+message at which it broke is a suspect: asked about only after that sample, never beside another suspect, and in the end
 alone, so that nothing innocent is taken for it.
 """
 
@@ -19,13 +20,41 @@ from engine.core.verdict import KILLS, ScannerPolicy
 from engine.ports import Answered, Mail, Scanner, ScannerTrouble
 from engine.scanner_standing import ScannerStanding
 
-CHECK_SECONDS: Final = 10.0  # for the little one: a scanner that takes longer is of no use
+CHECK_SECONDS: Final = 10.0  # for the sample: a scanner that takes longer is of no use
 ALONE_SECONDS: Final = 5.0  # for which others stand back at most: what crashes a scanner does so at once
-BROKEN_IN_A_ROW: Final = 10  # messages, and none between that it could scan: then it is the scanner after all
 
-LITTLE: Final = Mail(
+# What mail usually has, so that whoever breaks at that breaks at this: a text, a page with a link, a file, which is larger
+# than what goes into a buffer where the disk is full.
+SAMPLE: Final = Mail(
     id="check",
-    octets=b"From: <postmaster@localhost>\r\nTo: <postmaster@localhost>\r\nSubject: check\r\n\r\nAre you well?\r\n",
+    octets=b"\r\n".join(
+        (
+            b"From: Postmaster <postmaster@example.com>",
+            b"To: <postmaster@example.com>",
+            b"Subject: check",
+            b"Date: Thu, 01 Jan 2026 00:00:00 +0000",
+            b"Message-ID: <check@example.com>",
+            b"MIME-Version: 1.0",
+            b"Content-Type: multipart/mixed; boundary=part",
+            b"",
+            b"--part",
+            b"Content-Type: text/plain; charset=utf-8",
+            b"",
+            b"Are you well? See https://www.example.com/ for more.",
+            b"--part",
+            b"Content-Type: text/html; charset=utf-8",
+            b"",
+            b'<html><body><p>Are you <a href="https://www.example.com/">well</a>?</p></body></html>',
+            b"--part",
+            b"Content-Type: application/octet-stream; name=check.bin",
+            b"Content-Transfer-Encoding: base64",
+            b"Content-Disposition: attachment; filename=check.bin",
+            b"",
+            *[b"QXJlIHlvdSB3ZWxsPyBBcmUgeW91IHdlbGw/IEFyZSB5b3Ugd2VsbD8gQXJlIHlvdSB3ZWxsPyAg"] * 800,
+            b"--part--",
+            b"",
+        )
+    ),
     reverse_path="",
     recipients=(),
 )
@@ -50,7 +79,6 @@ class ScannerPost(ScannerStanding):
     ) -> None:
         super().__init__(policy, connections=connections, now=now)
         self.adapter = adapter
-        self._broken = 0  # in a row
         self._timeout_seconds = timeout_seconds
         self._places = asyncio.Semaphore(connections)
         self._suspects = asyncio.Lock()
@@ -95,8 +123,7 @@ class ScannerPost(ScannerStanding):
         try:
             if suspect or gate == "probe":
                 await self._check()
-                if self._broken < BROKEN_IN_A_ROW:
-                    self.up()  # the others need not wait for what it says of this one
+                self.up()  # the others need not wait for what it says of this one
             answered = await self._within(self.adapter.scan(mail), self._timeout_seconds, "message")
         except ScannerTrouble as trouble:
             raise await self._blamed(trouble, mail.id) from None
@@ -106,7 +133,6 @@ class ScannerPost(ScannerStanding):
                 self._nobody_asks.set()
             if gate == "probe":
                 self.probing = False
-        self._broken = 0
         self.up()
         return answered
 
@@ -129,30 +155,25 @@ class ScannerPost(ScannerStanding):
         if trouble.blame == "scanner":
             self.fell(trouble, message)
             return trouble
-        self._broken += 1
-        sick: ScannerTrouble | None = None
         try:
             await self._check()
-        except ScannerTrouble as found:
-            sick = found
-        often = self._broken >= BROKEN_IN_A_ROW
-        if sick is None and not often:
-            return trouble
-        self.fell(sick or trouble, message)
-        hung = isinstance(trouble, _NoAnswer)
-        return ScannerTrouble(trouble.text, "scanner") if often or hung else trouble
+        except ScannerTrouble as sick:
+            self.fell(sick, message)
+            if isinstance(trouble, _NoAnswer):
+                return ScannerTrouble(trouble.text, "scanner")
+        return trouble
 
     async def _check(self) -> None:
         """Raise ScannerTrouble unless it is well. Many may want to know at once, and it is asked once."""
         if self._checking is None or self._checking.done():
-            self._checking = asyncio.create_task(self._ask_little())
+            self._checking = asyncio.create_task(self._ask_sample())
             self._checking.add_done_callback(_looked_at)
         await asyncio.shield(self._checking)
 
-    async def _ask_little(self) -> None:
+    async def _ask_sample(self) -> None:
         seconds = min(self._timeout_seconds, CHECK_SECONDS)
         try:
-            await self._within(self.adapter.scan(LITTLE), seconds, "scanner")
+            await self._within(self.adapter.scan(SAMPLE), seconds, "scanner")
         except ScannerTrouble as trouble:
             raise ScannerTrouble(trouble.text, "scanner") from None
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from engine.core.verdict import ScannerPolicy
 from engine.ports import Answered, Mail, ScannerTrouble
-from engine.scanner_post import LITTLE, ScannerPost
+from engine.scanner_post import SAMPLE, ScannerPost
 
 CLEAN = Answered(verdict="clean")
 VIRUS = b"the virus of the test"
@@ -21,7 +21,7 @@ class ScriptedScanner:
     """Finds VIRUS; breaks at KILLER, and whatever else it is asked at that moment breaks with it.
 
     `down` is why it can't be asked at all; `hangs` lets it answer nothing until `go_on`; `rubbish` lets it break at every
-    message, the little one too. `asked` are the ids in the order in which they came, checks apart, which are counted.
+    message, the sample too. `asked` are the ids in the order in which they came, checks apart, which are counted.
     """
 
     def __init__(self, name: str = "clamd", *, connections: int = 4, **policy: Any) -> None:
@@ -58,14 +58,14 @@ class ScriptedScanner:
         self._going.set()
 
     async def scan(self, mail: Mail) -> Answered:
-        if mail is LITTLE:
+        if mail is SAMPLE:
             self.checks += 1
         else:
             self.asked.append(mail.id)
         if self.down is not None:
             raise ScannerTrouble(self.down)
         self._asking += 1
-        if mail is not LITTLE:
+        if mail is not SAMPLE:
             self.together.append(self._asking)
         try:
             return await self._scan(mail)
@@ -78,7 +78,7 @@ class ScriptedScanner:
         await asyncio.sleep(0)  # others come in beside
         if self.rubbish:
             raise ScannerTrouble("it answered rubbish", "message")
-        if mail is not LITTLE and self.breaks_at(mail):
+        if mail is not SAMPLE and self.breaks_at(mail):
             self._crash, _ = asyncio.Event(), crash.set()
         await asyncio.sleep(0)
         if crash.is_set():

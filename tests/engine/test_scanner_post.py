@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from email import message_from_bytes
 from typing import Any
 
 import pytest
 
+from engine.core.attachments import Rules, is_plain
 from engine.core.verdict import KILLS
 from engine.ports import Answered, Mail, ScannerTrouble
-from engine.scanner_post import ALONE_SECONDS, BROKEN_IN_A_ROW, ScannerPost
+from engine.scanner_post import ALONE_SECONDS, SAMPLE, ScannerPost
 from engine.scanner_standing import LONGEST_REST, Resting
 from tests.engine.rig import Clock
 from tests.engine.scripted import CLEAN, GONE, KILLER, ScriptedScanner
@@ -203,21 +205,46 @@ async def test_others_stand_back_for_a_suspect_for_so_long_only(monkeypatch: pyt
     assert await suspect == CLEAN
 
 
-async def test_one_that_answers_the_little_one_and_breaks_at_all_the_others_is_to_blame_itself() -> None:
+@pytest.mark.parametrize("how", ["crash", "hang"])
+async def test_however_many_messages_break_it_one_that_answers_the_sample_is_up(how: str) -> None:
+    scanner = ScriptedScanner()
+    scanner.timeout_seconds = 0.05
+
+    async def hang(mail: Mail) -> Answered:
+        if KILLER in bytes(mail.octets):
+            await asyncio.sleep(PATIENCE_SECONDS)
+        return CLEAN
+
+    if how == "hang":
+        scanner.scan = hang  # type: ignore[method-assign]
+    post = scanner.post(Clock())
+    for number in range(25):
+        assert (await trouble(post, killer(number), killed=number % KILLS)).blame == "message"
+        assert (post.gate(), post.failures) == ("open", 0)
+    assert await post.ask(a_mail(), killed=0) == CLEAN
+
+
+async def test_one_that_rests_is_up_once_it_answers_the_sample_whatever_the_message_does_that_probes() -> (
+    None
+):
     clock, scanner = Clock(), ScriptedScanner()
-    scanner.breaks_at = lambda mail: True
     post = scanner.post(clock)
-    blamed = [(await trouble(post, a_mail(n))).blame for n in range(BROKEN_IN_A_ROW)]
-    assert blamed == ["message"] * (BROKEN_IN_A_ROW - 1) + ["scanner"]
-    assert post.gate() == "closed"
+    scanner.down = GONE
+    await trouble(post)
     clock.later(minutes=5)
-    assert (await trouble(post, a_mail(99))).blame == "scanner"
-    assert post.failures == 2  # its rests grow, although it answers the little one
-    scanner.breaks_at = lambda mail: False
-    clock.later(minutes=5)
-    assert await post.ask(a_mail(100), killed=0) == CLEAN
-    scanner.breaks_at = lambda mail: True
-    assert (await trouble(post, a_mail(101))).blame == "message"
+    scanner.down = None
+    assert (await trouble(post, killer())).blame == "message"
+    assert (post.gate(), post.failures) == ("open", 0)
+    assert await post.ask(a_mail(), killed=0) == CLEAN
+
+
+def test_the_sample_has_what_mail_usually_has() -> None:
+    sample = message_from_bytes(bytes(SAMPLE.octets))
+    kinds = [part.get_content_type() for part in sample.walk()]
+    assert kinds == ["multipart/mixed", "text/plain", "text/html", "application/octet-stream"]
+    assert not [part.defects for part in sample.walk() if part.defects]
+    assert not is_plain(SAMPLE.octets, Rules((), ()))  # a process has to read it
+    assert 1 << 15 < len(SAMPLE.octets) < 1 << 17
 
 
 async def test_a_fault_of_ours_is_a_trouble_like_another(caplog: pytest.LogCaptureFixture) -> None:

@@ -138,7 +138,7 @@ async def test_a_scanner_that_hangs_costs_one_time_out_and_quarantines_nobody(da
         for _ in range(2 * KILLS):
             rig.clock.later(minutes=2)
             await rig.settled()
-        assert len(scanner.asked) == scanner.connections  # since then only the little one
+        assert len(scanner.asked) == scanner.connections  # since then only the sample
         assert {event.blame for event in rig.events(Scanned)} == {"scanner"}
         scanner.go_on()
         rig.clock.later(minutes=2)
