@@ -22,7 +22,7 @@ What it shows. Each event's hash covers its facts, a salted digest of its person
 between can be missing or changed. The seal's root covers the hashes of all events up to a position (a Merkle tree as in RFC
 6962): an event under it stood in the log, at its place, when the seal was made. So compare the seal with one that was kept
 where nobody can change it who can change the store; otherwise the bundle only agrees with itself. It does not show that the
-gateway told the truth when it wrote an event, nor, by the seal alone, when that was.
+gateway told the truth when it wrote an event, nor, by the seal alone, when that was; nor that nothing came after its last event.
 
 By hand, where the bundle is unpacked: the sha256 of message.eml is "content" in the first event's data, and
 

@@ -16,6 +16,7 @@ from typing import Any
 from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 
 import orjson
+from msgspec import Struct, json, structs
 from sqlalchemy import Connection
 
 from store import pages, seal, seals
@@ -140,20 +141,53 @@ def sums(digests: Mapping[str, str]) -> bytes:
     return "".join(f"{digest}  {name}\n" for name, digest in digests.items()).encode()
 
 
+# Read by their types, for a stranger's file may hold anything, and of some things very many in few octets.
+class _EventInFile(Struct):
+    position: int
+    stream: str
+    revision: int
+    name: str
+    version: int
+    at: str
+    data: str
+    personal: str | None
+    salt: str | None
+    digest: str | None
+    hash: str
+
+
+class _EventsFile(Struct):
+    format: str
+    message: str
+    exported_at: str
+    program: str
+    events: list[_EventInFile]
+
+
+class _Inclusion(Struct):
+    position: int
+    path: list[str]
+
+
+class _ProofFile(Struct):
+    seal: dict[str, Any]
+    inclusion: list[_Inclusion]
+
+
 def read(archive: ZipFile) -> Bundle:
     """Return the bundle in an archive whose members can be read. Raises NoBundle."""
     try:
-        found = orjson.loads(member(archive, EVENTS))
-        proof = orjson.loads(member(archive, PROOF)) if PROOF in archive.namelist() else None
-        if found["format"] != FORMAT:
+        found = json.decode(member(archive, EVENTS), type=_EventsFile)
+        proof = json.decode(member(archive, PROOF), type=_ProofFile) if PROOF in archive.namelist() else None
+        if found.format != FORMAT:
             raise NoBundle(f"its format is not {FORMAT!r}")
         return Bundle(
-            message=str(found["message"]),
-            exported_at=_time(found["exported_at"]),
-            program=found["program"],
-            facts=tuple(_fact(one) for one in found["events"]),
-            seal=seal.of_json(proof["seal"]) if proof else None,
-            inclusion={one["position"]: _path(one["path"]) for one in proof["inclusion"]} if proof else {},
+            message=found.message,
+            exported_at=_time(found.exported_at),
+            program=found.program,
+            facts=tuple(_fact(structs.asdict(one)) for one in found.events),
+            seal=seal.of_json(proof.seal) if proof else None,
+            inclusion={one.position: _path(one.path) for one in proof.inclusion} if proof else {},
         )
     except NoSeal as error:
         raise NoBundle(f"{PROOF}: {error}") from error

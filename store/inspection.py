@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from zipfile import BadZipFile, ZipFile
+from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile
 
 import orjson
 
@@ -22,9 +22,14 @@ from store.chain import GENESIS, digest, link
 from store.schema import microseconds
 from store.seal import Seal
 
+UP_TO_THE_LAST = (
+    f"it tells what happened up to its last event, and not what came after; {SUMMARY} is for reading alone:"
+    " --page prints it from the events"
+)
 MEMBERS = (README, EVENTS, PROOF, SUMMARY, OCTETS, SUMS)
 REQUIRED = (README, EVENTS, SUMMARY, SUMS)
 CHUNK_OCTETS = 1 << 20
+MAIL_OCTETS_LIMIT = 1 << 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,13 +63,14 @@ def inspect(file: Path, kept: Seal | None = None, public_key: bytes | None = Non
     wrong += _chain(found)
     wrong += _octets(found, digests.get(OCTETS))
     wrong += _sealed(found, kept, public_key)
-    return Inspected(found, tuple(wrong), tuple(_notes(found, digests, kept, public_key)))
+    notes = (*_notes(found, digests, kept, public_key), UP_TO_THE_LAST)
+    return Inspected(found, tuple(wrong), notes)
 
 
 def _digests(archive: ZipFile) -> dict[str, str]:
     """Return the sha256 of each member, read piece by piece. Raises NoBundle."""
     found: dict[str, str] = {}
-    for name in archive.namelist():
+    for name in _to_be_read(archive):
         summed = sha256()
         try:
             with archive.open(name) as stream:
@@ -74,6 +80,19 @@ def _digests(archive: ZipFile) -> dict[str, str]:
             raise NoBundle(f"{name} is damaged: {error}") from error
         found[name] = summed.hexdigest()
     return found
+
+
+def _to_be_read(archive: ZipFile) -> Iterator[str]:
+    """Yield the members that may be read at all: a stranger's file may hold very much in few octets. Raises NoBundle."""
+    for info in archive.infolist():
+        if info.filename not in MEMBERS:
+            continue  # it doesn't belong there, whatever it is
+        if info.compress_type not in (ZIP_STORED, ZIP_DEFLATED):
+            raise NoBundle(f"{info.filename} is compressed in a way that no bundle is")
+        limit = MAIL_OCTETS_LIMIT if info.filename == OCTETS else bundle.JSON_OCTETS_LIMIT
+        if info.file_size > limit:
+            raise NoBundle(f"{info.filename} is too large: {info.file_size:,} octets")
+        yield info.filename
 
 
 def _members(archive: ZipFile, digests: dict[str, str]) -> Iterator[str]:
@@ -89,7 +108,7 @@ def _members(archive: ZipFile, digests: dict[str, str]) -> Iterator[str]:
     for name, summed in digests.items():
         if name != SUMS and listed.pop(name, None) != summed:
             yield f"{name} is not what {SUMS} says"
-    for name in listed:
+    for name in listed.keys() - set(names):
         yield f"{name} is in {SUMS}, and not there"
 
 

@@ -309,7 +309,7 @@ def test_a_bundle_is_checked_where_there_is_no_store(
     for name in ("mixed.zip", "kept.seal"):
         (elsewhere.folder / name).write_bytes((own.mailgate.folder / name).read_bytes())
     answer = elsewhere.process("audit", "check", "mixed.zip", "--seal", "kept.seal")
-    assert (answer.code, answer.err, len(answer.lines)) == (0, "", 1)
+    assert (answer.code, answer.err, len(answer.lines)) == (0, "", 2)
     assert f"message {own.ids['mixed']}: " in answer.out
     page = elsewhere.process("audit", "check", "mixed.zip", "--seal", "kept.seal", "--page").out
     for fact in (
@@ -420,8 +420,9 @@ def test_a_message_without_a_seal_says_so(stock: Stock, tmp_path: Path) -> None:
     answer = stock.mailgate.process("audit", "export", stock.ids["delivered"], "--out", file)
     assert (answer.code, "no seal covers them" in answer.out) == (0, True)
     answer = stock.mailgate.process("audit", "check", file)
-    assert (answer.code, len(answer.lines)) == (0, 2)
+    assert (answer.code, len(answer.lines)) == (0, 3)
     assert answer.lines[1].startswith("but: no seal covers it")
+    assert answer.lines[2].startswith("but: it tells what happened up to its last event, and not what came")
 
 
 def test_a_store_whose_event_was_changed_says_so_when_it_exports(own: Stock) -> None:

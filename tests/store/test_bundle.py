@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tracemalloc
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
-from zipfile import ZipFile
+from zipfile import ZIP_BZIP2, ZIP_DEFLATED, ZipFile
 
 import pytest
 from sqlalchemy import Engine
@@ -121,7 +122,8 @@ def test_what_was_written_is_true(store: Engine, tmp_path: Path) -> None:
     made = filled(store, tmp_path)
     seen = look(made)
     assert seen.findings == ()
-    assert seen.notes == ("1 of 4 events came after the seal: nothing shows where they come from",)
+    late = "1 of 4 events came after the seal: nothing shows where they come from"
+    assert seen.notes == (late, inspection.UP_TO_THE_LAST)
     assert seen.bundle is not None
     assert [fact.name for fact in seen.bundle.facts] == [
         "downloaded",
@@ -231,6 +233,44 @@ def test_what_does_not_belong_there_is_named(name: str, made: Made) -> None:
     assert look(made, file).findings == (f"{name} does not belong there",)
 
 
+def test_what_is_no_bundle_s_is_not_unpacked(made: Made) -> None:
+    held = members(made.file)
+    other = made.file.with_name("other.zip")
+    with ZipFile(other, "w") as archive:
+        for name, octets in held.items():
+            archive.writestr(name, octets, ZIP_BZIP2 if name == bundle.README else ZIP_DEFLATED)
+    assert look(made, other).findings == ("README.txt is compressed in a way that no bundle is",)
+    with ZipFile(other, "w", ZIP_DEFLATED) as archive:
+        archive.writestr(bundle.SUMMARY, bytes(bundle.JSON_OCTETS_LIMIT + 1))
+    (found,) = look(made, other).findings
+    assert found.startswith("summary.txt is too large")
+
+
+def test_very_many_nothings_are_no_events(made: Made) -> None:
+    for nothing in (b"[]", b"{}", b"0"):
+        held = members(made.file) | {bundle.EVENTS: b'{"events":[' + b",".join([nothing] * 1_000) + b"]}"}
+        tracemalloc.start()
+        try:
+            (found,) = look(made, forged(made.file, held)).findings
+            _, most_octets = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert found.startswith("it can't be read")
+        assert most_octets < 1 << 20
+
+
+def test_what_came_after_the_last_event_it_does_not_tell_and_says_so(made: Made) -> None:
+    held = members(made.file)
+    cut = json.loads(held[bundle.EVENTS])
+    proof = json.loads(held[bundle.PROOF])
+    last = cut["events"][-3]["position"]
+    cut["events"] = cut["events"][:-2]
+    proof["inclusion"] = [one for one in proof["inclusion"] if one["position"] <= last]
+    files = {bundle.EVENTS: json.dumps(cut).encode(), bundle.PROOF: json.dumps(proof).encode()}
+    seen = look(made, forged(made.file, held | files))
+    assert (seen.findings, seen.notes[-1]) == ((), inspection.UP_TO_THE_LAST)
+
+
 def test_personal_facts_that_were_erased_are_told_and_not_wrong(made: Made) -> None:
     with writing(made.engine) as connection:
         connection.exec_driver_sql("UPDATE events SET personal = NULL, salt = NULL WHERE stream = 'm1'")
@@ -291,7 +331,7 @@ def test_without_a_seal_it_is_said_that_nothing_shows_where_it_comes_from(
     bundle.write(alone, tmp_path / "alone.zip", "", "", None)
     seen = inspection.inspect(tmp_path / "alone.zip")
     assert seen.findings == ()
-    assert "nothing shows where they come from" in seen.notes[-1]
+    assert "nothing shows where they come from" in seen.notes[-2]
 
 
 def test_nothing_is_overwritten(made: Made) -> None:
