@@ -87,14 +87,21 @@ def _closed(message: Message) -> str:
         case "failed":
             fate = "Nothing more: it is not tried again for the recipients that failed"
         case "rejected-oversize":
-            fate = "Nothing more: it is too large"
-            if message.mailbox is None and message.content is None:
-                fate += ", its client was told so and has it still"
+            fate = _too_large(message)
         case "discarded":
             fate = "Nothing more: it was decided that it goes nowhere"
         case _:
             fate = f"Nothing more: it is {message.state}"
     return f"{fate}{_in_mailbox(message)}."
+
+
+def _too_large(message: Message) -> str:
+    if message.mailbox is None and message.content is None:
+        return "Nothing more: it is too large, its client was told so and has it still"
+    if message.replays and message.content is None:
+        asked = f"It was asked for again (replay {message.replays[-1]})"
+        return f"{asked}: what the next poll fetches, or finds too large again, is a message of its own"
+    return "Nothing more: it is too large"
 
 
 def _in_mailbox(message: Message) -> str:

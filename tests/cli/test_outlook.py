@@ -6,8 +6,9 @@ from datetime import timedelta
 import pytest
 
 from cli.outlook import outlook
+from store.events import RedeliveryRequested
 from store.life import Message
-from tests.build import NOON, Builder
+from tests.build import NOON, POLICY, Builder
 
 
 @pytest.fixture
@@ -108,3 +109,11 @@ def test_a_notice_came_from_no_mailbox(builder: Builder) -> None:
     builder.attempted(stream)
     builder.delivered(stream)
     assert at_noon(builder, stream) == "Nothing more: it is delivered."
+
+
+def test_what_was_too_large_and_is_asked_for_again_says_where_to_look(builder: Builder) -> None:
+    stream = builder.oversize()
+    assert at_noon(builder, stream).startswith("Nothing more: it is too large. Mailbox info still holds it")
+    builder.append(stream, RedeliveryRequested(policy=POLICY, replay="friday", operator="anna"))
+    told = at_noon(builder, stream)
+    assert told.startswith("It was asked for again (replay friday): what the next poll fetches, or finds too")
