@@ -37,5 +37,6 @@ def _poll(event: PollFinished) -> str:
     )
     text += f", {event.oversize} too large" if event.oversize else ""
     text += f", {event.refused} refused by the server" if event.refused else ""
+    text += f", {len(event.marked)} marked as deleted" if event.marked else ""
     text += ", and then the session broke" if event.broken else ""
     return text + "".join(f"; {in_words(one)}" for one in event.withheld)

@@ -26,7 +26,7 @@ from engine.core.withheld import Withholding, in_words
 from engine.hops import Hops
 from engine.intake import Arrival
 from engine.limit import Limit, largest, rejection
-from engine.mailbox_record import record, uidl_text
+from engine.mailbox_record import record, suspend, uidl_text
 from engine.means import Means
 from engine.opening import digest
 from engine.ports import Refused, Retrieved, SourceSession, SourceTrouble
@@ -37,7 +37,7 @@ from engine.worker import Worker
 from store import mailbox_queries
 from store.life import Message
 from store.log import Append, Unit
-from store.mailbox_events import PollFinished, UidlResetSuspected
+from store.mailbox_events import PollFinished
 from store.mailbox_life import Known, Mailbox
 
 NO_UIDL = (
@@ -96,6 +96,7 @@ class Poll:
         self._commits: list[asyncio.Future[Any]] = []
         self._remover = Remover(means, mailbox.name, mailbox.removal)
         self._proven: dict[int, str] = {}  # by message number: the stream that has these very octets
+        self._doubted: frozenset[str] = frozenset()  # streams that an earlier QUIT may have deleted
         self._tried_all = False
 
     async def run(self, session: SourceSession, *, retrieve: bool = True) -> Tally:
@@ -107,28 +108,31 @@ class Poll:
             self.tally.listed = len(offers)
             present, standing = await self._means.read(self._on_record)
             self._refuse_nameless(offers)
-            difference = listing.compare(offers, present)
+            difference = listing.compare(offers, present, frozenset(standing.marked))
+            self._doubted = difference.doubted
             if difference.reset:
-                await self._suspend(difference, standing)
+                await suspend(self._means, standing, len(offers), difference)
                 await session.quit()
                 return self.tally
             self.tally.resumed = True
             if getattr(session, "passed_over", 0) == 0:
                 await self._remover.vanished([one for one in difference.vanished if one.uidl])
+                self._doubted -= {one.stream for one in difference.vanished if one.stream}
             withholding = Withholding(standing.withheld)
             self._last = (*withholding.breaking, *self._last)
             try:
                 if retrieve:
                     await self._fetch(session, difference, withholding)
                 await self._committed()
-                self.tally.removed = await self._remover.remove(session, offers, self._proven)
+                marked = await self._remover.mark(session, offers, self._proven, self._doubted)
             except SourceTrouble as trouble:
                 await self._committed()
                 if trouble.offer is not None and trouble.offer.uidl in self._last:
                     withholding.meet(trouble.offer, trouble.text, self._means.now(), breaks=True)
                 await self._finished(began, offers, withholding, broken=True)
                 raise
-            await self._finished(began, offers, withholding, broken=False)
+            await self._finished(began, offers, withholding, marked)
+            self.tally.removed = await self._remover.commit(session, marked)
         finally:
             await session.abort()  # first: nothing more is admitted then
             self._shares.release()
@@ -143,17 +147,6 @@ class Poll:
     def _on_record(self, connection: Connection) -> tuple[list[Known], Mailbox]:
         name = self.mailbox.name
         return mailbox_queries.present(connection, name), mailbox_queries.mailbox(connection, name)
-
-    async def _suspend(self, difference: Difference, standing: Mailbox) -> None:
-        if standing.health == "suspended":
-            return
-        event = UidlResetSuspected(
-            mailbox=self.mailbox.name,
-            listed=self.tally.listed,
-            vanished=len(difference.vanished),
-            alike=difference.alike,
-        )
-        await record(self._means, self.mailbox.name, (event,))
 
     # -- retrieving
 
@@ -267,14 +260,25 @@ class Poll:
             await asyncio.gather(*self._commits)
 
     async def _finished(
-        self, began: float, offers: Sequence[Offer], withholding: Withholding, *, broken: bool
+        self,
+        began: float,
+        offers: Sequence[Offer],
+        withholding: Withholding,
+        marked: Sequence[Known] = (),
+        *,
+        broken: bool = False,
     ) -> None:
-        """Record what the poll found, where that is news."""
+        """Record what the poll found and what it is about to delete, where that is news."""
         withheld = withholding.after(offers, frozenset(self._proven), whole=self._tried_all)
         news = withholding.news(withheld)
         for one in news or ():
             logger.warning("mailbox %s: %s", self.mailbox.name, in_words(one))
-        if not self.tally.downloaded and not self.tally.oversize and news is None:
+        # Without a UIDL all is told by its octets at every poll.
+        doubted = self._doubted - set(self._proven.values()) | {
+            o.stream for o in marked if o.uidl and o.stream
+        }
+        found = self.tally.downloaded or self.tally.oversize
+        if not found and news is None and doubted == self._doubted:
             return
         event = PollFinished(
             mailbox=self.mailbox.name,
@@ -286,5 +290,6 @@ class Poll:
             duration_ms=round((time.monotonic() - began) * 1000),
             broken=broken,
             withheld=withheld,
+            marked=tuple(sorted(doubted)),
         )
         await record(self._means, self.mailbox.name, (event,))

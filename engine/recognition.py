@@ -32,9 +32,12 @@ class Recognised:
         return bool(self._records)
 
     def add(self, one: Known) -> None:
-        """Add one on record; one whose octets were never here can't be recognised."""
-        if one.content is not None:
-            self._records.setdefault(one.content, []).append(one)
+        """Add one on record, once for a UIDL; one whose octets were never here can't be recognised."""
+        if one.content is None:
+            return
+        records = self._records.setdefault(one.content, [])
+        if not any((other.uidl, other.stream) == (one.uidl, one.stream) for other in records):
+            records.append(one)
 
     def left(self, uidl: bytes) -> list[Known]:
         """Return what was not recognised under a UIDL."""
@@ -72,8 +75,9 @@ def recognisable(
 
 
 def come_back(mailbox: str, offer: Offer, known: Known) -> Adopted | None:
-    """Return what to record of a message that came back: under another UIDL, or after it had left."""
-    if not offer.uidl or (known.uidl == offer.uidl and not known.gone):
+    """Return what to record of a message that came back: under another UIDL, after it had left, or with another size."""
+    before = (known.uidl, known.size_octets, known.gone)
+    if not offer.uidl or before == (offer.uidl, offer.size_octets, False):
         return None
     adoption = Adoption(uidl=uidl_text(offer.uidl), size_octets=offer.size_octets, message=known.stream)
     return Adopted(

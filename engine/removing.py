@@ -31,30 +31,41 @@ class Remover:
         self._mailbox = mailbox
         self._removal = removal
 
-    async def remove(self, session: SourceSession, offers: Sequence[Offer], proven: Mapping[int, str]) -> int:
-        """Mark what may go, and QUIT; the deletions are a fact only with its +OK. Returns how many.
+    async def mark(
+        self,
+        session: SourceSession,
+        offers: Sequence[Offer],
+        proven: Mapping[int, str],
+        doubted: frozenset[str],
+    ) -> tuple[Known, ...]:
+        """Mark what may go as deleted: QUIT is what deletes it. Returns what the server has marked.
 
-        `proven` has, by message number, the streams whose very octets were retrieved in this session.
+        `proven` has, by message number, the streams whose very octets were retrieved in this session. What an earlier
+        QUIT may have deleted is `doubted`: it is marked only where it is proven, for something else may be in its place.
         """
-        pairs: tuple[tuple[Offer, Known], ...] = ()
-        if self._removal.ever:
-            present: list[Known] = await self._means.read(lambda c: mailbox_queries.present(c, self._mailbox))
-            difference = listing.compare(offers, present)
-            again = _proven_among(difference.doubtful, present, proven)
-            pairs = listing.removable((*difference.known, *again), self._removal, self._means.now())
+        if not self._removal.ever:
+            return ()
+        present: list[Known] = await self._means.read(lambda c: mailbox_queries.present(c, self._mailbox))
+        difference = listing.compare(offers, present, doubted)
+        again = _proven_among(difference.doubtful, present, proven)
+        pairs = listing.removable((*difference.known, *again), self._removal, self._means.now())
         if not pairs:
-            await session.quit()
-            return 0
+            return ()
         records = {offer.number: one for offer, one in pairs}
         seams.reached("before-dele")
-        marked = await session.delete([offer for offer, _ in pairs])
+        return tuple(records[offer.number] for offer in await session.delete([offer for offer, _ in pairs]))
+
+    async def commit(self, session: SourceSession, marked: Sequence[Known]) -> int:
+        """QUIT; the deletions are a fact only with its +OK. Returns how many."""
+        if not marked:
+            await session.quit()
+            return 0
         seams.reached("before-quit")
         if not await session.quit():
             raise SourceTrouble("connect", "the answer to QUIT did not come: nothing is taken as deleted")
         seams.reached("after-quit")
-        gone = [records[offer.number] for offer in marked]
-        await self._removed_all([one for one in gone if one.stream], "quit")
-        return len(gone)
+        await self._removed_all(marked, "quit")
+        return len(marked)
 
     async def vanished(self, vanished: Sequence[Known]) -> None:
         """Somebody else removed them, or the provider did: the record follows, so that a reused UIDL is new."""

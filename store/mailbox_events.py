@@ -49,7 +49,10 @@ class Withheld(Struct, frozen=True, kw_only=True):
 
 
 class PollFinished(Struct, frozen=True, kw_only=True):
-    """Mailbox: a poll that found something new, or other messages withheld than before. Idle polls leave no event."""
+    """Mailbox: a poll that found something new, marked something as deleted, or found others withheld than before.
+
+    Recorded before QUIT, so that what is marked is on record whatever becomes of its answer. Idle polls leave no event.
+    """
 
     NAME: ClassVar[str] = "poll-finished"
     VERSION: ClassVar[int] = 1
@@ -63,6 +66,7 @@ class PollFinished(Struct, frozen=True, kw_only=True):
     duration_ms: int
     broken: bool = False  # the session ended before its time; what was retrieved is durable all the same
     withheld: tuple[Withheld, ...] = ()  # as of now; of very many, some
+    marked: tuple[str, ...] = ()  # messages that were marked as deleted, as of now: QUIT deletes them, or did
 
 
 class Adoption(Struct, frozen=True, kw_only=True):

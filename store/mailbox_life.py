@@ -36,6 +36,7 @@ class Mailbox(Struct, frozen=True, kw_only=True):
     last_new_at: datetime | None = None
     downloaded: int = 0  # messages so far
     withheld: tuple[Withheld, ...] = ()  # listed and not to be had
+    marked: tuple[str, ...] = ()  # messages that the last QUIT deleted, unless it is on record that they left
 
 
 class Known(Struct, frozen=True, kw_only=True):
@@ -71,6 +72,7 @@ def evolve_mailbox(mailbox: Mailbox, event: MailboxEvent, at: datetime) -> Mailb
                 last_new_at=at if event.downloaded or event.oversize else mailbox.last_new_at,
                 downloaded=mailbox.downloaded + event.downloaded,
                 withheld=event.withheld,
+                marked=event.marked,
             )
         case Adopted():
             if event.operator == "mailgate":

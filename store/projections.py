@@ -51,7 +51,9 @@ from store.rows import (
     message_row,
     moved_rows,
     recipient_row,
+    removed_row,
     subject_row,
+    superseded,
     text_row,
     uidl_digest,
     uidl_octets,
@@ -115,14 +117,14 @@ class Changes:
                     uidl_row(position, number, one.message, event.mailbox, one.uidl, one.size_octets)
                     for number, one in enumerate(event.uidls)
                 ]
+                self.removed += superseded(event, position)
             case RemovedFromSource() if stream.startswith(MAILBOX_PREFIX):
                 digest = uidl_digest(uidl_octets(event.uidl))
                 self.forgotten.append(
                     {"the_mailbox": event.mailbox, "the_digest": digest, "before": position}
                 )
             case RemovedFromSource():
-                digest = uidl_digest(uidl_octets(event.uidl))
-                self.removed.append({"the_stream": stream, "the_digest": digest, "before": position})
+                self.removed.append(removed_row(stream, event.uidl, position))
             case RedeliveryRequested() if not event.numbers and not event.added:
                 self.fetched_again.append({"the_stream": stream, "before": position})
             case Generated():
@@ -169,7 +171,7 @@ class Changes:
         _TAKE.many(connection, self.taken)
         _CHANGE.many(connection, [changed_row(after) for _, after in self.changed.values()])
         _MOVE.many(connection, [row for pair in self.changed.values() for row in moved_rows(*pair)])
-        _REMOVE.many(connection, self.removed)
+        REMOVE.many(connection, self.removed)
         _FORGET.many(connection, self.forgotten)
         _FETCH_AGAIN.many(connection, self.fetched_again)
         TELL.many(connection, list(self.told.values()))
@@ -268,7 +270,7 @@ STRETCH = Statement(
     )
 )
 _earlier = uidls.c.position < bindparam("before", type_=BigInteger)
-_REMOVE = Statement(
+REMOVE = Statement(
     update(uidls)
     .where(
         uidls.c.stream == bindparam("the_stream", type_=Text),

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from sqlalchemy import Connection, delete, func, select
 
 from store import folders, next_hop_rows, pages
+from store.projections import REMOVE
 from store.refolded import STATEMENTS, Part
 from store.rows import Row
 from store.schema import READ_TABLES, TEXTS_ON_SQLITE, agenda, events, texts
@@ -74,6 +75,7 @@ def _write(connection: Connection, parts: Iterable[Part], progress: Callable[[in
     """Write what streams add up to; returns the next hops that took something."""
     done, working = 0, set[str]()
     told: dict[tuple[object, object], tuple[int, Row]] = {}
+    superseded: list[Row] = []
     for part in parts:
         for name, parcels in part.parcels.items():
             STATEMENTS[name].send(connection, parcels)
@@ -81,7 +83,9 @@ def _write(connection: Connection, parts: Iterable[Part], progress: Callable[[in
             its = row["what"], row["name"]
             told[its] = max(told.get(its, (0, row)), (position, row), key=lambda pair: pair[0])
         working |= part.working
+        superseded += part.superseded
         done += part.events
         progress(done)
     TELL.many(connection, [row for _, row in told.values()])
+    REMOVE.many(connection, superseded)
     return working

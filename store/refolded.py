@@ -32,7 +32,17 @@ from store.mailbox_events import MAILBOX_PREFIX, Adopted
 from store.mailbox_life import fold_mailbox
 from store.message import DOMAIN_HOP, Message
 from store.projections import STRETCH, TOLD_BY_ROW
-from store.rows import Row, hop_rows, mailbox_row, message_row, recipient_row, subject_row, text_row, uidl_row
+from store.rows import (
+    Row,
+    hop_rows,
+    mailbox_row,
+    message_row,
+    recipient_row,
+    subject_row,
+    superseded,
+    text_row,
+    uidl_row,
+)
 from store.schema import (
     HOUR,
     MICROSECOND,
@@ -74,13 +84,14 @@ class Part(NamedTuple):
 
     `parcels` are by the name of the table (`STATEMENTS`), as the database's driver takes them. `notices` are rows of `told`, each
     with the position of the event that tells it: of several about one thing the last counts. `working` are the next hops that
-    took something, but no domains.
+    took something, but no domains. `superseded` are UIDLs under which something is known anew (`projections.REMOVE`).
     """
 
     events: int
     parcels: dict[str, list[Parcel]]
     notices: list[tuple[int, Row]]
     working: set[str]
+    superseded: list[Row]
 
 
 class Refolded:
@@ -91,6 +102,7 @@ class Refolded:
         self.rows: dict[str, list[Row]] = {name: [] for name in STATEMENTS}
         self._notices: list[tuple[int, Row]] = []
         self._working: set[str] = set()
+        self._superseded: list[Row] = []
         self._hours: dict[int, tuple[int, int]] = {}
         self._tallies = Tallies()
 
@@ -109,7 +121,7 @@ class Refolded:
             "tallies": self._tallies.rows(),
         }
         parcels = {name: STATEMENTS[name].packed(dialect, its) for name, its in rows.items() if its}
-        return Part(self.events, parcels, self._notices, self._working)
+        return Part(self.events, parcels, self._notices, self._working, self._superseded)
 
     def _counted(self, events: Iterator[pages.Row]) -> Iterator[Told]:
         hours = self._hours
@@ -158,6 +170,7 @@ class Refolded:
         def noted() -> Iterator[tuple[Event, datetime]]:
             for position, at, event in story:
                 if isinstance(event, Adopted):
+                    self._superseded.extend(superseded(event, position))
                     for number, one in enumerate(event.uidls):
                         row = uidl_row(position, number, one.message, name, one.uidl, one.size_octets)
                         its = known if one.message is not None else adopted.setdefault(one.uidl, [])

@@ -12,7 +12,7 @@ from sqlalchemy import RowMapping
 
 from store.folding import folded, words
 from store.life import DOMAIN_HOP, Message
-from store.mailbox_events import Withheld
+from store.mailbox_events import Adopted, Withheld
 from store.mailbox_life import Mailbox
 from store.recipient import Recipient
 from store.schema import microseconds
@@ -196,6 +196,16 @@ def uidl_row(
     }
 
 
+def removed_row(stream: str, uidl: str, before: int) -> Row:
+    """Return what says that a message no longer is under a UIDL it was taken under before a position."""
+    return {"the_stream": stream, "the_digest": uidl_digest(uidl_octets(uidl)), "before": before}
+
+
+def superseded(event: Adopted, position: int) -> list[Row]:
+    """Return what says that messages known before are known anew: a UIDL is listed with another size."""
+    return [removed_row(one.message, one.uidl, position) for one in event.uidls if one.message is not None]
+
+
 def mailbox_row(mailbox: Mailbox) -> Row:
     """Return a mailbox's row."""
     return {
@@ -209,13 +219,15 @@ def mailbox_row(mailbox: Mailbox) -> Row:
         "last_new_at": mailbox.last_new_at,
         "downloaded": mailbox.downloaded,
         "withheld": msgspec.json.encode(mailbox.withheld).decode(),
+        "marked": msgspec.json.encode(mailbox.marked).decode(),
     }
 
 
 def mailbox_of(row: RowMapping) -> Mailbox:
     """Return the mailbox whose row this is."""
     withheld = msgspec.json.decode(row["withheld"], type=tuple[Withheld, ...])
-    return Mailbox(**dict(row) | {"withheld": withheld})
+    marked = msgspec.json.decode(row["marked"], type=tuple[str, ...])
+    return Mailbox(**dict(row) | {"withheld": withheld, "marked": marked})
 
 
 def storable(value: str) -> str:

@@ -248,6 +248,7 @@ mailboxes = Table(
     Column("last_new_at", Utc),
     Column("downloaded", BigInteger, nullable=False),
     Column("withheld", Text, nullable=False),  # JSON
+    Column("marked", Text, nullable=False),  # JSON
 )
 
 # Which events happened to which message; not of those that the message's own row tells.

@@ -2,13 +2,14 @@
 
 Pure. RFC 1939 section 7 lets a UIDL be any string, lets a server repeat one, and lets it be used again once its
 message is deleted; servers also change all of them at once. So a UIDL alone is never proof that a message was
-seen: where it is in doubt, the octets decide, and where everything is in doubt, a person does.
+seen: where it is in doubt, the octets decide, and where everything is in doubt, a person does. It is in doubt wherever
+a QUIT may have deleted the message: section 6 leaves open what became of one whose answer did not come.
 """
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
@@ -86,21 +87,25 @@ class Difference:
     doubtful: tuple[Offer, ...]  # have a known UIDL and may be another message: their octets tell
     known: tuple[tuple[Offer, Known], ...]
     vanished: tuple[Known, ...]  # on record, no longer listed
-    alike: int  # unknown offers of the same size as something that vanished
+    missing: int  # of what vanished, what was not marked as deleted
+    alike: int  # unknown offers of the same size as something that is missing
+    doubted: frozenset[str] = frozenset()  # what is on record and was marked as deleted
 
     @property
     def reset(self) -> bool:
         """Whether the server seems to have given its messages other UIDLs."""
-        count = len(self.vanished)
+        count = self.missing
         mostly_gone = count >= RESET_GONE * (count + len(self.known))
         return count >= RESET_VANISHED and mostly_gone and self.alike >= RESET_ALIKE * count
 
 
-def compare(offers: Sequence[Offer], present: Sequence[Known]) -> Difference:
+def compare(offers: Sequence[Offer], present: Sequence[Known], marked: Collection[str] = ()) -> Difference:
     """Hold a listing against what the mailbox is known to hold.
 
-    Offers without a UIDL are all new or doubtful: without names only the octets can tell.
+    Offers without a UIDL are all new or doubtful: without names only the octets can tell. `marked` are the streams that
+    the last QUIT may have deleted: they are expected to vanish, and what is listed in their place may be another message.
     """
+    doubted = frozenset(one.stream for one in present if one.stream and one.stream in marked)
     records: defaultdict[bytes, list[Known]] = defaultdict(list)
     for one in present:
         records[one.uidl].append(one)
@@ -115,11 +120,17 @@ def compare(offers: Sequence[Offer], present: Sequence[Known]) -> Difference:
     known: list[tuple[Offer, Known]] = []
     vanished = [one for uidl, ones in records.items() if uidl not in groups for one in ones]
     for uidl, group in groups.items():
-        _compare_group(uidl, group, records[uidl], doubtful, known, vanished)
-    sizes = Counter(one.size_octets for one in vanished)
+        _compare_group(uidl, group, records[uidl], doubted, doubtful, known, vanished)
+    sizes = Counter(one.size_octets for one in vanished if one.stream not in doubted)
     alike = (Counter(offer.size_octets for offer in new if offer.size_octets in sizes) & sizes).total()
     return Difference(
-        new=tuple(new), doubtful=tuple(doubtful), known=tuple(known), vanished=tuple(vanished), alike=alike
+        new=tuple(new),
+        doubtful=tuple(doubtful),
+        known=tuple(known),
+        vanished=tuple(vanished),
+        missing=sizes.total(),
+        alike=alike,
+        doubted=doubted,
     )
 
 
@@ -127,6 +138,7 @@ def _compare_group(
     uidl: bytes,
     group: list[Offer],
     records: list[Known],
+    doubted: Collection[str | None],
     doubtful: list[Offer],
     known: list[tuple[Offer, Known]],
     vanished: list[Known],
@@ -137,7 +149,8 @@ def _compare_group(
     else:
         left, strange = list(records), []
         for offer in group:
-            match = next((one for one in left if one.size_octets == offer.size_octets), None)
+            alike = (one for one in left if one.size_octets == offer.size_octets)
+            match = next((one for one in alike if one.stream not in doubted), None)
             if match is None:
                 strange.append(offer)  # the UIDL may have been given to another message meanwhile
             else:

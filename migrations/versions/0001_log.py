@@ -238,6 +238,7 @@ def _sources() -> None:
         sa.Column("last_new_at", sa.BigInteger),
         sa.Column("downloaded", sa.BigInteger, nullable=False),
         sa.Column("withheld", sa.Text, nullable=False),
+        sa.Column("marked", sa.Text, nullable=False),
     )
 
 

@@ -350,6 +350,8 @@ def test_a_poll_tells_what_was_new() -> None:
     )
     told = story.sentence(event, NOON)
     assert told == ": 12 listed, 3 new (45.0 kB) in 1.2s, 1 too large, 2 refused by the server"
+    told = story.sentence(replace(event, oversize=0, refused=0, marked=("m1", "m2")), NOON)
+    assert told == ": 12 listed, 3 new (45.0 kB) in 1.2s, 2 marked as deleted"
     one = Withheld(uidl="u7", size_octets=1_234, breaks=True, text="the line is dead", since=NOON)
     told = story.sentence(replace(event, oversize=0, refused=0, broken=True, withheld=(one,)), NOON)
     assert told == (

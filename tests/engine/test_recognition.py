@@ -7,6 +7,7 @@ from collections import Counter
 import pytest
 
 from engine.core.listing import Removal
+from store import mailbox_queries
 from store.mailbox_events import Adopted
 from tests.engine.rig import Rig, mail
 from tests.engine.situations import box, nameless
@@ -104,6 +105,33 @@ async def test_a_size_that_listings_disagree_on_neither_repeats_a_delivery_nor_k
         await rig.poll()
         assert len(rig.home.ledger) == 1
         assert rig.provider.uidls("info") == []
+
+
+async def test_a_size_that_was_listed_wrongly_once_costs_one_retrieval_more(database_url: str) -> None:
+    async with Rig(database_url, mailboxes=box(removal=Removal(when="never"))) as rig:
+        rig.put(*(mail(n) for n in range(FEW)))
+        rig.provider.fault("list", "lie-size", octets=777, times=1)
+        for _ in range(4):
+            await rig.poll()
+        assert len(rig.provider.retrievals()) == 2 * FEW
+        present = rig.read_now(lambda c: mailbox_queries.present(c, "info"))
+        assert [one.size_octets for one in present] == [len(mail(n)) for n in range(FEW)]
+        await rig.settled()
+        assert len(rig.home.ledger) == FEW
+
+
+async def test_a_copy_that_comes_later_under_the_uidl_of_a_message_with_two_sizes_is_another_message(
+    database_url: str,
+) -> None:
+    async with Rig(database_url, mailboxes=box(removal=Removal(when="never"))) as rig:
+        rig.put(mail(1), uidl="same")
+        rig.provider.fault("list", "lie-size", octets=777, times=1)
+        await rig.poll()
+        await rig.poll()
+        rig.put(mail(1), uidl="same")
+        await rig.poll()
+        await rig.settled()
+        assert rig.delivered() == [mail(1)] * 2
 
 
 async def test_a_message_that_reappears_under_another_uidl_is_recognised_by_its_octets(

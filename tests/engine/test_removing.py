@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from datetime import timedelta
+from typing import Literal
 
-from engine.core.listing import Removal
+import pytest
+
+from engine.core.listing import RESET_VANISHED, Removal
+from store.errors import StoreError
 from store.events import Downloaded, RemovedFromSource
+from store.mailbox_events import UidlResetSuspected
 from tests.engine.rig import INFO, Rig, mail
-from tests.engine.situations import adopt, box, nameless
+from tests.engine.situations import adopt, box, nameless, refusing
 from tests.peers.pop3d import Pop3Peer
 
 
@@ -86,18 +91,95 @@ async def test_to_remove_only_retrieves_nothing(database_url: str) -> None:
         assert len(rig.provider.said("RETR")) == 1
 
 
-async def test_a_quit_undone_removes_later_and_retrieves_nothing_again(database_url: str) -> None:
+async def test_a_quit_undone_removes_later_what_its_octets_prove_and_delivers_nothing_again(
+    database_url: str,
+) -> None:
     async with Rig(database_url) as rig:
+        rig.home.fault("rcpt", "reply", matching=INFO, code=550, times=1)  # one stays: it is in no doubt
+        (kept,) = rig.put(mail(3))
+        await rig.through()
         rig.put(mail(1), mail(2))
         await rig.poll()
         await rig.settled()
         rig.provider.fault("quit", "drop-undone")
         assert not await rig.poll()
-        assert [message.removed for message in rig.messages()] == [False, False]
+        assert not any(message.removed for message in rig.messages())
         assert await rig.poll()
-        assert rig.provider.uidls("info") == []
+        assert rig.provider.uidls("info") == [kept]
+        assert len(rig.provider.retrievals()) == 1 + 2 + 2
+        assert len(rig.delivered()) == 2
+        assert sum(message.removed for message in rig.messages()) == 2
+
+
+async def test_what_stays_in_doubt_is_retrieved_once_more_and_not_at_each_poll(database_url: str) -> None:
+    async with Rig(database_url) as rig:
+        rig.put(mail(1))
+        await rig.poll()
+        await rig.settled()
+        rig.provider.fault("quit", "drop-undone")
+        assert not await rig.poll()
+        await rig.restart(boxes=box(removal=Removal(when="never")))
+        for _ in range(3):
+            assert await rig.poll()
         assert len(rig.provider.retrievals()) == 2
-        assert len(rig.home.ledger) == 2
+        assert rig.mailbox().marked == ()
+        assert len(rig.home.ledger) == 1
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+@pytest.mark.parametrize("when", ["delivered", "downloaded"])
+async def test_another_message_of_the_same_uidl_and_size_is_not_deleted_unread_after_a_quit_without_an_answer(
+    database_url: str, restarts: bool, when: Literal["delivered", "downloaded"]
+) -> None:
+    first, second = mail(1, 600), mail(2, 600)
+    async with Rig(database_url, mailboxes=box(removal=Removal(when=when))) as rig:
+        rig.put(first, uidl="1")
+        rig.provider.fault("quit", "drop-committed", times=None)
+        await rig.through()
+        assert rig.provider.uidls("info") == []
+        rig.provider.heal()
+        if restarts:
+            await rig.restart()
+        rig.put(second, uidl="1")
+        rig.provider.fault("retr", "err")
+        assert await rig.poll()
+        assert rig.provider.uidls("info") == ["1"]
+        await rig.through()
+        assert Counter(rig.delivered()) == Counter([first, second])
+        assert rig.provider.uidls("info") == []
+        await rig.poll()
+        assert all(message.removed for message in rig.messages())
+
+
+async def test_a_store_that_fails_after_quit_leaves_its_deletions_in_doubt(database_url: str) -> None:
+    first, second = mail(1, 600), mail(2, 600)
+    async with Rig(database_url) as rig:
+        rig.put(first, uidl="1")
+        await rig.poll()
+        await rig.settled()
+        with refusing(rig, "removed-from-source"), pytest.raises(StoreError):
+            await rig.poll()
+        assert rig.provider.uidls("info") == []
+        rig.put(second, uidl="1")
+        await rig.through()
+        assert Counter(rig.delivered()) == Counter([first, second])
+
+
+async def test_as_many_new_messages_of_the_same_sizes_after_a_quit_without_an_answer_are_no_reset(
+    database_url: str,
+) -> None:
+    octets = [mail(n, 600) for n in range(2 * RESET_VANISHED)]
+    async with Rig(database_url) as rig:
+        rig.put(*octets[:RESET_VANISHED])
+        await rig.poll()
+        await rig.settled()
+        rig.provider.fault("quit", "drop-committed")
+        assert not await rig.poll()
+        rig.put(*octets[RESET_VANISHED:])
+        await rig.through()
+        assert rig.events(UidlResetSuspected) == []
+        assert Counter(rig.delivered()) == Counter(octets)
+        assert rig.provider.uidls("info") == []
 
 
 async def test_a_quit_committed_without_an_answer_is_learnt_from_the_next_listing(database_url: str) -> None:

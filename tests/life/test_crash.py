@@ -100,6 +100,21 @@ def test_killed_at_a_far_seam_nothing_is_lost(full_house: House, peer: str, stag
     check_promises(full_house)
 
 
+@pytest.mark.parametrize("seam", ["before-quit", "after-quit", "before-commit removed-from-source"])
+def test_killed_at_quit_another_message_under_a_uidl_that_came_free_is_not_deleted_unread(
+    tmp_path: Path, database_url: str, seam: str
+) -> None:
+    with house(tmp_path, database_url) as opened:
+        opened.provider.put("info", mail(1, 600), uidl="1")
+        assert opened.run("db", "upgrade").returncode == 0
+        assert opened.run("run", "--once", seam=seam).returncode == -signal.SIGKILL
+        opened.provider.mailboxes["info"].messages.clear()
+        opened.provider.put("info", mail(2, 600), uidl="1")
+        finish(opened)
+        assert set(opened.arrived()) == {mail(1, 600), mail(2, 600)}
+        assert opened.problems() == []
+
+
 def check_while_dead(killed: House) -> None:
     """P1: what is no longer in the mailbox is in the store."""
     left = {message.uidl for message in killed.provider.mailboxes["info"].messages}

@@ -401,6 +401,7 @@ class History:
                     downloaded_octets=77,
                     duration_ms=5,
                     withheld=self._withheld(),
+                    marked=tuple(f"m{n}" for n in range(self.random.randrange(3))),
                 ),
                 UidlResetSuspected(mailbox=name, listed=9, vanished=8, alike=7),
             )
@@ -423,7 +424,8 @@ class History:
             return
         known = self._some(lambda m: m.mailbox == name)
         if known is not None and self.random.random() < 0.5:
-            again = Adoption(uidl=self._uidl(), size_octets=known.listed_octets, message=known.id)
+            uidl = self.random.choice((self._uidl(), known.uidl or ""))  # the same: listed with another size
+            again = Adoption(uidl=uidl, size_octets=known.listed_octets + 1, message=known.id)
             event = Adopted(mailbox=name, uidls=(again,), operator="mailgate", reason="the same octets")
             self.copies.append((known.id, name, again.uidl))
         else:

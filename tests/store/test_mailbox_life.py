@@ -53,6 +53,13 @@ def test_a_mailbox_is_well_failing_or_suspended(
     assert (mailbox.text is None) == (health == "ok")
 
 
+def test_what_is_marked_is_what_the_last_poll_says() -> None:
+    events = (replace(FOUND, marked=("m1", "m2")), NO, PollRecovered(mailbox="info"))
+    told = [(event, after(minutes=n)) for n, event in enumerate(events)]
+    assert fold_mailbox("info", told).marked == ("m1", "m2")
+    assert fold_mailbox("info", [*told, (FOUND, after(hours=1))]).marked == ()
+
+
 def test_how_long_it_fails_counts_from_the_first_failure_whatever_fails_then() -> None:
     other = replace(NO, kind="connect", permanent=False, text="refused")
     told = [(event, after(minutes=n)) for n, event in enumerate((NO, other, NO))]

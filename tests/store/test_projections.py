@@ -106,6 +106,15 @@ def test_a_copy_under_another_uidl_stays_when_the_first_leaves(store: Engine) ->
     assert [one.uidl for one in gone(store, b"u1", b"u2")] == [b"u1"]
 
 
+def test_a_message_that_is_listed_with_another_size_is_known_by_that(store: Engine) -> None:
+    first = opening(listed_octets=777)
+    append(store, first)
+    on_mailbox(store, adopted(Adoption(uidl="u1", size_octets=600, message="m1"), operator="mailgate"))
+    assert [(one.stream, one.size_octets) for one in present(store)] == [("m1", 600)]
+    append(store, then(first, removed("u1")))
+    assert present(store) == []
+
+
 def test_what_was_adopted_is_known_until_it_leaves(store: Engine) -> None:
     on_mailbox(store, adopted(*(Adoption(uidl=uidl, size_octets=n) for n, uidl in enumerate(ODD_UIDLS))))
     assert [one.uidl for one in present(store)] == [uidl.encode("latin-1") for uidl in ODD_UIDLS]

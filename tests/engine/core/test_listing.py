@@ -43,7 +43,7 @@ def pairs(difference: Difference) -> list[tuple[int, str | None]]:
 
 
 def test_an_empty_listing_and_an_empty_record_make_no_difference() -> None:
-    assert compare([], []) == Difference(new=(), doubtful=(), known=(), vanished=(), alike=0)
+    assert compare([], []) == Difference(new=(), doubtful=(), known=(), vanished=(), missing=0, alike=0)
 
 
 def test_what_was_never_seen_is_new_what_was_is_known_what_left_has_vanished() -> None:
@@ -110,6 +110,34 @@ def test_offers_without_uidl_are_new_at_first_and_doubtful_ever_after() -> None:
 
 def test_all_that_is_on_record_without_uidl_vanished_when_nothing_is_listed() -> None:
     assert compare([], [known("")]).vanished == (known(""),)
+
+
+# -- what a QUIT may have deleted
+
+
+def test_what_quit_may_have_deleted_is_doubtful_though_uidl_and_size_are_the_same() -> None:
+    difference = compare([offer(1, "a"), offer(2, "b")], [known("a"), known("b")], {"stream-a", "elsewhere"})
+    assert difference.doubtful == (offer(1, "a"),)
+    assert pairs(difference) == [(2, "stream-b")]
+    assert difference.vanished == ()
+    assert difference.doubted == {"stream-a"}
+
+
+def test_what_came_in_the_place_of_what_quit_deleted_is_known_and_the_other_has_vanished() -> None:
+    records = [known("a", name="old"), known("a", name="late")]
+    difference = compare([offer(1, "a")], records, {"old"})
+    assert pairs(difference) == [(1, "late")]
+    assert difference.vanished == (records[0],)
+
+
+def test_what_quit_may_have_deleted_is_no_sign_of_a_reset_and_the_rest_is() -> None:
+    records = [known(f"old-{n}") for n in range(2 * RESET_VANISHED)]
+    offers = [offer(n, f"new-{n}") for n in range(2 * RESET_VANISHED)]
+    marked = {one.stream or "" for one in records}
+    difference = compare(offers, records, marked)
+    assert not difference.reset
+    assert (len(difference.vanished), difference.missing, difference.alike) == (2 * RESET_VANISHED, 0, 0)
+    assert compare(offers, records, {f"stream-old-{n}" for n in range(RESET_VANISHED)}).reset
 
 
 # -- resets
