@@ -84,7 +84,7 @@ recipients = ["info@example.com"]
 #fallback = "postmaster@example.com"
 # When to delete from the mailbox: delivered, downloaded, never, or a time after the download such as "14d".
 remove = "delivered"
-# Too large a message: notify (tell the recipient, once), keep (say nothing) or remove (tell, then delete).
+# Too large a message: notify (tell the recipient, once), keep (say nothing) or remove (delete once they are told).
 oversize = "notify"
 # The largest message to fetch; the next hop's limit counts anyway.
 #max_size = "35MB"

@@ -248,7 +248,7 @@ class Fetcher:
         removal = self._mailboxes[name].plan.removal
         if not removal.ever:
             return False
-        present = await self._means.read(lambda c: mailbox_queries.present(c, name))
+        present = await self._means.read(lambda c: mailbox_queries.present(c, name, notices=removal.oversize))
         return any(removal.allows(one, self._means.now()) for one in present)
 
 

@@ -45,7 +45,10 @@ class Remover:
         """
         if not self._removal.ever:
             return ()
-        present: list[Known] = await self._means.read(lambda c: mailbox_queries.present(c, self._mailbox))
+        notices = self._removal.oversize
+        present: list[Known] = await self._means.read(
+            lambda c: mailbox_queries.present(c, self._mailbox, notices=notices)
+        )
         difference = listing.compare(offers, present, doubted)
         again = _proven_among(difference.doubtful, present, proven)
         pairs = listing.removable((*difference.known, *again), self._removal, self._means.now())

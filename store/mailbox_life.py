@@ -49,6 +49,9 @@ class Known(Struct, frozen=True, kw_only=True):
     content: str | None
     opened_at: datetime | None
     gone: bool
+    told: bool = (
+        False  # too large, and each notice about it has reached its reader; False unless that was asked
+    )
 
 
 def evolve_mailbox(mailbox: Mailbox, event: MailboxEvent, at: datetime) -> Mailbox:

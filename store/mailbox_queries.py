@@ -8,7 +8,11 @@ from typing import Any
 from msgspec import structs
 from sqlalchemy import Connection, Select, func, select
 
+from store import log
+from store.events import Reported
 from store.mailbox_life import Known, Mailbox
+from store.recipient import ACCEPTED
+from store.recorded import Recorded
 from store.rows import mailbox_of, uidl_digest
 from store.schema import mailboxes, messages, uidls
 
@@ -42,10 +46,39 @@ def mailbox(connection: Connection, name: str) -> Mailbox:
     return mailbox_of(row) if row else Mailbox(name=name)
 
 
-def present(connection: Connection, mailbox: str) -> list[Known]:
-    """Return what a mailbox is known to hold, in the order it was taken."""
-    found = _KNOWN.where(uidls.c.mailbox == mailbox, uidls.c.gone.is_(False))
-    return [_known(row) for row in connection.execute(found.order_by(uidls.c.position, uidls.c.number))]
+def present(connection: Connection, mailbox: str, *, notices: bool = False) -> list[Known]:
+    """Return what a mailbox is known to hold, in the order it was taken; with `notices`, also whether people were told."""
+    query = _KNOWN.where(uidls.c.mailbox == mailbox, uidls.c.gone.is_(False))
+    found = [_known(row) for row in connection.execute(query.order_by(uidls.c.position, uidls.c.number))]
+    large = [one.stream for one in found if one.stream and one.state == "rejected-oversize"]
+    if not notices or not large:
+        return found
+    told = _told(connection, large)
+    return [structs.replace(one, told=True) if one.stream in told else one for one in found]
+
+
+def _told(connection: Connection, streams: Sequence[str]) -> set[str]:
+    """Return of which of these, too large, all notices have reached their readers."""
+    told: set[str] = set()
+    for start in range(0, len(streams), PARAMETERS):
+        stories = log.read_many(connection, streams[start : start + PARAMETERS])
+        reports = {stream: _reports(story) for stream, story in stories.items()}
+        taken = _taken(connection, [report for some in reports.values() for report in some])
+        told.update(stream for stream, some in reports.items() if some and taken.issuperset(some))
+    return told
+
+
+def _reports(story: Sequence[Recorded]) -> list[str]:
+    events = (one.event for one in story)
+    return [event.report for event in events if isinstance(event, Reported) and event.kind == "oversize"]
+
+
+def _taken(connection: Connection, streams: Sequence[str]) -> set[str]:
+    taken: set[str] = set()
+    for start in range(0, len(streams), PARAMETERS):
+        some = messages.c.id.in_(streams[start : start + PARAMETERS]), messages.c.state.in_(ACCEPTED)
+        taken.update(connection.scalars(select(messages.c.id).where(*some)))
+    return taken
 
 
 def gone(connection: Connection, mailbox: str, names: Sequence[bytes]) -> list[Known]:

@@ -55,7 +55,7 @@ class Removal:
 
     when: Literal["delivered", "downloaded", "never", "after"]
     after: timedelta | None = None
-    oversize: bool = False  # also those that were never retrieved, once their recipients were told
+    oversize: bool = False  # also those that were never retrieved, once their recipients have the notice
 
     @property
     def ever(self) -> bool:
@@ -67,7 +67,7 @@ class Removal:
         if one.stream is None or one.state is None:
             return False  # adopted: its octets were never here
         if one.state == "rejected-oversize":
-            return self.oversize
+            return self.oversize and one.told
         match self.when:
             case "delivered":
                 return one.state in ACCEPTED or one.state == "discarded"

@@ -10,7 +10,8 @@ from engine.core.listing import Removal
 from engine.core.policy import HopPolicy
 from engine.core.routing import MailboxRule, RouteRule
 from engine.limit import Limit, largest
-from store.events import RejectedOversize, Reported
+from store.events import RedeliveryRequested, RejectedOversize, Reported
+from store.log import Append, Unit
 from tests.engine.rig import INFO, POSTMASTER, Rig, mail
 from tests.engine.situations import MULTIDROP, SALES, box, nameless
 from tests.peers.pop3d import Pop3Peer
@@ -59,6 +60,43 @@ async def test_oversize_remove_deletes_it_once_its_recipient_is_told(database_ur
         assert rig.provider.uidls("info") == []
         assert len(rig.home.taken_for(INFO)) == 1
         assert rig.provider.said("RETR") == []
+
+
+async def test_what_is_too_large_stays_in_its_mailbox_where_a_notice_about_it_failed(
+    database_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    rule = MailboxRule(recipients=(INFO, SALES))
+    boxes = box(rule=rule, removal=Removal(when="delivered", oversize=True), max_size_octets=2_000)
+    async with Rig(database_url, mailboxes=boxes) as rig:
+        refused = rig.home.fault("rcpt", "reply", matching=SALES, code=550, times=None)
+        (uidl,) = rig.put(mail(1, 5_000))
+        await rig.through()
+        assert len(rig.home.taken_for(INFO)) == 1
+        assert rig.provider.uidls("info") == [uidl]
+        assert rig.provider.said("DELE") == []
+        about = rig.message().id
+        assert [f"it was to tell of {about}" in line for line in caplog.messages].count(True) == 1
+        refused.times = 0
+        (notice,) = (one for one in rig.messages() if one.state == "failed")
+        again = RedeliveryRequested(numbers=(0,), operator="anna", policy="p", reason="they are here again")
+        await rig.journal.append(Unit((Append(notice.id, notice, (again,), rig.clock()),)))
+        rig.worker.wake()
+        await rig.settled()
+        await rig.poll()
+        assert rig.provider.uidls("info") == []
+
+
+async def test_what_is_too_large_stays_in_its_mailbox_until_its_notice_has_gone(database_url: str) -> None:
+    boxes = box(removal=Removal(when="delivered", oversize=True), max_size_octets=2_000)
+    async with Rig(database_url, mailboxes=boxes) as rig:
+        rig.home.fault("dot", "reply", code=451, times=1)
+        (uidl,) = rig.put(mail(1, 5_000))
+        await rig.through()
+        assert rig.provider.uidls("info") == [uidl]
+        rig.clock.later(minutes=6)
+        await rig.settled()
+        await rig.poll()
+        assert rig.provider.uidls("info") == []
 
 
 async def test_the_limit_is_what_the_next_hop_says_where_that_is_lower(database_url: str) -> None:

@@ -8,6 +8,7 @@ from typing import get_args
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from engine.core.listing import RESET_VANISHED, Difference, Offer, Removal, compare, removable
 from store.mailbox_life import Known
@@ -227,10 +228,12 @@ def test_after_without_a_time_removes_nothing() -> None:
 
 @pytest.mark.parametrize("when", ["delivered", "downloaded", "never", "after"])
 def test_what_was_too_large_is_removed_only_where_that_is_asked_for(when: str) -> None:
-    one = known("a", state="rejected-oversize", age_days=100)
+    one = replace(known("a", state="rejected-oversize", age_days=100), told=True)
     after = timedelta(days=1)
     assert not Removal(when=when, after=after).allows(one, NOW)  # type: ignore[arg-type]
-    assert Removal(when=when, after=after, oversize=True).allows(one, NOW)  # type: ignore[arg-type]
+    rule = Removal(when=when, after=after, oversize=True)  # type: ignore[arg-type]
+    assert rule.allows(one, NOW)
+    assert not rule.allows(replace(one, told=False), NOW)
 
 
 def test_whether_anything_is_ever_removed() -> None:
