@@ -58,6 +58,8 @@ def run(
     context.ensure_store(settings)
     roles = Roles(fetch="fetch" in parts, work="work" in parts, listen="listen" in parts)
     with context.opened(settings, checkpoints=True) as engine:
+        if roles.fetch and (strange := _strangers(settings, engine)):
+            logger.warning("%s", strange)
         return _once(settings, engine, roles) if once else _until_stopped(settings, engine, roles)
 
 
@@ -71,6 +73,25 @@ def complete(main: Coroutine[Any, Any, T]) -> T:
     except BaseExceptionGroup as group:
         errors = list(_leaves(group))
         raise next((e for e in errors if isinstance(e, StoreError)), errors[0]) from None
+
+
+def _strangers(settings: Settings, engine: Engine) -> str | None:
+    """Say where a mailbox without a record may be one on record by another name: all of it would be fetched again."""
+    from store import mailbox_queries
+    from store.database import reading
+
+    with reading(engine) as connection:
+        rows = mailbox_queries.mailbox_rows(connection)
+    names = [mailbox.name for mailbox in settings.mailboxes]
+    new = [name for name in names if all(row["name"] != name for row in rows)]
+    left = [row["name"] for row in rows if row["present"] and row["name"] not in names]
+    if not new or not left:
+        return None
+    return (
+        f"nothing is on record of mailbox {', '.join(new)}, but of {', '.join(left)}, not configured any more: where one"
+        " was renamed, all that is in it is fetched again; give it its old name, or stop and run"
+        " 'mailgate mailbox adopt NAME' first"
+    )
 
 
 def _parts(only: str | None) -> frozenset[str]:

@@ -110,6 +110,23 @@ def test_fetching_and_working_may_be_apart(house: Installation) -> None:
     assert len(house.mailbox.sessions) == 1  # the worker alone polls nothing
 
 
+def test_a_mailbox_under_another_name_is_warned_of_until_there_is_a_record_of_it(house: Installation) -> None:
+    house.configure(mailbox='remove = "never"')
+    house.put(2)
+    assert "nothing is on record" not in house.mailgate("run", "--once")
+    plain = house.file.read_text()
+    house.file.write_text(plain.replace('name = "info"\n', 'name = "office"\n', 1))
+    said = house.mailgate("run", "--once", "--only", "work")
+    assert "nothing is on record" not in said
+    house.mailgate("mailbox", "adopt", "office", "--yes")
+    said = house.mailgate("run", "--once")
+    assert "nothing is on record" not in said
+    assert len(house.home.ledger) == 2
+    house.file.write_text(plain.replace('name = "info"\n', 'name = "desk"\n', 1))
+    said = house.mailgate("run", "--once")
+    assert "nothing is on record of mailbox desk, but of info, office, not configured any more" in said
+
+
 def test_a_part_that_does_not_exist_is_named(house: Installation) -> None:
     said = house.mailgate("run", "--only", "fetch,lisen", code=2)
     assert "there is no part 'lisen': did you mean 'listen'?" in said
