@@ -30,8 +30,8 @@ from engine.mailbox_record import record, suspend, uidl_text
 from engine.means import Means
 from engine.opening import digest
 from engine.ports import Refused, Retrieved, SourceSession, SourceTrouble
-from engine.recognition import Recognised, come_back, recognisable, untold
-from engine.removing import Remover
+from engine.recognition import Recognised, come_back, recognisable, same_header, told_of, untold
+from engine.removing import Remover, refuse_nameless
 from engine.shares import LISTING, Shares
 from engine.worker import Worker
 from store import mailbox_queries
@@ -39,11 +39,6 @@ from store.life import Message
 from store.log import Append, Unit
 from store.mailbox_events import PollFinished
 from store.mailbox_life import Known, Mailbox
-
-NO_UIDL = (
-    'the server has no UIDL, so messages can\'t be told apart from one session to the next: set remove = "downloaded"'
-    " for this mailbox"
-)
 
 logger = logging.getLogger("mailgate.fetch")
 
@@ -107,7 +102,7 @@ class Poll:
             self._shares.give_back(LISTING)
             self.tally.listed = len(offers)
             present, standing = await self._means.read(self._on_record)
-            self._refuse_nameless(offers)
+            refuse_nameless(offers, self.mailbox.removal)
             difference = listing.compare(offers, present, frozenset(standing.marked))
             self._doubted = difference.doubted
             if difference.reset:
@@ -140,10 +135,6 @@ class Poll:
 
     # -- before retrieving
 
-    def _refuse_nameless(self, offers: Sequence[Offer]) -> None:
-        if self.mailbox.removal.when != "downloaded" and any(offer.uidl is None for offer in offers):
-            raise SourceTrouble("protocol", NO_UIDL, permanent=True)
-
     def _on_record(self, connection: Connection) -> tuple[list[Known], Mailbox]:
         name = self.mailbox.name
         return mailbox_queries.present(connection, name), mailbox_queries.mailbox(connection, name)
@@ -175,7 +166,7 @@ class Poll:
         if limit is not None and large:
             present: list[Known] = await self._means.read(lambda c: mailbox_queries.present(c, plan.name))
             for offer in untold(large, present):
-                await self._oversize(session, offer, limit)
+                await self._oversize(session, offer, limit, told_of(offer, present))
         self._tried_all = True
 
     async def _take(self, got: Retrieved, before: Recognised) -> None:
@@ -186,11 +177,7 @@ class Poll:
             known = before.match(got.offer.uidl or b"", await digest(got.octets))
         if known is not None:
             self._shares.give_back(got.offer.number)
-            if known.stream is not None:
-                self._proven[got.offer.number] = known.stream
-            event = come_back(self.mailbox.name, got.offer, known)
-            if event is not None:
-                await record(self._means, self.mailbox.name, (event,))
+            await self._recognised(got.offer, known)
             return
         append = await intake.downloaded(arrival, got.octets, self._means.policy, self._means.now())
         lane = append.after.lane if isinstance(append.after, Message) else ""
@@ -209,6 +196,12 @@ class Poll:
         if understated and self._budget.overdrawn:
             # It came unasked. Not for room, for this very message may be what takes it, but until it is written.
             await asyncio.wait([durable])
+
+    async def _recognised(self, offer: Offer, known: Known) -> None:
+        if known.stream is not None:
+            self._proven[offer.number] = known.stream
+        if (event := come_back(self.mailbox.name, offer, known)) is not None:
+            await record(self._means, self.mailbox.name, (event,))
 
     def _durable(self, done: asyncio.Future[None], append: Append, share: int, *, claimed: bool) -> None:
         """Hand a message to the worker, now that it can't be lost; what it takes of the budget goes with it."""
@@ -230,7 +223,9 @@ class Poll:
                 self._worker.lives.leave(message.lane)
             self._worker.wake()
 
-    async def _oversize(self, session: SourceSession, offer: Offer, limit: Limit) -> None:
+    async def _oversize(
+        self, session: SourceSession, offer: Offer, limit: Limit, told: Sequence[Known]
+    ) -> None:
         header = await session.top(offer, self._shares.admit)
         self._shares.give_back(offer.number)
         appends = rejection(
@@ -241,6 +236,11 @@ class Poll:
             self._means.now(),
             notify=self.mailbox.notify_oversize,
         )
+        if told:
+            known = await self._means.read(lambda c: same_header(c, told, appends[0]))
+            if known is not None:
+                await self._recognised(offer, known)
+                return
         await self._means.journal.append(Unit(appends))
         self.tally.oversize += 1
         if self._worker is not None:

@@ -1,4 +1,4 @@
-"""Tell by its octets, or by its size, that what a mailbox lists is on record already, whatever its UIDL says.
+"""Tell by its octets, or by its size or header, that what a mailbox lists is on record already, whatever its UIDL says.
 
 UIDLs change, return and are shared by two messages; some servers have none. The same octets in the same mailbox are the same
 message.
@@ -13,9 +13,11 @@ from sqlalchemy import Connection
 
 from engine.core.listing import Difference, Offer
 from engine.mailbox_record import uidl_text
-from store import mailbox_queries
+from store import log, mailbox_queries
+from store.life import Message
+from store.log import Append
 from store.mailbox_events import Adopted, Adoption
-from store.mailbox_life import Known
+from store.mailbox_life import Known, Mailbox
 
 OURSELVES = "mailgate"
 
@@ -95,3 +97,25 @@ def untold(large: Sequence[Offer], present: Sequence[Known]) -> list[Offer]:
         else:
             left.append(offer)
     return left
+
+
+def told_of(offer: Offer, present: Sequence[Known]) -> list[Known]:
+    """Return what is on record as too large under an offer's UIDL, and may be another message nevertheless."""
+    if not offer.uidl:
+        return []
+    return [one for one in present if one.uidl == offer.uidl and one.state == "rejected-oversize"]
+
+
+def same_header(connection: Connection, told: Sequence[Known], append: Append) -> Known | None:
+    """Return the record whose header says the same as that of a message of which there are no octets to tell by."""
+    header = _header(append.after)
+    if header is None:
+        return None
+    stories = log.messages(connection, [one.stream for one in told if one.stream])
+    return next((one for one in told if _header(stories.get(one.stream or "")) == header), None)
+
+
+def _header(message: Message | Mailbox | None) -> tuple[str | None, ...] | None:
+    if not isinstance(message, Message) or message.message_id is None:
+        return None
+    return message.message_id, message.sender, message.subject, message.reverse_path

@@ -22,6 +22,11 @@ from store.mailbox_life import Known
 
 ConfirmedBy = Literal["quit", "listing"]
 
+NO_UIDL = (
+    'the server has no UIDL, so messages can\'t be told apart from one session to the next: set remove = "downloaded"'
+    " for this mailbox"
+)
+
 
 class Remover:
     """Removes messages from one mailbox, and keeps the record of what has left it."""
@@ -98,6 +103,12 @@ class Remover:
                 message = await self._means.read(partial(log.message, stream=message.id))
             else:
                 return
+
+
+def refuse_nameless(offers: Sequence[Offer], removal: Removal) -> None:
+    """Raise SourceTrouble where messages without a UIDL are to stay in the mailbox."""
+    if removal.when != "downloaded" and any(offer.uidl is None for offer in offers):
+        raise SourceTrouble("protocol", NO_UIDL, permanent=True)
 
 
 def _proven_among(

@@ -99,6 +99,39 @@ async def test_what_is_too_large_stays_in_its_mailbox_until_its_notice_has_gone(
         assert rig.provider.uidls("info") == []
 
 
+@pytest.mark.parametrize("action", ["drop-undone", "drop-committed"])
+async def test_after_a_quit_without_an_answer_the_header_tells_whether_what_is_too_large_was_told_of(
+    database_url: str, action: str
+) -> None:
+    boxes = box(removal=Removal(when="delivered", oversize=True), max_size_octets=2_000)
+    async with Rig(database_url, mailboxes=boxes) as rig:
+        rig.put(mail(1, 5_000), uidl="1")
+        rig.provider.fault("quit", action, times=None)
+        await rig.through()
+        rig.provider.heal()
+        if action == "drop-committed":
+            rig.put(mail(2, 5_000), uidl="1")
+        assert await rig.poll()
+        await rig.settled()
+        await rig.poll()
+        told = len(rig.events(RejectedOversize))
+        assert told == len(rig.home.taken_for(INFO)) == (2 if action == "drop-committed" else 1)
+        assert rig.provider.uidls("info") == []
+
+
+async def test_a_size_that_was_listed_wrongly_of_what_is_too_large_tells_nobody_twice(
+    database_url: str,
+) -> None:
+    async with Rig(database_url, mailboxes=box(max_size_octets=2_000)) as rig:
+        rig.put(mail(1, 5_000))
+        rig.provider.fault("list", "lie-size", octets=7_777, times=1)
+        for _ in range(4):
+            await rig.poll()
+        await rig.settled()
+        assert len(rig.home.taken_for(INFO)) == 1
+        assert len(rig.provider.said("TOP")) == 2
+
+
 async def test_the_limit_is_what_the_next_hop_says_where_that_is_lower(database_url: str) -> None:
     boxes = box(max_size_octets=50_000)
     async with Rig(database_url, homes={"home": HomePeer(size_octets=3_000)}, mailboxes=boxes) as rig:
