@@ -21,6 +21,8 @@ SUBJECT: Final = "Subject"
 # No server takes a header so large: Exchange refuses 256 KiB, Postfix cuts it off at 100 KiB.
 SEARCHED_OCTETS: Final = 1 << 20
 FIRST_LOOK_OCTETS: Final = 8 * 1024
+# Whose an Authentication-Results field is, is read as far as this; behind it each is taken for ours.
+READ_OCTETS: Final = 64 * 1024
 # On record as facts, and written by a stranger: a few, and short.
 NAMED: Final = 20
 NAME_LIMIT_CHARACTERS: Final = 64
@@ -28,9 +30,11 @@ NAME_LIMIT_CHARACTERS: Final = 64
 _EMPTY_LINES = (b"\n\r", b"\n\n", b"\r\r")  # the end of a line, and at once the end of the next
 _END = rb"(?:\r\n?+|\n)"
 _NAMED = (
-    rb"((?:x-spam-|x-mailgate-)[!-9;-~]*+"
-    rb"|x-virus-status|x-ms-exchange-organization-scl|authentication-results|subject"
-    rb")[ \t]*+(?:" + _END + rb"[ \t]++)*+:"
+    # What belongs in no name is dropped by some readers: a byte order mark before it, a NUL behind it.
+    rb"(?:[^!-~ \t\r\n][^!-~\r\n]*+)?+"
+    rb"((?:x-spam-|x-mailgate-|x-ms-exchange-organization-|x-ms-exchange-crosstenant-)[!-9;-~]*+"
+    rb"|x-virus-status|authentication-results|subject"
+    rb")[^!-~\r\n]*+(?:" + _END + rb"[ \t][^!-~\r\n]*+)*+:"
 )
 # Found several times faster behind one octet than behind one of two; a lone CR is rare.
 _BEHIND_LF = re.compile(rb"\n" + _NAMED, re.IGNORECASE)
@@ -63,6 +67,8 @@ def beginning(octets: Octets, *, hostname: str, subject_prefix: bytes = b"") -> 
     for found in candidate.finditer(line):
         name = found[1].lower()
         if name == b"subject":
+            if found.start(1) != found.start() + 1 or found[0][1 + len(name) :].strip(b" \t\r\n") != b":":
+                continue  # to most it is no subject: the prefix would be lost there
             if subject_prefix and not has_subject:
                 parts.append(
                     line[at : found.end()] + _before_subject(subject_prefix, line[found.end() :][:1])
@@ -100,9 +106,13 @@ def _before_subject(prefix: bytes, follows: bytes) -> bytes:
 
 def _is_ours(line: bytes, at: int, hostname: str) -> bool:
     """Whether the authserv-id of the value there is our name, case aside."""
-    found = _VALUE.match(line, at)
+    if at >= READ_OCTETS:
+        return True
+    found = _VALUE.match(line, at, READ_OCTETS)
     assert found is not None  # nothing at all fits, too
     identity = _AUTHSERV_ID.match(found[0], _behind_comments(found[0]))
+    if found.end() == READ_OCTETS and (identity is None or identity.end() == len(found[0])):
+        return True
     if identity is None:
         return False
     written = identity[2] if identity[1] is None else re.sub(rb"\\(.)", rb"\1", identity[1])
