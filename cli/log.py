@@ -181,10 +181,10 @@ def _csv(rows: Iterable[Row[Any]]) -> None:
 def _flat(row: Row[Any]) -> list[Any]:
     entry = entry_of(row)
     told = story.sentence(entry.event, entry.at).removeprefix(":").strip()
-    personal = None if row.personal is None else bytes(row.personal).decode()
+    personal = None if row.personal is None else render.escaped(bytes(row.personal).decode())
     return [
-        *(row.position, row.stream, row.revision, row.name, row.version, entry.at, render.clean(told)),
-        *(bytes(row.data).decode(), personal, bytes(row.hash).hex()),
+        *(row.position, row.stream, row.revision, row.name, row.version, entry.at, told),
+        *(render.escaped(bytes(row.data).decode()), personal, bytes(row.hash).hex()),
     ]
 
 

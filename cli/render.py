@@ -2,13 +2,15 @@
 
 On a terminal lines are fitted to its width and coloured by rich; into a pipe goes plain text, aligned and uncut, unless
 COLUMNS says how wide it may be. NO_COLOR is respected. Whatever strangers wrote (subjects, replies) reaches a terminal
-without control characters. Rows are taken as they come: memory does not grow with their number.
+and into CSV without control characters. Rows are taken as they come: memory does not grow with their number.
 """
 
 from __future__ import annotations
 
 import csv
+import json
 import os
+import re
 import sys
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -41,6 +43,9 @@ STATE_STYLES: Mapping[str, str] = {
     "rejected-oversize": "red",
     "discarded": "dim",
 }
+
+_UPPER_CONTROL = re.compile(rb"\xc2[\x80-\x9f]")  # U+0080 to U+009F, which JSON need not escape
+_FORMULA = re.compile(r"""(?:^|(?<=;))(?=["']*[ ]*[=+\-@\uff1d\uff0b\uff0d\uff20])""")
 
 Part = str | tuple[str, str]  # a text, or a text and its style
 
@@ -147,13 +152,15 @@ def json_line(value: Mapping[str, Any]) -> None:
     """Print one JSON object on a line; times are RFC 3339 in UTC."""
     sys.stdout.flush()
     options = orjson.OPT_UTC_Z | orjson.OPT_APPEND_NEWLINE
-    sys.stdout.buffer.write(orjson.dumps(value, option=options))
+    octets = orjson.dumps(value, option=options)
+    sys.stdout.buffer.write(_UPPER_CONTROL.sub(lambda found: b"\\u00%02x" % found[0][-1], octets))
 
 
 def comma_separated(titles: Sequence[str] | None, rows: Iterable[Sequence[Any]]) -> None:
     """Print CSV (RFC 4180) with a header line; None: it was printed before.
 
-    A text that a spreadsheet would take for a formula gets a `'`.
+    As clean as the lines of a table. What a spreadsheet would take for a formula gets a `'`, also behind a semicolon, at
+    which some split a line.
     """
     writer = csv.writer(sys.stdout, lineterminator="\n")
     if titles is not None:
@@ -168,12 +175,17 @@ def clean(text: str) -> str:
     return "".join(character if character.isprintable() else " " for character in text)
 
 
+def escaped(json_text: str) -> str:
+    """Return JSON that says the same without control characters, nor what else is not to be seen."""
+    if json_text.isprintable():
+        return json_text
+    return "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in json_text)
+
+
 def _plain(value: Any) -> Any:
     if isinstance(value, datetime):
         return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
-    if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")):
-        return "'" + value
-    return value
+    return _FORMULA.sub("'", clean(value)) if isinstance(value, str) else value
 
 
 def _widths(columns: Sequence[Column], rows: Sequence[Sequence[str]], limit: int | None) -> list[int]:

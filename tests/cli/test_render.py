@@ -106,6 +106,43 @@ def test_json_times_are_utc_with_z(capfdbinary: pytest.CaptureFixture[bytes]) ->
     assert [json.loads(line) for line in out.splitlines()][1] == {"at": None}
 
 
+def test_json_has_no_control_characters_and_says_what_they_were(
+    capfdbinary: pytest.CaptureFixture[bytes],
+) -> None:
+    told = {"uidl": "".join(map(chr, range(0xFF)))}
+    render.json_line(told)
+    out = capfdbinary.readouterr().out
+    assert json.loads(out) == told
+    assert not [c for c in out.decode().rstrip("\n") if c < " " or "\x80" <= c <= "\x9f"]
+    assert b"\\u009b" in out
+
+
+@pytest.mark.parametrize(
+    ("text", "cell"),
+    [
+        ("a\x1b]0;b\x07\x9bc\r\nd", "a ]0;b  c  d"),
+        ("\u200fa\u061cb\U000e0041c", " a b c"),
+        ("=1+1", "'=1+1"),
+        ("\t=1+1", "' =1+1"),
+        ("\uff1d1+1", "'\uff1d1+1"),
+        ("\uff20a", "'\uff20a"),
+        ("x;=cmd|' /C calc'!A0", "x;'=cmd|' /C calc'!A0"),
+        ('x;"=1+1;-2', "x;'\"=1+1;'-2"),
+        ("a=b; c-d; 1+1", "a=b; c-d; 1+1"),
+    ],
+)
+def test_csv_is_clean_and_no_formula(text: str, cell: str, capsys: pytest.CaptureFixture[str]) -> None:
+    render.comma_separated(None, [[text]])
+    assert list(csv.reader(StringIO(capsys.readouterr().out))) == [[cell]]
+
+
+@given(st.text())
+def test_json_with_escapes_says_the_same(text: str) -> None:
+    for written in (json.dumps(text), json.dumps(text, ensure_ascii=False)):
+        assert json.loads(render.escaped(written)) == text
+        assert render.escaped(written).isprintable()
+
+
 def test_csv_comes_back_as_it_was_but_for_what_a_spreadsheet_would_run(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -122,5 +159,5 @@ def test_csv_comes_back_as_it_was_but_for_what_a_spreadsheet_would_run(
     read = list(csv.reader(StringIO(capsys.readouterr().out)))
     assert read == [
         ["id", "none", "n", "text", "at", "formula", "minus"],
-        ["a", "", "7", 'with "quotes", and\nlines', "2026-03-01T12:00:00Z", "'=HYPERLINK(1)", "-3"],
+        ["a", "", "7", 'with "quotes", and lines', "2026-03-01T12:00:00Z", "'=HYPERLINK(1)", "-3"],
     ]
