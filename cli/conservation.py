@@ -52,7 +52,7 @@ def conserved(engine: Engine, mailboxes: Sequence[Mailbox], *, as_json: bool) ->
 
 def _on_record(engine: Engine, count: Count, *, bars: bool) -> Iterator[Problem]:
     with progress(wanted=bars) as show, reading(engine) as connection:
-        for line in conserve.check(connection, count, show):
+        for line in conserve.check(connection, count, times.now(), show):
             stream, _, what = line.partition(": ")
             yield Problem(message=stream, what=what)
 

@@ -25,7 +25,7 @@ from store.message import SCAN_LANE
 
 CLAIM_SIZE = 200  # at once from one lane: a few commits' worth
 DOMAINS_AT_ONCE = 100  # lanes of direct delivery: the next look takes others
-UNREADABLE = timedelta(hours=1)  # until a message is looked at again whose events this program can't read
+UNREADABLE = agenda.PUT_OFF  # until a message is looked at again whose events this program can't read
 LONG_WAIT = timedelta(
     days=1
 )  # at most, behind a next hop that rests: then the message is looked at, and given up in its time

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from store.log import Append, Unit
 
 LEASE_TERM = timedelta(seconds=60)
+PUT_OFF = timedelta(hours=1)  # at most, where no event says so: a message whose events can't be read
 RENEW_EVERY = timedelta(seconds=20)  # two renewals may fail before a lease runs out
 
 FRESH = ""  # the lane of messages not yet tried

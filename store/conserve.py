@@ -3,35 +3,29 @@
 Reads the whole store in constant memory and yields what does not add up, one line each; nothing yielded is the proof.
 What a mailbox lists right now is compared elsewhere: this is about what is on record.
 
-Lives that are alike are added up once: see `decisive`. Everything on record is compared with what that comes to.
+What messages add up to is in `summed`; what the read tables and the agenda say is compared with that.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import cast
 
 from sqlalchemy import Connection
 
 from store import pages
-from store.codec import decode
+from store.agenda import LEASE_TERM, PUT_OFF
 from store.copying import Progress, quiet
-from store.decisive import read
-from store.errors import Damaged
-from store.events import Delivered, Failed, MessageEvent, Relayed
-from store.life import Message, evolve
 from store.mailbox_events import MAILBOX_PREFIX
 from store.pages import Row
-from store.recipient import FATES
-from store.recorded import VERIFY
-from store.schema import EPOCH
-
-TOGETHER = 500  # messages that are compared with the read tables in one go
-LIVES_KEPT = 20_000  # that were added up: tens of megabytes at most
+from store.schema import MICROSECOND, from_microseconds, microseconds
+from store.summed import Life, Sum, Summing, Wait
 
 REBUILD = "run: mailgate db rebuild"
+LEASE_AT_MOST = 2 * LEASE_TERM // MICROSECOND  # the clock of who holds it may be ahead
 
 
 @dataclass(slots=True)
@@ -45,138 +39,28 @@ class Count:
     problems: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class _Sum:
-    """What the events of a message add up to."""
-
-    state: str
-    states: tuple[str, ...]  # of the recipients
-    open: bool
-    due: bool
-    kept: bool  # its octets
-    purged: bool  # they were dropped
-    unknown_attempts: int
-    problems: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class _Standing:
-    """What the read tables say of a message."""
-
-    state: str
-    has_octets: bool
-    states: tuple[str, ...]
-
-
-_Summed = list[tuple[str, _Sum | str]]  # of streams, in the order of their names; why there is no sum
-
-
-def check(connection: Connection, count: Count, progress: Progress = quiet) -> Iterator[str]:
+def check(connection: Connection, count: Count, now: datetime, progress: Progress = quiet) -> Iterator[str]:
     """Yield every discrepancy in the store, and add up in `count` what was seen.
 
     Raises UnknownEvent for an event newer than this program.
     """
     ((total,),) = pages.query(connection, "SELECT coalesce(max(position), 0) FROM events")
-    summing, last = _Summing(), ""
+    summing, last = Summing(), ""
     for done, some in summing.batches(connection):
-        until = some[-1][0] if some else None
-        for problem in _compare(some, _Tables(connection, last, until), count):
+        until = some[-1].stream if some else None
+        for problem in _compare(some, _Tables(connection, last, until), count, microseconds(now)):
             count.problems += 1
             yield problem
         last = until or last
         progress("events", done, total)
+    for (position,) in pages.query(connection, _EXEMPT_OF_NOBODY):
+        count.problems += 1
+        yield f"position {position}: it is exempt from retention in the read tables, and no message; {REBUILD}"
 
 
-# -- adding up
-
-
-class _Summing:
-    """Adds up each message, those with the same life once."""
-
-    def __init__(self) -> None:
-        self._known: dict[tuple[Hashable, ...], _Sum] = {}
-
-    def batches(self, connection: Connection) -> Iterator[tuple[int, _Summed]]:
-        """Yield so many messages together, with how many events were read; an empty batch at the end."""
-        some: _Summed = []
-        done = 0
-        for stream, rows in _streams(connection):
-            done += len(rows)
-            if stream.startswith(MAILBOX_PREFIX):
-                continue
-            some.append((stream, self._sum(stream, rows)))
-            if len(some) == TOGETHER:
-                yield done, some
-                some = []
-        if some:
-            yield done, some
-        yield done, []
-
-    def _sum(self, stream: str, rows: Sequence[Row]) -> _Sum | str:
-        if [row[1] for row in rows] != list(range(len(rows))):
-            return "its revisions have a hole"  # what is left adds up to nothing
-        try:
-            life = tuple([read(name, version, data) for _, _, name, version, data in rows])
-            if (found := self._known.get(life)) is None:
-                found = _added_up(stream, rows)
-                if len(self._known) >= LIVES_KEPT:
-                    self._known.clear()
-                self._known[life] = found
-        except Damaged as error:
-            return str(error)
-        return found
-
-
-def _streams(connection: Connection) -> Iterator[tuple[str, list[Row]]]:
-    gathered: list[Row] = []
-    stream = None
-    for page in pages.by_stream(connection, ("name", "version", "data")):
-        for row in page:
-            if row[0] != stream:
-                if not isinstance(row[0], str):
-                    raise Damaged(f"an event's stream is no text but {row[0]!r}; {VERIFY}")
-                if gathered:
-                    yield gathered[0][0], gathered
-                gathered, stream = [], row[0]
-            gathered.append(row)
-    if gathered:
-        yield gathered[0][0], gathered
-
-
-def _added_up(stream: str, rows: Sequence[Row]) -> _Sum:
-    message: Message | None = None
-    problems: list[str] = []
-    for _, _, name, version, data in rows:
-        event = cast(MessageEvent, decode(name, version, data, None))
-        before = message
-        message = evolve(before, stream, event, EPOCH)
-        problems += _undone_fates(before, message, event)
-    assert message is not None
-    return _Sum(
-        state=message.state,
-        states=tuple(one.state for one in message.recipients),
-        open=message.open,
-        due=message.due_at is not None,
-        kept=message.kept,
-        purged=message.purged_at is not None,
-        unknown_attempts=sum(one.unknown_attempts for one in message.recipients),
-        problems=tuple(problems),
-    )
-
-
-def _undone_fates(before: Message | None, after: Message, event: MessageEvent) -> Iterator[str]:
-    """A fate once had must not be had again in another way; only what was relayed may be reported on later."""
-    if before is None:
-        return
-    mended = {Failed.NAME}
-    if isinstance(event, Delivered | Failed) and event.report is not None:
-        mended.add(Relayed.NAME)
-    for old, new in zip(before.recipients, after.recipients, strict=False):
-        if old.state in FATES and new.state in FATES and old.state != new.state and old.state not in mended:
-            yield f"recipient {new.number} was {old.state} and became {new.state}"
-
-
-# -- comparing
+_EXEMPT_OF_NOBODY = (
+    "SELECT message FROM exempt WHERE message NOT IN (SELECT position FROM messages) ORDER BY message"
+)
 
 
 class _Tables:
@@ -189,57 +73,92 @@ class _Tables:
         def asked(sql: str, column: str) -> list[Row]:
             return pages.query(connection, sql.format(behind.format("{0}", column)), given)
 
-        states: defaultdict[str, list[str]] = defaultdict(list)
+        self.messages = _named(asked(_MESSAGES, "m.id"))
+        self.states: defaultdict[object, list[object]] = defaultdict(list)  # of recipients
         for stream, state in asked(_RECIPIENTS, "m.id"):
-            states[_text(stream)].append(_text(state))
-        self.standing = {
-            _text(stream): _Standing(_text(state), octets is not None, tuple(states.get(_text(stream), ())))
-            for stream, state, octets in asked(_MESSAGES, "m.id")
-        }
-        listed = {_text(stream) for (stream,) in asked("SELECT stream FROM agenda WHERE {}", "stream")}
-        self.listed = {stream for stream in listed if not stream.startswith(MAILBOX_PREFIX)}
+            self.states[stream].append(state)
+        agenda = _named(asked(_AGENDA, "stream"))
+        self.agenda = {stream: row for stream, row in agenda.items() if not stream.startswith(MAILBOX_PREFIX)}
 
 
-def _text(value: object) -> str:
-    return value if isinstance(value, str) else repr(value)  # SQLite takes any
+def _named(rows: Sequence[Row]) -> dict[str, Row]:
+    """Return rows by their first column, which names a stream; SQLite takes any value for a name."""
+    found = {row[0]: row for row in rows}
+    for name in [name for name in found if not isinstance(name, str)]:
+        found[repr(name)] = found.pop(name)
+    return found
 
 
-_MESSAGES = "SELECT m.id, m.state, c.position FROM messages m LEFT JOIN contents c ON c.position = m.position WHERE {}"
+_MESSAGES = (
+    "SELECT m.id, m.state, m.closed_at, e.message, c.position FROM messages m"
+    " LEFT JOIN exempt e ON e.message = m.position LEFT JOIN contents c ON c.position = m.position WHERE {}"
+)
+_AGENDA = "SELECT stream, lane, wake_at, lease_until FROM agenda WHERE {}"
 _RECIPIENTS = "SELECT m.id, r.state FROM messages m JOIN recipients r ON r.message = m.position WHERE {} ORDER BY m.id, r.number"
 
 
-def _compare(some: _Summed, tables: _Tables, count: Count) -> Iterator[str]:
-    for stream, found in some:
+def _compare(some: list[Life], tables: _Tables, count: Count, now: int) -> Iterator[str]:
+    for stream, found, wait in some:
         count.messages += 1
-        listed = stream in tables.listed
-        tables.listed.discard(stream)
-        standing = tables.standing.pop(stream, None)
+        entry, row = tables.agenda.pop(stream, None), tables.messages.pop(stream, None)
         if isinstance(found, str):
             yield f"{stream}: {found}"
             continue
         count.recipients += len(found.states)
         count.unknown_attempts += found.unknown_attempts
         count.open += found.open
-        for problem in (*found.problems, *_differences(found, standing, listed=listed)):
+        for problem in found.problems:
             yield f"{stream}: {problem}"
-    for stream in sorted({*tables.standing, *tables.listed}):
+        if row is None:
+            yield f"{stream}: it is not in the read tables; {REBUILD}"
+            continue
+        for problem in (*_differences(found, row, tables.states[stream]), *_looked_at(wait, entry, now)):
+            yield f"{stream}: {problem}"
+    for stream in sorted({*tables.messages, *tables.agenda}):
         yield f"{stream}: it is in the read tables and not in the log; {REBUILD}"
 
 
-def _differences(found: _Sum, standing: _Standing | None, *, listed: bool) -> Iterator[str]:
-    if standing is None:
-        yield f"it is not in the read tables; {REBUILD}"
-        return
-    if standing.state != found.state:
-        yield f"the read tables say {standing.state}, the log says {found.state}; {REBUILD}"
-    elif standing.states != found.states:
-        said, says = (", ".join(states) or "nobody" for states in (standing.states, found.states))
+def _differences(found: Sum, row: Row, states: Sequence[object]) -> Iterator[str]:
+    _, state, closed_at, exempt, octets = row
+    if state != found.state:
+        yield f"the read tables say {state}, the log says {found.state}; {REBUILD}"
+    elif tuple(states) != found.states:
+        said, says = (", ".join(map(str, some)) or "nobody" for some in (states, found.states))
         yield f"its recipients are {said} in the read tables, {says} in the log; {REBUILD}"
-    if found.kept and not standing.has_octets:
+    if found.kept and octets is None:
         yield f"{'it is open and' if found.open else 'nothing says why'} its octets are gone"
-    if found.purged and standing.has_octets:
+    if found.purged and octets is not None:
         yield "its octets were dropped, as the log says, and are there"
-    if found.due and not listed:
-        yield f"it is open and nobody will look at it; {REBUILD}"
-    if not found.due and listed:
-        yield f"it is settled and still in the agenda; {REBUILD}"
+    if (closed_at is not None) != found.closed:
+        yield _otherwise("closed", found.closed)
+    if (exempt is not None) != found.exempt:
+        yield _otherwise("exempt from retention", found.exempt)
+
+
+def _otherwise(what: str, so: bool) -> str:
+    said, says = ("is not", "is") if so else ("is", "is not")
+    return f"it {said} {what} in the read tables, and {says} in the log; {REBUILD}"
+
+
+def _looked_at(wait: Wait | None, entry: Row | None, now: int) -> Iterator[str]:
+    """Yield why an open message will not be looked at when it is due, or a settled one will be."""
+    if wait is None or entry is None:
+        if wait is not None:
+            yield f"it is open and nobody will look at it; {REBUILD}"
+        if entry is not None:
+            yield f"it is settled and still in the agenda; {REBUILD}"
+        return
+    _, lane, wake_at, lease_until = entry
+    if lane != wait.lane:
+        yield f"it is open and in lane {lane!r} of the agenda, where nobody will look for it: its own is {wait.lane!r}; {REBUILD}"
+    if not isinstance(wake_at, int) or wake_at > max(wait.due, now + PUT_OFF // MICROSECOND):
+        yield f"it is due at {_moment(wait.due)}, and nobody will look at it before {_moment(wake_at)}; {REBUILD}"
+    if lease_until is not None and (not isinstance(lease_until, int) or lease_until > now + LEASE_AT_MOST):
+        yield f"it is held until {_moment(lease_until)}, longer than any lease lasts; {REBUILD}"
+
+
+def _moment(at: object) -> str:
+    try:
+        return f"{from_microseconds(cast(int, at)):%Y-%m-%d %H:%M:%S} UTC"
+    except (TypeError, OverflowError):
+        return repr(at)

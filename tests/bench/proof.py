@@ -64,7 +64,7 @@ def prove(engine: Engine, messages: int) -> None:
         print(f"{'  of processor time':<44}{total / seconds:>11,.0f}   {million}", flush=True)
 
     print(f"\n{'proving everything':<34}{'events':>10}{'events/s':>11}{'memory':>12}")
-    timed("conserve", lambda connection: whole(conserve.check(connection, conserve.Count())))
+    timed("conserve", lambda connection: whole(conserve.check(connection, conserve.Count(), AT)))
     timed("verify, no seal", lambda c: whole(verify.log(c, total, Count())))
     weigh("seal", total, lambda: seal(engine))
     weigh("seal again", total, lambda: seal(engine))

@@ -167,7 +167,7 @@ class Rig:
             for peer in (self.provider, *self.homes.values()):
                 await peer.stop()
             await asyncio.gather(*self._reads, return_exceptions=True)
-            problems = list(self.read_now(lambda c: list(conserve.check(c, Count()))))
+            problems = list(self.read_now(lambda c: list(conserve.check(c, Count(), self.clock()))))
             self.engine.dispose()
         if kind is None and self.adds_up:
             assert problems == []

@@ -120,7 +120,7 @@ async def test_a_commit_nobody_heard_of_is_found_and_not_doubled(
         await rig.settled()
         assert [message.id for message in rig.messages()] == [kept_as]
         assert len(rig.home.ledger) == 1
-        assert rig.read_now(lambda c: list(conserve.check(c, Count()))) == []
+        assert rig.read_now(lambda c: list(conserve.check(c, Count(), rig.clock()))) == []
 
 
 class Absent:

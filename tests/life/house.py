@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from engine import clock
 from store import conserve, log
 from store.database import open_store, reading
 from store.life import Message
@@ -149,7 +150,7 @@ password = "{PASSWORD}"
         engine = open_store(self.store_url)
         try:
             with reading(engine) as connection:
-                return list(conserve.check(connection, conserve.Count()))
+                return list(conserve.check(connection, conserve.Count(), clock.now()))
         finally:
             engine.dispose()
 

@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
+from engine import clock
 from engine.presence import gateway_runs
 from store import agenda, conserve
 from store.database import open_store, reading, writing
@@ -189,7 +190,7 @@ def at_rest(opened: House, messages: int) -> bool:
             if agenda.holders(connection) or len(polled) <= BOXES:
                 return False
             count = conserve.Count()
-            assert list(conserve.check(connection, count)) == []
+            assert list(conserve.check(connection, count, clock.now())) == []
             return count.messages == messages and count.open == 0
     finally:
         engine.dispose()

@@ -8,13 +8,13 @@ import pytest
 from msgspec import structs
 from sqlalchemy import Engine
 
-from store import conserve, contents, log, pages
+from store import agenda, conserve, contents, log, pages, summed
 from store.codec import CLASSES
 from store.conserve import Count
 from store.database import reading, writing
 from store.decisive import PRESENT, SILENT, read
 from store.errors import UnknownEvent
-from store.events import ContentsPurged
+from store.events import ContentsPurged, Kept
 from store.life import fold
 from store.log import Append
 from store.mailbox_events import MAILBOX_PREFIX
@@ -38,7 +38,7 @@ REBUILD = "run: mailgate db rebuild"
 
 def problems(engine: Engine) -> list[str]:
     with reading(engine) as connection:
-        return list(conserve.check(connection, Count()))
+        return list(conserve.check(connection, Count(), NOW))
 
 
 @pytest.fixture
@@ -57,7 +57,7 @@ def test_whatever_the_engine_writes_adds_up(seed: int, store: Engine) -> None:
     write(store, history, 200)
     count = Count()
     with reading(store) as connection:
-        assert list(conserve.check(connection, count)) == []
+        assert list(conserve.check(connection, count, NOW)) == []
     everything = [r for message in history.alive.values() for r in message.recipients]
     assert count == Count(
         messages=len(history.alive),
@@ -123,6 +123,40 @@ def test_an_empty_store_adds_up(store: Engine) -> None:
             [f"m9: it is in the read tables and not in the log; {REBUILD}"],
         ),
         (
+            "UPDATE agenda SET wake_at = 64060588800000000 WHERE stream = 'm2'",
+            [
+                "m2: it is due at 2026-05-04 03:07:01 UTC, and nobody will look at it before"
+                f" 4000-01-01 00:00:00 UTC; {REBUILD}"
+            ],
+        ),
+        (
+            "UPDATE agenda SET lane = 'nowhere' WHERE stream = 'm2'",
+            [
+                "m2: it is open and in lane 'nowhere' of the agenda, where nobody will look for it:"
+                f" its own is 'home'; {REBUILD}"
+            ],
+        ),
+        (
+            "UPDATE agenda SET holder = 'ghost', lease_until = 64060588800000000 WHERE stream = 'm3'",
+            [f"m3: it is held until 4000-01-01 00:00:00 UTC, longer than any lease lasts; {REBUILD}"],
+        ),
+        (
+            "UPDATE messages SET closed_at = NULL WHERE id = 'm1'",
+            [f"m1: it is not closed in the read tables, and is in the log; {REBUILD}"],
+        ),
+        (
+            "UPDATE messages SET closed_at = 0 WHERE id = 'm2'",
+            [f"m2: it is closed in the read tables, and is not in the log; {REBUILD}"],
+        ),
+        (
+            "INSERT INTO exempt VALUES (1)",
+            [f"m1: it is exempt from retention in the read tables, and is not in the log; {REBUILD}"],
+        ),
+        (
+            "INSERT INTO exempt VALUES (99)",
+            [f"position 99: it is exempt from retention in the read tables, and no message; {REBUILD}"],
+        ),
+        (
             "UPDATE events SET name = 'relayed' WHERE stream = 'm3'",
             ["m3: event 'relayed' version 1 can't be read: Object missing required field `numbers`"],
         ),
@@ -158,11 +192,30 @@ def test_a_fate_is_had_once(first: object, second: object, found: list[str], sto
     assert problems(store) == found
 
 
+def test_a_mark_that_was_taken_from_a_message_that_is_kept_is_named(store: Engine) -> None:
+    one = opening()
+    append(store, one, then(one, Kept(operator="anna", reason="case 7", policy="p")))
+    assert problems(store) == []
+    unguarded(store, "DELETE FROM exempt")
+    assert problems(store) == [
+        f"m1: it is not exempt from retention in the read tables, and is in the log; {REBUILD}"
+    ]
+
+
+def test_a_message_that_is_put_off_and_one_that_is_held_will_be_looked_at(lives: Engine) -> None:
+    with writing(lives) as connection:
+        (lease,) = agenda.claim(connection, "", agenda.Claim("one", NOW + agenda.LEASE_TERM), NOW, 1)
+        agenda.give_back(connection, lease, NOW + agenda.PUT_OFF)
+        (held,) = agenda.claim(connection, "", agenda.Claim("two", NOW + agenda.LEASE_TERM), NOW, 1)
+    assert held.stream != lease.stream
+    assert problems(lives) == []
+
+
 def test_problems_are_counted(lives: Engine) -> None:
     unguarded(lives, "DELETE FROM messages WHERE id <> 'm4'")
     count = Count()
     with reading(lives) as connection:
-        assert len(list(conserve.check(connection, count))) == 3
+        assert len(list(conserve.check(connection, count, NOW))) == 3
     assert (count.problems, count.messages) == (3, 4)
 
 
@@ -194,8 +247,8 @@ def test_octets_are_gone_where_the_log_says_so_and_nowhere_else(store: Engine) -
 def test_lives_are_added_up_anew_where_too_many_are_known(
     lives: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(conserve, "LIVES_KEPT", 1)
-    monkeypatch.setattr(conserve, "TOGETHER", 1)
+    monkeypatch.setattr(summed, "LIVES_KEPT", 1)
+    monkeypatch.setattr(summed, "TOGETHER", 1)
     monkeypatch.setattr(pages, "PAGE_ROWS", 2)
     assert problems(lives) == []
     unguarded(lives, "UPDATE messages SET state = 'held' WHERE id <> 'm2'")
@@ -219,7 +272,16 @@ def test_events_with_the_same_decisive_facts_do_the_same_to_a_message(
                     states = tuple(one.state for one in message.recipients)
                     unknown = sum(one.unknown_attempts for one in message.recipients)
                     due = message.due_at is not None
-                    end = (message.state, states, due, message.kept, message.purged_at is None, unknown)
+                    marks = (message.closed_at is None, message.exempt_since is None)
+                    end = (
+                        message.state,
+                        states,
+                        due,
+                        message.kept,
+                        message.purged_at is None,
+                        marks,
+                        unknown,
+                    )
                     ends.setdefault(life[:length], set()).add(end)
     assert len(ends) > 50
     assert [life for life, found in ends.items() if len(found) > 1] == []

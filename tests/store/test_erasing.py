@@ -66,7 +66,7 @@ def verified(engine: Engine) -> verify.Count:
     with reading(engine) as connection:
         found = list(verify.log(connection, log.last_position(connection), count))
         found += verify.contents(connection, count)
-        assert list(conserve.check(connection, conserve.Count())) == []
+        assert list(conserve.check(connection, conserve.Count(), NOW)) == []
     assert found == []
     return count
 
