@@ -118,7 +118,7 @@ def _remedy(engine: Engine, state: str | None, number: int) -> str:
 
 
 _REMEDIES = {
-    sqlite3.SQLITE_CANTOPEN: "{file}: its folder must be there, and {user} be allowed to write to both",
+    sqlite3.SQLITE_CANTOPEN: "{file}: its folder must be there, and {user} must be allowed to write to both",
     sqlite3.SQLITE_READONLY: "{user} must be allowed to write to {file} and its folder, where SQLite keeps its -wal",
     sqlite3.SQLITE_CORRUPT: "{file}: move it away, and restore a backup with 'mailgate db restore'",
     sqlite3.SQLITE_NOTADB: "{file}: is it the file that store.url should name?",

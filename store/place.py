@@ -75,8 +75,8 @@ def _made(file: Path, example: Path, mode: int) -> int:
 
 
 def user_name(number: int) -> str:
-    """Return the name of a user of the system, else "user 1000"."""
+    """Return a user of the system as a line names one: "user mailgate", else "user 1000"."""
     try:
-        return pwd.getpwuid(number).pw_name
+        return f"user {pwd.getpwuid(number).pw_name}"
     except KeyError:
         return f"user {number}"

@@ -243,7 +243,7 @@ def test_on_sqlite_a_lock_of_somebody_else_is_named_with_its_owner(
     monkeypatch.setattr(presence, "beside", refuse)
     monkeypatch.setattr(Path, "open", refuse)
     with pytest.raises(
-        LockTrouble, match=rf"mailgate\.db\.lock belongs to {owner}, and .* with chown, or act as"
+        LockTrouble, match=rf"mailgate\.db\.lock belongs to user {owner}, and user .* with chown, or act as"
     ):
         asked(sqlite)
 
