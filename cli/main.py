@@ -187,12 +187,16 @@ def main() -> int:
 
 
 def _open_what_is_closed() -> None:
-    """Give a stream that was closed a number of its own: what is opened next would take it, and be written to."""
-    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+    """Give a stream that was closed a number of its own: what is opened next would take it, and be written to.
+
+    Nobody is there to be asked where it is stdin, which stays None.
+    """
+    for name in ("stdin", "stdout", "stderr"):
         if getattr(sys, name) is None:
             nowhere = os.open(os.devnull, os.O_RDWR)
             os.set_inheritable(nowhere, True)
-            setattr(sys, name, os.fdopen(nowhere, mode))
+            if name != "stdin":
+                setattr(sys, name, os.fdopen(nowhere, "w"))
 
 
 def _run() -> int:

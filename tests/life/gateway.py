@@ -69,14 +69,15 @@ class Gateway:
 
 
 @contextmanager
-def running(house: House, *arguments: str, clean: bool = True) -> Iterator[Gateway]:
-    """Run the gateway of a house; yields when it runs. Killed at the end if it still runs.
+def running(house: House, *arguments: str, clean: bool = True, at_once: bool = False) -> Iterator[Gateway]:
+    """Run the gateway of a house; yields when it runs, or `at_once`. Killed at the end if it still runs.
 
     With `clean` everything it said must be a line of the log: no traceback, nothing from a library.
     """
     gateway = Gateway(house.start("run", *arguments))
     try:
-        gateway.says(" running with ")
+        if not at_once:
+            gateway.says(" running with ")
         yield gateway
     finally:
         if gateway.process.poll() is None:

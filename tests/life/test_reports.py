@@ -122,7 +122,7 @@ def test_what_the_smart_host_refuses_its_sender_reads_at_home(office: Office) ->
     assert notice in shown
     assert f"About message {stream}" in office.shown(notice)
     told = office.house.run("explain", stream).stdout
-    assert re.search(rf"Told +\S+ \S+ the sender \(failure\), by\s+message {notice}", told)
+    assert re.search(rf"Told +\S+ \S+ {ANNA} \(failure\), by\s+message {notice}", told)
 
 
 def test_what_waits_for_long_is_told_once_and_goes_on(office: Office) -> None:

@@ -294,13 +294,18 @@ def test_a_killed_postgres_that_comes_back_costs_nothing_but_time(
 
 
 @contextmanager
-def locked(opened: House, table: str) -> Iterator[None]:
-    """Nobody reads a table, until this ends or the server does."""
+def locked(opened: House, table: str) -> Iterator[Callable[[], bool]]:
+    """Nobody reads a table, until this ends or the server does; yields what says whether somebody waits to."""
     engine = open_store(opened.store_url)
     connection = engine.connect()
     connection.exec_driver_sql(f"LOCK TABLE {table}")
+
+    def waited_for() -> bool:
+        found = "SELECT count(*) FROM pg_locks WHERE relation = %s::regclass AND NOT granted"
+        return bool(connection.exec_driver_sql(found, (table,)).scalar())
+
     try:
-        yield
+        yield waited_for
     finally:
         connection.invalidate()  # it went with the server
         connection.close()
@@ -314,8 +319,9 @@ def test_a_store_that_is_lost_right_after_the_start_is_waited_for_and_said_once(
     with house(tmp_path, server.create_database()) as opened:
         assert opened.run("db", "upgrade").returncode == 0
         expected = put(opened, 3)
-        # The first thing it reads once it runs: so it is not past that when the server goes.
-        with locked(opened, "next_hops"), running(opened) as gateway:
+        # The first thing a gateway reads: so it is not past that when the server goes.
+        with locked(opened, "next_hops") as waited_for, running(opened, at_once=True) as gateway:
+            wait_until(waited_for, "the gateway")
             server.kill()
             gateway.says("the store can't be used")
             server.restart()
@@ -331,7 +337,8 @@ def test_a_gateway_whose_store_is_lost_right_after_the_start_can_be_stopped(
     server = start_postgres()
     with house(tmp_path, server.create_database()) as opened:
         assert opened.run("db", "upgrade").returncode == 0
-        with locked(opened, "next_hops"), running(opened) as gateway:
+        with locked(opened, "next_hops") as waited_for, running(opened, at_once=True) as gateway:
+            wait_until(waited_for, "the gateway")
             server.kill()
             gateway.says("the store can't be used")
             assert gateway.stop() == 0
