@@ -207,7 +207,7 @@ tls = "opportunistic"
 # The score from which it is kept in quarantine; default: none, but what rspamd says to reject is kept.
 #quarantine_threshold = 15.0
 #on_found = "tag"
-# Where it tags: the spam confidence level for Exchange, by score; or one number for all that is spam. Default: none.
+# Where it tags: the spam confidence level for Exchange, by score; or one number for all that is spam; {} for none. Default: 5.
 #scl = { "0.0" = 0, "5.0" = 5, "10.0" = 7 }
 # Where it tags: written in front of the subject of spam. Breaks its DKIM signature. Default: nothing.
 #subject_prefix = "[SPAM]"

@@ -20,6 +20,7 @@ from engine.settings.values import Address, shown
 
 TIMEOUT_AT_LEAST_SECONDS: Final = 1
 SCL: Final = range(-1, 10)  # of Exchange: -1 is trusted, 9 is spam for sure
+SPAM_LEVEL: Final = 5  # goes to the junk folder of Outlook, and is refused by no default of Exchange's
 REDIRECT: Final = "redirect:"
 # What is asked at most, as the scanners come: clamd's StreamMaxLength, what spamc sends, rspamd's max_message.
 MAX_SIZE: Final[dict[ScannerKind, int]] = {
@@ -72,7 +73,7 @@ def _scanner(place: Place, table: ScannerTable, folder: Path) -> ScannerSettings
         timeout_seconds=float(table.timeout),
         connections=table.connections,
         direction=table.direction,
-        scl=_scl(place, table),
+        scl=_scl(place, table, action),
         subject_prefix=_subject_prefix(place, table),
         names=tuple(pattern.lower() for pattern in patterns((*place, "names"), table.names)),
         types=tuple(pattern.lower() for pattern in patterns((*place, "types"), table.types)),
@@ -123,11 +124,12 @@ def _score(place: Place, key: str, value: float | None) -> float | None:
     return value
 
 
-def _scl(place: Place, table: ScannerTable) -> tuple[tuple[float, int], ...]:
-    """The levels, from the lowest score up; one number alone is for whatever is spam."""
+def _scl(place: Place, table: ScannerTable, action: Action) -> tuple[tuple[float, int], ...]:
+    """The levels, from the lowest score up; one number alone is for whatever is spam, as is ours where spam goes on."""
     written = table.scl
     if written is None:
-        return ()
+        tells = table.kind in ("spamd", "rspamd") and action in ("tag", "redirect")
+        return ((WHATEVER_IS_SPAM, SPAM_LEVEL),) if tells else ()
     if isinstance(written, int):
         found = [(WHATEVER_IS_SPAM, written)]
     else:

@@ -78,12 +78,29 @@ def test_without_any_file_the_error_names_the_places_looked_at(
         ('{ "10.0" = 7, "5" = 5, "-1e1" = -1 }', ((-10.0, -1), (5.0, 5), (10.0, 7))),
         ("6", ((WHATEVER_IS_SPAM, 6),)),
         ("6\nthreshold = 3.0", ((WHATEVER_IS_SPAM, 6),)),
+        ("{}", ()),
     ],
 )
 def test_spam_confidence_levels_go_up_with_the_score_or_are_for_all_spam(
     tmp_path: Path, written: str, scl: tuple[tuple[float, int], ...]
 ) -> None:
     found = loaded(tmp_path, WHOLE + f'[[scanner]]\nkind = "spamd"\naddress = "h:1"\nscl = {written}\n')
+    assert found.scanners[0].scl == scl
+
+
+@pytest.mark.parametrize(
+    ("keys", "scl"),
+    [
+        ('kind = "spamd"\non_found = "tag"', ((WHATEVER_IS_SPAM, 5),)),
+        ('kind = "rspamd"\non_found = "redirect:spam@example.com"', ((WHATEVER_IS_SPAM, 5),)),
+        ('kind = "spamd"\non_found = "quarantine"', ()),
+        ('kind = "clamd"\non_found = "tag"', ()),
+    ],
+)
+def test_spam_that_goes_on_has_a_confidence_level_unless_told_otherwise(
+    tmp_path: Path, keys: str, scl: tuple[tuple[float, int], ...]
+) -> None:
+    found = loaded(tmp_path, WHOLE + f'[[scanner]]\naddress = "h:1"\n{keys}\n')
     assert found.scanners[0].scl == scl
 
 
