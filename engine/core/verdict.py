@@ -120,7 +120,9 @@ def _one(finding: Finding, scanner: ScannerPolicy) -> Judgement:
         case "infected":
             reason: QuarantinedWhy = "attachment" if scanner.kind == "attachments" else "infected"
             rule = f"{scanner.name} found {finding.signature or 'something'}"
-            return _found(finding, scanner, scanner.on_found, reason, rule)
+            goes_on = scanner.on_found in ("pass", "tag")
+            action = "quarantine" if goes_on and _beyond(finding, scanner) else scanner.on_found
+            return _found(finding, scanner, action, reason, rule)
         case "clean" | "spam":
             return _weighed(finding, scanner)
         case "unscannable":
@@ -136,9 +138,9 @@ def _one(finding: Finding, scanner: ScannerPolicy) -> Judgement:
 
 
 def _weighed(finding: Finding, scanner: ScannerPolicy) -> Judgement:
-    score, limit = finding.score, scanner.quarantine_from
-    if limit is not None and score is not None and score >= limit:
-        rule = f"{scanner.name}: score {score:g}, quarantined from {limit:g}"
+    score = finding.score
+    if _beyond(finding, scanner):
+        rule = f"{scanner.name}: score {score:g}, quarantined from {scanner.quarantine_from:g}"
         return Kept(reason="spam", rule=rule, scanner=scanner.name)
     if _rejects(finding, scanner):
         rule = f"{scanner.name} says reject" + ("" if score is None else f": score {score:g}")
@@ -153,6 +155,12 @@ def _weighed(finding: Finding, scanner: ScannerPolicy) -> Judgement:
         return _found(finding, scanner, scanner.on_found, "spam", f"{scanner.name} says spam{of}")
     told = score is not None and scanner.on_found == "tag"  # a low score is worth knowing, too
     return Passed((scanner.name,) if told else ())
+
+
+def _beyond(finding: Finding, scanner: ScannerPolicy) -> bool:
+    """Whether the score is one from which a message is kept, whatever the verdict is called."""
+    score, limit = finding.score, scanner.quarantine_from
+    return limit is not None and score is not None and score >= limit
 
 
 def _rejects(finding: Finding, scanner: ScannerPolicy) -> bool:
