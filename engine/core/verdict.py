@@ -120,14 +120,13 @@ def _one(finding: Finding, scanner: ScannerPolicy) -> Judgement:
         case "infected":
             reason: QuarantinedWhy = "attachment" if scanner.kind == "attachments" else "infected"
             rule = f"{scanner.name} found {finding.signature or 'something'}"
-            goes_on = scanner.on_found in ("pass", "tag")
-            action = "quarantine" if goes_on and _beyond(finding, scanner) else scanner.on_found
-            return _found(finding, scanner, action, reason, rule)
+            return _found(finding, scanner, _no_less(scanner.on_found, finding, scanner), reason, rule)
         case "clean" | "spam":
             return _weighed(finding, scanner)
         case "unscannable":
             rule = f"{scanner.name} could not scan it"
-            return _found(finding, scanner, scanner.on_unscannable, "unscannable", rule)
+            action = _no_less(scanner.on_unscannable, finding, scanner)
+            return _found(finding, scanner, action, "unscannable", rule)
         case "error":
             if finding.killed < KILLS:
                 return Passed()
@@ -161,6 +160,11 @@ def _beyond(finding: Finding, scanner: ScannerPolicy) -> bool:
     """Whether the score is one from which a message is kept, whatever the verdict is called."""
     score, limit = finding.score, scanner.quarantine_from
     return limit is not None and score is not None and score >= limit
+
+
+def _no_less(action: Action, finding: Finding, scanner: ScannerPolicy) -> Action:
+    """Return the action, or quarantine where a message would go on whose score says otherwise."""
+    return "quarantine" if action in ("pass", "tag") and _beyond(finding, scanner) else action
 
 
 def _rejects(finding: Finding, scanner: ScannerPolicy) -> bool:

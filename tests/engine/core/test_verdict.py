@@ -112,6 +112,11 @@ def scanned(*events: MessageEvent) -> Message:
             says("infected", "spamd", score=9.0, signature="Eicar"),
             Kept(reason="infected", rule="spamd found Eicar", scanner="spamd"),
         ),
+        (
+            spamd(quarantine_from=9.0),
+            says("unscannable", "spamd", score=9.0),
+            Kept(reason="unscannable", rule="spamd could not scan it", scanner="spamd"),
+        ),
         (spamd(quarantine_from=9.0), spam(8.9), Passed(("spamd",))),
         (spamd(on_found="discard", threshold=7.0), spam(7.5), Dropped("spamd says spam: score 7.5 of 7")),
     ],
