@@ -130,24 +130,22 @@ def _downloaded(event: Downloaded) -> str:
 
 
 def _submitted(event: Submitted) -> str:
-    client = f" by {event.peer or 'a client whose address was erased'}" + (
-        f" ({event.helo})" if event.helo else ""
-    )
-    who = f" as user {event.user}" if event.user else ""
-    text = f"{client}{who} by {event.protocol} {secured(event.tls)}: {times.size(event.size_octets)}"
+    text = f" by {_client(event)} by {event.protocol} {secured(event.tls)}: {times.size(event.size_octets)}"
     mended = "; a lone CR or LF in it goes out as CRLF" if event.bare_newlines else ""
     report = REPORT if event.status_report else ""
     return text + _routed(event.recipient_count, event.recipients, ()) + mended + report
 
 
+def _client(event: Submitted | RejectedOversize) -> str:
+    """Who handed it in, or wanted to."""
+    who = event.peer or "a client whose address was erased"
+    return who + (f" ({event.helo})" if event.helo else "") + (f" as user {event.user}" if event.user else "")
+
+
 def _oversize(event: RejectedOversize) -> str:
     limit = times.size(event.limit_octets)
     if event.limit_from == "listener":
-        client = f"{event.peer or 'a client whose address was erased'}" + (
-            f" ({event.helo})" if event.helo else ""
-        )
-        who = f" as user {event.user}" if event.user else ""
-        text = f": {times.size(event.size_octets)}, and the listener takes {limit} at most; client {client}{who} was told"
+        text = f": {times.size(event.size_octets)}, and the listener takes {limit} at most; {_client(event)} was told"
         named = event.recipient_count or event.recipients
         return text + (_routed(event.recipient_count, event.recipients, ()) if named else "")
     if event.mailbox is None:

@@ -326,7 +326,7 @@ def test_what_is_too_large_to_be_taken_is_on_record_with_its_client(opened: Hous
     assert (at_the_end["direction"], at_the_end["subject"]) == ("outbound", "letter 1")
     assert [one["address"] for one in at_the_end["recipients"]] == [FOREIGN]
     told = " ".join(opened.run("show", at_the_end["id"]).stdout.split())
-    assert "and the listener takes 20.0 kB at most; client 127.0.0.1" in told
+    assert "and the listener takes 20.0 kB at most; 127.0.0.1 (home.example) was told" in told
     assert "its client was told so and has it still" in told
     again = opened.run("replay", at_the_end["id"])
     assert (again.returncode, "its client was told that it is too large" in again.stdout) == (1, True)
