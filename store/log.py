@@ -245,10 +245,10 @@ def _write(connection: Connection, units: Sequence[Unit], heads: dict[str, _Head
             rows.append(event_row(append.stream, append.at, happened, position, revision, mark, next(salts)))
             mark = rows[-1]["hash"]
             changes.happened(append.stream, happened, position, append.at)
+            if isinstance(append.after, Message):
+                changes.tallies.add(append.after, happened, append.at)
         marks[append.stream] = mark
         changes.add(append.stream, append.before, append.after, opened)
-        if isinstance(append.after, Message):
-            changes.tallies.add(append.after, append.events, append.at)
         if append.octets is not None:
             octets.append({"position": opened, "octets": append.octets})
     _EVENT.many(connection, rows)

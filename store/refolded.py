@@ -16,7 +16,7 @@ from sqlalchemy import Connection, insert
 
 from store import log, pages, told
 from store.agenda import first_fence
-from store.codec import decode_at
+from store.codec import CLASSES, decode_at
 from store.events import (
     Delivered,
     Downloaded,
@@ -64,6 +64,9 @@ from store.tallies import ADD, Tallies
 
 HOUR_MICROSECONDS = HOUR // MICROSECOND
 LOOK_UP = 500  # streams at a time
+_NEVER = (2**63 - 1, 0)  # between which positions no event of an hour is
+_TAKING = frozenset({Downloaded, RejectedOversize})
+_TOLD_BY_ROW = frozenset(CLASSES[name] for name in TOLD_BY_ROW)
 
 _ALONE = (messages, recipients, texts, subjects, happenings, hops, uidls, exempt, mailboxes, agenda)
 # By the name of the table. A row of the last three may be there already, from other streams.
@@ -80,7 +83,7 @@ Told = tuple[int, datetime, Event]
 
 
 class Part(NamedTuple):
-    """What some streams add up to, in plain values that `marshal` takes.
+    """What some streams add up to, in plain values that go from one process to another.
 
     `parcels` are by the name of the table (`STATEMENTS`), as the database's driver takes them. `notices` are rows of `told`, each
     with the position of the event that tells it: of several about one thing the last counts. `working` are the next hops that
@@ -128,8 +131,8 @@ class Refolded:
         for _, _, position, name, version, at, data, personal in events:
             self.events += 1
             hour = at // HOUR_MICROSECONDS
-            first, last = hours.get(hour) or (position, position)
-            if position <= first or position >= last:
+            first, last = hours.get(hour, _NEVER)
+            if not first <= position <= last:
                 hours[hour] = (min(first, position), max(last, position))
             yield position, from_microseconds(at), decode_at(position, name, version, data, personal)
 
@@ -148,14 +151,15 @@ class Refolded:
             rows["exempt"].append({"message": opened})
         if message.due_at is not None:
             rows["agenda"].append(_due(message, message.due_at))
-        names = {event.NAME for _, _, event in story} - TOLD_BY_ROW
-        rows["happenings"] += [{"name": name, "message": opened} for name in names]
+        kinds = {type(event) for _, _, event in story}
+        rows["happenings"] += [{"name": kind.NAME, "message": opened} for kind in kinds - _TOLD_BY_ROW]
         for position, at, event in story:
-            self._tallies.add(message, (event,), at)
-            if isinstance(event, Delivered | Relayed):
-                self._took(event)
-            elif isinstance(event, Generated) and (row := told.row_of(stream, event, at)) is not None:
-                self._notices.append((position, row))
+            self._tallies.add(message, event, at)
+            match event:
+                case Delivered() | Relayed():
+                    self._took(event)
+                case Generated() if (row := told.row_of(stream, event, at)) is not None:
+                    self._notices.append((position, row))
 
     def _took(self, event: Delivered | Relayed) -> None:
         reported = isinstance(event, Delivered) and event.report is not None
@@ -203,8 +207,9 @@ def refold(connection: Connection, after: str = "", until: str | None = None) ->
 def _taken(stream: str, story: list[Told]) -> Iterator[Row]:
     """Yield the UIDLs that these events took, and whether the mailbox holds them still."""
     for position, _, event in story:
-        if not isinstance(event, Downloaded | RejectedOversize):
+        if type(event) not in _TAKING:
             continue
+        assert isinstance(event, Downloaded | RejectedOversize)
         octets = event.listed_octets if isinstance(event, Downloaded) else event.size_octets
         if event.mailbox is not None and event.uidl is not None:
             row = uidl_row(position, 0, stream, event.mailbox, event.uidl, octets)
@@ -225,13 +230,12 @@ def _looked_up(connection: Connection, rows: list[Row]) -> Iterator[Row]:
 def _gone(position: int, uidl: str, story: list[Told]) -> bool:
     """Whether a UIDL that was taken at this position was given up later: removed, or asked for again."""
     for later, _, event in story:
-        if later <= position:
-            continue
-        if isinstance(event, RemovedFromSource) and event.uidl == uidl:
-            return True
-        # What was never fetched and is to be: the next listing that shows it shows something new.
-        if isinstance(event, RedeliveryRequested) and not event.numbers and not event.added:
-            return True
+        match event:
+            case RemovedFromSource() if later > position and event.uidl == uidl:
+                return True
+            # What was never fetched and is to be: the next listing that shows it shows something new.
+            case RedeliveryRequested() if later > position and not event.numbers and not event.added:
+                return True
     return False
 
 

@@ -7,7 +7,7 @@ buckets, four to each doubling, so that quantiles are known to an eighth. Derive
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
@@ -35,9 +35,8 @@ from store.schema import hour, tallies
 from store.statement import Statement
 
 NO_BUCKET = -1  # of what takes no time
-UNCOUNTED = frozenset(
-    {Attempted.NAME, RemovedFromSource.NAME}
-)  # what nearly every message has: not even looked at
+_NOTHING = (0, 0)
+UNCOUNTED = frozenset({Attempted, RemovedFromSource})  # what nearly every message has: not even looked at
 MILLISECOND = timedelta(milliseconds=1)
 # As much as a message is counted for. A mailbox may list any size, and sums must stay within 63 bits.
 MOST_OCTETS = 1 << 40
@@ -59,15 +58,14 @@ class Tallies:
     def __init__(self) -> None:
         self.counts: dict[Key, tuple[int, int]] = {}  # how often, and octets
 
-    def add(self, message: Message, events: Iterable[Event], at: datetime) -> None:
-        """Count these events on a message, of which only what never changes is looked at."""
-        for event in events:
-            if event.NAME in UNCOUNTED:
-                continue
-            key = _key(message, event, at)
-            if key is not None:
-                count, octets = self.counts.get(key, (0, 0))
-                self.counts[key] = count + 1, octets + min(message.size_octets, MOST_OCTETS)
+    def add(self, message: Message, event: Event, at: datetime) -> None:
+        """Count an event on a message, of which only what never changes is looked at."""
+        if type(event) in UNCOUNTED:
+            return
+        key = _key(message, event, at)
+        if key is not None:
+            count, octets = self.counts.get(key, _NOTHING)
+            self.counts[key] = count + 1, octets + min(message.size_octets, MOST_OCTETS)
 
     def rows(self) -> list[dict[str, Any]]:
         """Return what to add to the table's rows."""

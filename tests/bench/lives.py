@@ -28,6 +28,7 @@ from store.events import (
     Relayed,
     RemovedFromSource,
     Reported,
+    Scanned,
 )
 from store.log import Append, Entity
 
@@ -67,6 +68,8 @@ FATES = {
     "unknown": 80,
     "received": 20,
 }  # fmt: skip
+
+UNSCANNED = ("held", "received")  # not come so far
 
 Step = tuple[timedelta, tuple[Event, ...]]
 
@@ -130,7 +133,10 @@ class _Author:
             bare_newlines=False,
             **facts,
         )
-        steps: list[Step] = [(timedelta(0), (opening,)), *_course(fate, at, len(facts["recipients"]))]
+        steps: list[Step] = [(timedelta(0), (opening,))]
+        if fate not in UNSCANNED:
+            steps.append((timedelta(milliseconds=40), (self._verdict(),)))
+        steps += _course(fate, at, len(facts["recipients"]))
         if fate in ("delivered", "postponed", "several", "relayed"):
             removed = RemovedFromSource(mailbox=mailbox, uidl=uidl, confirmed_by="quit")
             steps.append((timedelta(seconds=4), (removed,)))
@@ -158,6 +164,12 @@ class _Author:
             "from_": f"Somebody <{sender}>",
             "date": "Thu, 01 Jan 2026 12:00:00 +0000",
         }
+
+    def _verdict(self) -> Scanned:
+        took = int(self.random.lognormvariate(3, 0.5))
+        return Scanned(
+            scanner="clamd", verdict="clean", engine="ClamAV 1.0.9/27830", duration_ms=took, policy=POLICY
+        )
 
     def _usual(self) -> dict[str, str]:
         mailbox = self.random.choice(MAILBOXES)
