@@ -20,8 +20,8 @@ from engine.settings import Mailbox
 from store import conserve, mailbox_queries
 from store.conserve import Count
 from store.database import reading
+from store.read_tables import messages
 from store.recipient import ATTENTION
-from store.schema import messages
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,7 +16,8 @@ from engine.presence import gateway_runs
 from engine.settings import Settings
 from store import followers, log, queries
 from store.database import reading
-from store.schema import events, from_microseconds, messages
+from store.read_tables import messages
+from store.schema import events, from_microseconds
 from store.space import size_octets, space
 from store.url import shown
 

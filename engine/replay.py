@@ -21,8 +21,9 @@ from store.database import reading, writing
 from store.errors import Damaged, UnknownEvent
 from store.life import Message
 from store.log import Append, Unit
+from store.read_tables import messages
 from store.rows import uidl_octets
-from store.schema import contents, messages
+from store.schema import contents
 
 BATCH = 100  # messages in one transaction: a gateway waits for some milliseconds
 

@@ -40,9 +40,7 @@ PUT_OFF = timedelta(hours=1)  # at most, where no event says so: a message whose
 RENEW_EVERY = timedelta(seconds=20)  # two renewals may fail before a lease runs out
 
 FRESH = ""  # the lane of messages not yet tried
-POLL = (
-    "poll:"  # the lane of mailboxes; of next hops only a domain has a colon in its name (`life.DOMAIN_HOP`)
-)
+POLL = "poll:"  # the lane of mailboxes; of next hops only a domain has a colon in its name
 
 
 class Lease(NamedTuple):

@@ -18,7 +18,8 @@ from store.codec import decode
 from store.errors import Damaged, UnknownEvent
 from store.events import Generated
 from store.life import Message
-from store.schema import contents, events, exempt, messages
+from store.read_tables import exempt, messages
+from store.schema import contents, events
 from store.selection import between
 
 PAGE = 500  # notices

@@ -18,9 +18,10 @@ from store.events import RedeliveryRequested
 from store.leads import Bounds, Span
 from store.life import evolve
 from store.message import Message
+from store.read_tables import SLOW, happenings, messages, slow
 from store.recipient import ATTENTION
 from store.recorded import Recorded
-from store.schema import MICROSECOND, SLOW, happenings, messages, microseconds, slow
+from store.schema import MICROSECOND, microseconds
 
 PAGE = 500  # messages whose events are in memory at once
 

@@ -16,8 +16,9 @@ from store.events import Erased, MessageEvent
 from store.life import Message
 from store.log import Append, Unit
 from store.projections import Changes
+from store.read_tables import messages, next_hops, recipients, subjects, texts
 from store.schema import contents as octets_of
-from store.schema import events, messages, next_hops, recipients, subjects, texts
+from store.schema import events
 
 # Where the position of a message stands in each read table that is made of what it adds up to. Its next hops stay: an
 # event's next hop is no personal fact.

@@ -31,8 +31,9 @@ from sqlalchemy import (
 from store import selection
 from store.leads import Bounds
 from store.message import DOMAIN_HOP
+from store.read_tables import hops, messages, recipients
 from store.recipient import State
-from store.schema import MICROSECOND, hops, messages, microseconds, recipients
+from store.schema import MICROSECOND, microseconds
 from store.selection import Filter, time_taken
 
 FAILING: tuple[State, ...] = ("failed", "deferred", "outcome-unknown")

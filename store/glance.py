@@ -16,9 +16,10 @@ from store import mailbox_queries, queries
 from store.agenda import POLL
 from store.mailbox_events import MAILBOX_PREFIX
 from store.pages import query
+from store.read_tables import mailboxes, messages
 from store.recipient import State
 from store.rows import DIRECTLY, mailbox_of
-from store.schema import agenda, events, mailboxes, messages, microseconds
+from store.schema import agenda, events, microseconds
 
 COUNTED = 5_000  # messages counted at one place; ten milliseconds of work
 PRESENT = 10_000  # messages counted in one mailbox

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Protocol
 
 from sqlalchemy import ColumnElement, and_, exists, func, literal, true
 
-from store.schema import exempt, messages, recipients, subjects, texts
+from store.read_tables import exempt, messages, recipients, subjects, texts
 from store.searching import also, has_fragment, has_words, wanted_words
 
 

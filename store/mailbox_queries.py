@@ -11,10 +11,10 @@ from sqlalchemy import Connection, Select, func, select
 from store import log
 from store.events import Reported
 from store.mailbox_life import Known, Mailbox
+from store.read_tables import mailboxes, messages, uidls
 from store.recipient import ACCEPTED
 from store.recorded import Recorded
 from store.rows import mailbox_of, uidl_digest
-from store.schema import mailboxes, messages, uidls
 
 PARAMETERS = 500  # of one statement; SQLite's limit is larger
 

@@ -16,8 +16,9 @@ from store import pages
 from store.codec import decode_at
 from store.events import Deferred, Delivered, Event, RejectedOversize, Relayed
 from store.message import DOMAIN_HOP
+from store.read_tables import next_hops
 from store.rows import Row, storable
-from store.schema import from_microseconds, microseconds, next_hops
+from store.schema import from_microseconds, microseconds
 from store.statement import Lookup
 
 Change = Callable[[Row], Row]

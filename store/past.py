@@ -19,10 +19,10 @@ from store import log, queries, selection
 from store.folding import asked_words
 from store.leads import Bounds
 from store.life import DOMAIN_HOP, Message, fold
+from store.read_tables import exempt, messages
 from store.recipient import ATTENTION
 from store.recorded import Recorded
 from store.rows import DIRECTLY, key, words_of
-from store.schema import exempt, messages
 from store.selection import Filter
 
 PAGE = 200  # messages whose events are in memory at once

@@ -7,26 +7,10 @@ meaning. Derived from the log alone: `rebuild` makes them anew and arrives at th
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
 
-from sqlalchemy import (
-    BigInteger,
-    BindParameter,
-    Connection,
-    Integer,
-    LargeBinary,
-    Table,
-    Text,
-    bindparam,
-    delete,
-    insert,
-    select,
-    text,
-    true,
-    update,
-)
+from sqlalchemy import Connection, insert, update
 
-from store import next_hop_rows
+from store import next_hop_rows, writes
 from store.events import (
     Attempted,
     Downloaded,
@@ -41,6 +25,7 @@ from store.events import (
 from store.life import Message
 from store.mailbox_events import MAILBOX_PREFIX, Adopted
 from store.mailbox_life import Mailbox
+from store.read_tables import mailboxes
 from store.rows import (
     Row,
     changed_row,
@@ -59,18 +44,7 @@ from store.rows import (
     uidl_octets,
     uidl_row,
 )
-from store.schema import (
-    Utc,
-    exempt,
-    hour,
-    mailboxes,
-    messages,
-    recipients,
-    subjects,
-    texts,
-    uidls,
-)
-from store.statement import Statement
+from store.schema import hour
 from store.tallies import Tallies
 from store.told import TELL, row_of
 
@@ -152,31 +126,33 @@ class Changes:
     def write(self, connection: Connection) -> None:
         """Write it all, with few statements."""
         opened = self.opened.values()
-        _OPEN.many(connection, [message_row(position, message) for position, message in opened])
-        _ARRIVE.many(connection, [recipient_row(p, m, r) for p, m in opened for r in m.recipients])
-        _JOIN.many(connection, [row for pair in self.changed.values() for row in joined_rows(*pair)])
-        _WORD.many(connection, [text_row(position, message) for position, message in opened])
-        _HEAD.many(connection, [subject_row(p, m) for p, m in opened if m.subject is not None])
-        _FIND_ANEW.many(
+        writes.OPEN.many(connection, [message_row(position, message) for position, message in opened])
+        writes.ARRIVE.many(connection, [recipient_row(p, m, r) for p, m in opened for r in m.recipients])
+        writes.JOIN.many(connection, [row for pair in self.changed.values() for row in joined_rows(*pair)])
+        writes.WORD.many(connection, [text_row(position, message) for position, message in opened])
+        writes.HEAD.many(connection, [subject_row(p, m) for p, m in opened if m.subject is not None])
+        writes.FIND_ANEW.many(
             connection,
             [found_anew(m) for b, m in self.changed.values() if len(m.recipients) > len(b.recipients)],
         )
-        _HOPS.many(connection, [row for _, message in opened for row in hop_rows(None, message)])
-        _HOPS.many(connection, [row for pair in self.changed.values() for row in hop_rows(*pair)])
-        _HAPPEN.many(
+        writes.HOPS.many(connection, [row for _, message in opened for row in hop_rows(None, message)])
+        writes.HOPS.many(connection, [row for pair in self.changed.values() for row in hop_rows(*pair)])
+        writes.HAPPEN.many(
             connection, [{"name": name, "stream": stream} for name, stream in sorted(self.happenings)]
         )
-        STRETCH.many(connection, [{"hour": h, "first": f, "last": t} for h, (f, t) in self.hours.items()])
+        writes.STRETCH.many(
+            connection, [{"hour": h, "first": f, "last": t} for h, (f, t) in self.hours.items()]
+        )
         self.tallies.write(connection)
-        _TAKE.many(connection, self.taken)
-        _CHANGE.many(connection, [changed_row(after) for _, after in self.changed.values()])
-        _MOVE.many(connection, [row for pair in self.changed.values() for row in moved_rows(*pair)])
-        REMOVE.many(connection, self.removed)
-        _FORGET.many(connection, self.forgotten)
-        _FETCH_AGAIN.many(connection, self.fetched_again)
+        writes.TAKE.many(connection, self.taken)
+        writes.CHANGE.many(connection, [changed_row(after) for _, after in self.changed.values()])
+        writes.MOVE.many(connection, [row for pair in self.changed.values() for row in moved_rows(*pair)])
+        writes.REMOVE.many(connection, self.removed)
+        writes.FORGET.many(connection, self.forgotten)
+        writes.FETCH_AGAIN.many(connection, self.fetched_again)
         TELL.many(connection, list(self.told.values()))
-        _EXEMPT.many(connection, [{"stream": stream} for stream, now in self.exempt.items() if now])
-        _EXEMPT_NO_LONGER.many(connection, [{"the_id": s} for s, now in self.exempt.items() if not now])
+        writes.EXEMPT.many(connection, [{"stream": stream} for stream, now in self.exempt.items() if now])
+        writes.EXEMPT_NO_LONGER.many(connection, [{"the_id": s} for s, now in self.exempt.items() if not now])
         for name, changes in self.hops.items():
             next_hop_rows.write(connection, name, changes)
         for mailbox in self.mailboxes.values():
@@ -185,116 +161,6 @@ class Changes:
     def _stretch(self, its_hour: int, position: int) -> None:
         first, _ = self.hours.get(its_hour, (position, position))
         self.hours[its_hour] = (first, position)  # positions only grow
-
-
-def _assigned(*names: str, table: Table) -> dict[str, BindParameter[Any]]:
-    """Return parameters for these columns, named apart from those of the WHERE; times as they are stored."""
-    types = {name: table.c[name].type for name in names}
-    plain = {name: BigInteger() if isinstance(kind, Utc) else kind for name, kind in types.items()}
-    return {name: bindparam(f"new_{name}", type_=kind) for name, kind in plain.items()}
-
-
-_its_id = bindparam("the_id", type_=Text)
-_its_position = select(messages.c.position).where(messages.c.id == _its_id).scalar_subquery()
-_JOINED = {
-    column.name: BigInteger() if isinstance(column.type, Utc) else column.type
-    for column in recipients.c
-    if column.name != "message"
-}
-_OPEN = Statement(insert(messages))
-_ARRIVE = Statement(insert(recipients))
-# One that a message gets later on: its position is looked up.
-_JOIN = Statement(
-    insert(recipients).from_select(
-        ["message", *_JOINED],
-        select(messages.c.position, *(bindparam(name, type_=kind) for name, kind in _JOINED.items())).where(
-            messages.c.id == _its_id
-        ),
-    )
-)
-_WORD = Statement(insert(texts))
-_HEAD = Statement(insert(subjects))
-_FIND_ANEW = Statement(
-    update(texts)
-    .where(texts.c.rowid == _its_position)
-    .values(words=bindparam("new_words", type_=texts.c.words.type))
-)
-_TAKE = Statement(insert(uidls))
-_CHANGE = Statement(
-    update(messages)
-    .where(messages.c.id == _its_id)
-    .values(
-        _assigned(
-            *("state", "changed_at", "closed_at", "attempts", "next_hop", "due_at"),
-            *("quarantined_why", "quarantined_by"),
-            table=messages,
-        )
-    )
-)
-_MOVE = Statement(
-    update(recipients)
-    .where(
-        recipients.c.message == _its_position, recipients.c.number == bindparam("the_number", type_=Integer)
-    )
-    .values(
-        _assigned("state", "next_hop", "reply", "attempts", "unknown_attempts", "retry_at", table=recipients)
-    )
-)
-# Both databases read these three as they stand; SQLAlchemy has the conflict clause for each apart.
-_HAPPEN = Statement(
-    text(
-        "INSERT INTO happenings (name, message) SELECT CAST(:name AS TEXT), position FROM messages WHERE id = :stream"
-        " ON CONFLICT DO NOTHING"
-    )
-)
-_HOPS = Statement(
-    text(
-        "INSERT INTO hops (name, message) SELECT CAST(:name AS TEXT), position FROM messages WHERE id = :stream"
-        " ON CONFLICT DO NOTHING"
-    )
-)
-_EXEMPT = Statement(
-    text(
-        "INSERT INTO exempt (message) SELECT position FROM messages WHERE id = :stream ON CONFLICT DO NOTHING"
-    )
-)
-_EXEMPT_NO_LONGER = Statement(
-    # IN, for of several messages an equation would mean the first alone.
-    delete(exempt).where(exempt.c.message.in_(select(messages.c.position).where(messages.c.id == _its_id)))
-)
-STRETCH = Statement(
-    text(
-        "INSERT INTO hours (hour, first, last) VALUES (:hour, :first, :last) ON CONFLICT (hour) DO UPDATE SET"
-        " first = CASE WHEN excluded.first < hours.first THEN excluded.first ELSE hours.first END,"
-        " last = CASE WHEN excluded.last > hours.last THEN excluded.last ELSE hours.last END"
-    )
-)
-_earlier = uidls.c.position < bindparam("before", type_=BigInteger)
-REMOVE = Statement(
-    update(uidls)
-    .where(
-        uidls.c.stream == bindparam("the_stream", type_=Text),
-        # A copy under another UIDL may still be there.
-        uidls.c.digest == bindparam("the_digest", type_=LargeBinary),
-        _earlier,
-    )
-    .values(gone=true())
-)
-_FORGET = Statement(
-    update(uidls)
-    .where(
-        uidls.c.mailbox == bindparam("the_mailbox", type_=Text),
-        uidls.c.digest == bindparam("the_digest", type_=LargeBinary),
-        uidls.c.stream.is_(None),
-        _earlier,
-    )
-    .values(gone=true())
-)
-
-# What was never fetched and is to be: the next listing that shows it shows something new.
-_FETCH_AGAIN = Statement(
-    update(uidls).where(uidls.c.stream == bindparam("the_stream", type_=Text), _earlier).values(gone=true())
-)
 
 
 def _write_mailbox(connection: Connection, mailbox: Mailbox) -> None:

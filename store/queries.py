@@ -16,20 +16,10 @@ from sqlalchemy import Connection, Row, Table, Text, bindparam, exists, func, se
 from store import selection
 from store.leads import Bounds, Indexed, Span
 from store.life import Message
+from store.read_tables import exempt, messages, next_hops, recipients
 from store.recipient import ATTENTION
 from store.rows import indexed, message_row, recipient_row
-from store.schema import (
-    COMMON_EVENTS,
-    Utc,
-    agenda,
-    events,
-    exempt,
-    from_microseconds,
-    messages,
-    microseconds,
-    next_hops,
-    recipients,
-)
+from store.schema import COMMON_EVENTS, Utc, agenda, events, from_microseconds, microseconds
 from store.selection import Filter as Filter  # what is asked belongs to the questions
 
 PAGE = 50

@@ -11,11 +11,12 @@ from collections.abc import Callable, Iterable
 from sqlalchemy import Connection, delete, func, select
 
 from store import folders, next_hop_rows, pages
-from store.projections import REMOVE
+from store.read_tables import READ_TABLES, TEXTS_ON_SQLITE, texts
 from store.refolded import STATEMENTS, Part
 from store.rows import Row
-from store.schema import READ_TABLES, TEXTS_ON_SQLITE, agenda, events, texts
+from store.schema import agenda, events
 from store.told import TELL
+from store.writes import REMOVE
 
 Progress = Callable[[int, int], None]  # events done, events in all
 

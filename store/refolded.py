@@ -31,7 +31,18 @@ from store.life import fold
 from store.mailbox_events import MAILBOX_PREFIX, Adopted
 from store.mailbox_life import fold_mailbox
 from store.message import DOMAIN_HOP, Message
-from store.projections import STRETCH, TOLD_BY_ROW
+from store.projections import TOLD_BY_ROW
+from store.read_tables import (
+    exempt,
+    happenings,
+    hops,
+    mailboxes,
+    messages,
+    recipients,
+    subjects,
+    texts,
+    uidls,
+)
 from store.rows import (
     Row,
     hop_rows,
@@ -43,24 +54,10 @@ from store.rows import (
     text_row,
     uidl_row,
 )
-from store.schema import (
-    HOUR,
-    MICROSECOND,
-    agenda,
-    exempt,
-    from_microseconds,
-    happenings,
-    hops,
-    mailboxes,
-    messages,
-    microseconds,
-    recipients,
-    subjects,
-    texts,
-    uidls,
-)
+from store.schema import HOUR, MICROSECOND, agenda, from_microseconds, microseconds
 from store.statement import Parcel, Statement
 from store.tallies import ADD, Tallies
+from store.writes import STRETCH
 
 HOUR_MICROSECONDS = HOUR // MICROSECOND
 LOOK_UP = 500  # streams at a time
@@ -87,7 +84,7 @@ class Part(NamedTuple):
 
     `parcels` are by the name of the table (`STATEMENTS`), as the database's driver takes them. `notices` are rows of `told`, each
     with the position of the event that tells it: of several about one thing the last counts. `working` are the next hops that
-    took something, but no domains. `superseded` are UIDLs under which something is known anew (`projections.REMOVE`).
+    took something, but no domains. `superseded` are UIDLs under which something is known anew (`writes.REMOVE`).
     """
 
     events: int

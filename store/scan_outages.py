@@ -11,7 +11,8 @@ from store.agenda import lanes
 from store.codec import decode
 from store.events import Reported, Scanned
 from store.message import SCAN_LANE
-from store.schema import agenda, events, from_microseconds, happenings, messages
+from store.read_tables import happenings, messages
+from store.schema import agenda, events, from_microseconds
 
 
 @dataclass(frozen=True, slots=True)

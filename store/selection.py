@@ -32,19 +32,10 @@ from store.events import Attempted, Direction, Downloaded
 from store.folding import asked_words, certain_words, folded
 from store.leads import Addressed, Bounds, Exempt, Fragment, Indexed, Lead, Span, Worded
 from store.projections import TOLD_BY_ROW
+from store.read_tables import SLOW, happenings, hops, hours, messages, recipients, slow
 from store.recipient import State
 from store.rows import indexed, key
-from store.schema import (
-    MICROSECOND,
-    SLOW,
-    happenings,
-    hops,
-    hour,
-    hours,
-    messages,
-    recipients,
-    slow,
-)
+from store.schema import MICROSECOND, hour
 from store.searching import has_words, wanted_words
 
 time_taken = type_coerce(messages.c.closed_at, BigInteger) - type_coerce(messages.c.opened_at, BigInteger)

@@ -31,7 +31,8 @@ from store.events import (
     Submitted,
 )
 from store.life import DOMAIN_HOP, Message
-from store.schema import hour, tallies
+from store.read_tables import tallies
+from store.schema import hour
 from store.statement import Statement
 
 NO_BUCKET = -1  # of what takes no time

@@ -13,7 +13,8 @@ from typing import Final, Literal
 from sqlalchemy import Connection, select, text
 
 from store.events import Generated, ReportKind
-from store.schema import microseconds, told
+from store.read_tables import told
+from store.schema import microseconds
 from store.statement import Statement
 
 What = Literal["scanner", "mailbox", "next-hop", "disk", "store", "daily"]

@@ -19,7 +19,8 @@ from sqlalchemy import delete
 from store.bundle import sums
 from store.chain import GENESIS, link
 from store.database import open_store
-from store.schema import microseconds, uidls
+from store.read_tables import uidls
+from store.schema import microseconds
 from tests.cli.command import PROGRAM, Mailgate, configure
 from tests.cli.installation import Installation, installed
 from tests.cli.stock import Stock, stocked

@@ -12,7 +12,8 @@ from sqlalchemy import select
 
 import migrations
 from store.database import open_store, reading
-from store.schema import READ_TABLES, agenda
+from store.read_tables import READ_TABLES
+from store.schema import agenda
 from tests.cli.installation import Installation, installed
 from tests.real.postgres import Postgres
 

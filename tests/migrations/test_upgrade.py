@@ -17,7 +17,7 @@ from sqlalchemy import Engine, inspect, select, text
 import migrations
 from store.database import open_store, reachable, reading, writing
 from store.errors import StoreUnreachable
-from store.schema import TEXTS_ON_SQLITE, metadata, texts
+from store.read_tables import TEXTS_ON_SQLITE, metadata, texts
 
 Open = Callable[[str], Engine]
 WAIT_SECONDS = 60

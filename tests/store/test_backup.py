@@ -21,7 +21,8 @@ from store.events import Attempted, Deferred, Delivered, Downloaded
 from store.life import Message
 from store.log import Append, Unit
 from store.mailbox_events import Adopted, Adoption, mailbox_stream
-from store.schema import READ_TABLES, agenda
+from store.read_tables import READ_TABLES
+from store.schema import agenda
 from store.schema import contents as contents_table
 from store.schema import events as events_table
 from store.schema import seals as seals_table

@@ -8,8 +8,8 @@ from store.database import writing
 from store.events import Held, Kept, KeptNoLonger, RedeliveryRequested, Released, RemovedFromSource
 from store.log import Append
 from store.mailbox_events import Adopted, Adoption, mailbox_stream
+from store.read_tables import exempt
 from store.rebuild import rebuild
-from store.schema import exempt
 from store.statement import BLOCKS
 from tests.store.build import NOW, POLICY, append, attempted, delivered, opening, oversize, rows, then
 from tests.store.test_rebuild import derived

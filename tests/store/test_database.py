@@ -33,7 +33,8 @@ from store.database import (
 )
 from store.errors import StoreError, StoreUnreachable
 from store.log import Unit
-from store.schema import events, messages
+from store.read_tables import messages
+from store.schema import events
 from store.statement import Lookup
 from tests.store.build import append, opening, rows
 

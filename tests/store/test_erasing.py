@@ -14,8 +14,9 @@ from store.database import open_store, reading, sqlite_file, writing
 from store.events import Discarded, Erased
 from store.life import Message
 from store.mentions import mentions
+from store.read_tables import messages, next_hops, recipients, subjects, uidls
 from store.rebuild import rebuild
-from store.schema import events, messages, next_hops, recipients, subjects, uidls
+from store.schema import events
 from store.scrubbing import scrub
 from tests.real.postgres import Postgres
 from tests.store.build import (

@@ -16,8 +16,9 @@ from store.events import Reported
 from store.log import Append, Unit
 from store.mailbox_events import PollRecovered, mailbox_stream
 from store.mailbox_life import Mailbox
-from store.schema import READ_TABLES, contents, events
+from store.read_tables import READ_TABLES
 from store.schema import agenda as agenda_table
+from store.schema import contents, events
 from tests.store.build import (
     NOW,
     after,

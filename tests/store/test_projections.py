@@ -14,7 +14,7 @@ from store.log import Append
 from store.mailbox_events import Adopted, Adoption, mailbox_stream
 from store.mailbox_life import Known
 from store.next_hop_rows import LEAST_LIMIT_OCTETS
-from store.schema import messages, next_hops
+from store.read_tables import messages, next_hops
 from tests.store.build import (
     NOW,
     POLICY,

@@ -20,8 +20,9 @@ from store.leads import Bounds, Span
 from store.life import Message
 from store.log import Append
 from store.queries import Filter
+from store.read_tables import next_hops
 from store.recipient import ATTENTION
-from store.schema import COMMON_EVENTS, next_hops
+from store.schema import COMMON_EVENTS
 from tests.store.build import (
     NOW,
     after,

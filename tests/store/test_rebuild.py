@@ -13,8 +13,9 @@ from store import conserve, folders, queries
 from store.database import reading, writing
 from store.errors import StoreError
 from store.queries import Filter
+from store.read_tables import READ_TABLES
 from store.rebuild import rebuild
-from store.schema import READ_TABLES, agenda, events
+from store.schema import agenda, events
 from tests.store.build import NOW, rows, unguarded
 from tests.store.history import History, write
 

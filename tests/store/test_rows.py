@@ -13,7 +13,7 @@ from store.events import MailboxEvent
 from store.log import Append
 from store.mailbox_events import PollFailed, mailbox_stream
 from store.queries import Filter
-from store.schema import messages
+from store.read_tables import messages
 from tests.store.build import (
     NOW,
     append,

@@ -12,7 +12,7 @@ from store import queries, selection
 from store.database import reading
 from store.leads import Bounds, Span
 from store.log import Append
-from store.schema import happenings, hours
+from store.read_tables import happenings, hours
 from store.selection import Filter
 from tests.store.build import (
     after,

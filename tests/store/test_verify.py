@@ -10,7 +10,8 @@ from sqlalchemy import Engine, select
 
 from store import erasing, pages, verify
 from store.database import reading, writing
-from store.schema import contents, events, messages
+from store.read_tables import messages
+from store.schema import contents, events
 from store.verified import Count
 from tests.store.attack import findings, sealed
 from tests.store.build import after, append, attempted, delivered, opening, rows, then, unguarded
