@@ -14,6 +14,7 @@ from store.events import (
     Delivered,
     Downloaded,
     Failed,
+    Imported,
     RejectedOversize,
     Relayed,
     Submitted,
@@ -23,7 +24,7 @@ SPAN = 300  # seconds that are remembered
 NOW = 5  # seconds over which "now" is the mean: of one alone the figure would jump
 
 KINDS: Mapping[str, tuple[str, ...]] = {
-    "received": (Downloaded.NAME, Submitted.NAME),
+    "received": (Downloaded.NAME, Submitted.NAME, Imported.NAME),
     "delivered": (Delivered.NAME,),
     "relayed": (Relayed.NAME,),
     "deferred": (Deferred.NAME,),

@@ -57,6 +57,7 @@ SECTIONS: Mapping[str, Mapping[str, Place]] = {
         "report": Place("cli.report", "report", "Write a page with pictures of a period."),
     },
     "Setting things right": {
+        "import": Place("cli.importing", "import_files", "Take in messages from files, and deliver them."),
         "replay": Place("cli.replay", "replay", "Deliver messages again, by id or by filters."),
         "hold": Place(
             "cli.operator", "hold", "Keep messages back, until a time or a person lets them go on."

@@ -34,6 +34,7 @@ LINE_LEAST = 10  # characters for the last minutes
 EVENT_STYLES = {
     "downloaded": "cyan",
     "submitted": "cyan",
+    "imported": "cyan",
     "delivered": "green",
     "relayed": "green",
     "deferred": "yellow",

@@ -23,6 +23,7 @@ from store.events import (
     Failed,
     Generated,
     Held,
+    Imported,
     Kept,
     KeptNoLonger,
     Quarantined,
@@ -51,6 +52,8 @@ def sentence(event: Event, at: datetime, recipients: Sequence[str] | None = None
             return _downloaded(event)
         case Submitted():
             return _submitted(event)
+        case Imported():
+            return _imported(event)
         case RejectedOversize():
             return _oversize(event)
         case Generated():
@@ -134,6 +137,15 @@ def _submitted(event: Submitted) -> str:
     mended = "; a lone CR or LF in it goes out as CRLF" if event.bare_newlines else ""
     report = REPORT if event.status_report else ""
     return text + _routed(event.recipient_count, event.recipients, ()) + mended + report
+
+
+def _imported(event: Imported) -> str:
+    mended = "; a lone CR or LF in it goes out as CRLF" if event.bare_newlines else ""
+    report = REPORT if event.status_report else ""
+    why = f" ({event.reason})" if event.reason else ""
+    text = f" from {event.file or 'a file'}{_by(event.operator)}{why}"
+    routed = _routed(event.recipient_count, event.recipients, ())
+    return f"{text}: {times.size(event.size_octets)}{routed}{mended}{report}"
 
 
 def _client(event: Submitted | RejectedOversize) -> str:

@@ -54,7 +54,7 @@ async def opening_of(submission: Submission, octets: Octets, policy: Policy, now
     facts = headers.facts(octets)
     recipients = Recipients(addresses=submission.recipients)
     submitted = Submitted(
-        direction=_direction(submission, policy),
+        direction=direction(submission.recipients, policy),
         protocol=submission.protocol,
         tls=submission.tls,
         size_octets=len(octets),
@@ -89,7 +89,7 @@ def rejection_of(
     """Return what goes on record of a message that is too large for the listener. `header` is how it began, if it did."""
     facts = headers.facts(header)
     event = RejectedOversize(
-        direction=_direction(submission, policy),
+        direction=direction(submission.recipients, policy),
         size_octets=size_octets,
         limit_octets=int(limit_octets),  # a configured size is of a type of its own
         limit_from="listener",
@@ -108,13 +108,10 @@ def rejection_of(
     return Rejection(new_id(now), now, event)
 
 
-def _direction(submission: Submission, policy: Policy) -> Direction:
+def direction(recipients: tuple[str, ...], policy: Policy) -> Direction:
     """Return inbound where every recipient is of our own domains; where none was named yet, nobody can know."""
-    own = (
-        any(envelope.matches(pattern, address) for pattern in policy.domains)
-        for address in submission.recipients
-    )
-    return "inbound" if submission.recipients and all(own) else "outbound"
+    own = (any(envelope.matches(pattern, address) for pattern in policy.domains) for address in recipients)
+    return "inbound" if recipients and all(own) else "outbound"
 
 
 def new_id(now: datetime) -> str:

@@ -22,6 +22,7 @@ from store.mailbox_events import Adopted, PollFailed, PollFinished, PollRecovere
 from store.opening_events import Direction as Direction
 from store.opening_events import Downloaded as Downloaded
 from store.opening_events import Generated as Generated
+from store.opening_events import Imported as Imported
 from store.opening_events import LimitFrom as LimitFrom
 from store.opening_events import RejectedOversize as RejectedOversize
 from store.opening_events import ReportKind as ReportKind
@@ -248,6 +249,7 @@ class ContentsPurged(Struct, frozen=True, kw_only=True):
 MessageEvent = (
     Downloaded
     | Submitted
+    | Imported
     | RejectedOversize
     | Generated
     | Scanned

@@ -28,6 +28,7 @@ from store.events import (
     Failed,
     Generated,
     Held,
+    Imported,
     Kept,
     KeptNoLonger,
     MessageEvent,
@@ -147,7 +148,7 @@ def _facts(message: Message, event: MessageEvent, at: datetime) -> Facts:
         case Erased():
             purged = {"purged_at": at, "purged_by": "erasure"} if message.kept else {}
             return {"erased_at": at, **purged}
-        case Downloaded() | Submitted() | Generated():
+        case Downloaded() | Submitted() | Imported() | Generated():
             raise Damaged(f"{event.NAME} in the middle of stream {message.id}")
         case _:
             assert_never(event)

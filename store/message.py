@@ -12,6 +12,7 @@ from store.findings import Finding
 from store.recipient import ATTENTION, FATES, Recipient, State
 
 DOMAIN_HOP = "mx:"  # what the name of a next hop begins with that is all mail servers of a domain; no other has a colon
+LOCAL = "local"  # as a protocol: a person gave it in a file
 SCAN_LANE = "scan:"  # what the lane of a message begins with that waits for a scanner, whose name follows
 
 
@@ -54,7 +55,7 @@ class Message(Struct, frozen=True, kw_only=True):
     user: str | None = None  # who logged in to submit it
     peer: str = ""  # the address of the client that submitted it
     helo: str = ""
-    protocol: str = ""  # that it was submitted by; "" for one that was not
+    protocol: str = ""  # that it was handed in by, `LOCAL` from a file; "" for one that was not
     envid: str | None = None
     ret: Literal["FULL", "HDRS"] | None = None
     smtputf8: bool = False

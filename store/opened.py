@@ -8,9 +8,11 @@ from typing import Any
 from msgspec.structs import replace
 
 from store.errors import Damaged
-from store.events import Downloaded, Generated, MessageEvent, RejectedOversize, Submitted
-from store.message import Message
+from store.events import Downloaded, Generated, Imported, MessageEvent, RejectedOversize, Submitted
+from store.message import LOCAL, Message
 from store.recipient import recipients_of, submitted_recipients
+
+BY_HAND = "import"  # what named the recipients of a message that came in a file
 
 
 def opened(stream: str, event: MessageEvent, at: datetime) -> Message:
@@ -34,6 +36,8 @@ def opened(stream: str, event: MessageEvent, at: datetime) -> Message:
             )
         case Submitted():
             return _submitted(stream, event, at)
+        case Imported():
+            return _imported(stream, event, at)
         case RejectedOversize():
             recipients = recipients_of(event.recipient_count, event.recipients, event.routed_by)
             return _new(
@@ -81,8 +85,27 @@ def _submitted(stream: str, event: Submitted, at: datetime) -> Message:
     )
 
 
+def _imported(stream: str, event: Imported, at: datetime) -> Message:
+    return _new(
+        stream,
+        event,
+        at,
+        direction=event.direction,
+        recipients=recipients_of(event.recipient_count, event.recipients, (BY_HAND,) * event.recipient_count),
+        content=event.content,
+        bare_newlines=event.bare_newlines,
+        protocol=LOCAL,
+        automatic=event.automatic,
+        status_report=event.status_report,
+        first_hop=event.next_hop,
+    )
+
+
 def _new(
-    stream: str, event: Downloaded | Submitted | RejectedOversize | Generated, at: datetime, **facts: Any
+    stream: str,
+    event: Downloaded | Submitted | Imported | RejectedOversize | Generated,
+    at: datetime,
+    **facts: Any,
 ) -> Message:
     """Return a message with what every opening event tells, and with the facts of this one."""
     hop: str | None = getattr(event, "next_hop", None)

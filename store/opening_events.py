@@ -97,6 +97,33 @@ class Submitted(Struct, frozen=True, kw_only=True):
     date: Personal[str | None] = None
 
 
+class Imported(Struct, frozen=True, kw_only=True):
+    """A person handed us this message in a file and named its recipients; its octets are durable. Opens a stream."""
+
+    NAME: ClassVar[str] = "imported"
+    VERSION: ClassVar[int] = 1
+
+    direction: Direction  # as of a submission
+    size_octets: int
+    content: str
+    bare_newlines: bool
+    recipient_count: int
+    automatic: bool = False
+    status_report: bool = False
+    next_hop: str | None = None  # where it was to go when it came in
+    operator: str
+    policy: str
+
+    file: Personal[str] = ""  # as it was named, and which message of it
+    reason: Personal[str] = ""
+    reverse_path: Personal[str] = ""
+    recipients: Personal[tuple[str, ...]] = ()
+    message_id: Personal[str | None] = None
+    subject: Personal[str | None] = None
+    from_: Personal[str | None] = field(default=None, name="from")
+    date: Personal[str | None] = None
+
+
 class RejectedOversize(Struct, frozen=True, kw_only=True):
     """Too large: never retrieved, or refused to the client that submits it (these open a stream); or refused later on."""
 

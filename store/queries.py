@@ -17,7 +17,7 @@ from store import selection
 from store.leads import Bounds, Indexed, Span
 from store.life import Message
 from store.read_tables import exempt, messages, next_hops, recipients
-from store.recipient import ATTENTION
+from store.recipient import ATTENTION, State
 from store.rows import indexed, message_row, recipient_row
 from store.schema import COMMON_EVENTS, Utc, agenda, events, from_microseconds, microseconds
 from store.selection import Filter as Filter  # what is asked belongs to the questions
@@ -60,6 +60,21 @@ def outbound_ids(connection: Connection, message_id: str, limit: int = 2) -> lis
         messages.c.message_id == indexed(message_id), messages.c.direction != "inbound"
     )
     return list(connection.scalars(found.order_by(messages.c.position.desc()).limit(limit)))
+
+
+def holders(connection: Connection, content: str, message_id: str | None) -> dict[str, tuple[str, State]]:
+    """Return who has a message of these very octets already, or is to get it: by address, in lower case.
+
+    For each the message's id and the recipient's state. `content` is the sha256, hex; `message_id` is what its header says.
+    """
+    of_it = None if message_id is None else indexed(message_id)
+    found = (
+        select(recipients.c.address_key, messages.c.id, recipients.c.state)
+        .join(recipients, recipients.c.message == messages.c.position)
+        .where(messages.c.message_id == of_it, messages.c.content == content)
+        .order_by(messages.c.position)
+    )
+    return {address: (stream, state) for address, stream, state in connection.execute(found)}
 
 
 def ids(connection: Connection, prefix: str, limit: int = 2) -> list[str]:

@@ -1,6 +1,6 @@
 """How much of what happened in an hour: a few rows an hour, so that statistics cost what the hours asked for hold.
 
-Kinds: `in` (name: the mailbox, "" for what was submitted; what: the direction), `out` (name: the next hop; what: the event),
+Kinds: `in` (name: the mailbox, "" for what came from none; what: the direction), `out` (name: the next hop; what: the event),
 `scan` and `rescan` (name: the scanner; what: the verdict), `kept` (name: the scanner; what: the reason). Durations are counted in
 buckets, four to each doubling, so that quantiles are known to an eighth. Derived from the log like every read table.
 """
@@ -23,6 +23,7 @@ from store.events import (
     Event,
     Failed,
     Generated,
+    Imported,
     Quarantined,
     RejectedOversize,
     Relayed,
@@ -141,7 +142,7 @@ def _key(message: Message, event: Event, at: datetime) -> Key | None:
     bucket, name = NO_BUCKET, ""
     what: str = event.NAME
     match event:
-        case Downloaded() | Submitted() | Generated():
+        case Downloaded() | Submitted() | Imported() | Generated():
             kind, name, what = "in", message.mailbox or "", message.direction
         case Delivered() | Relayed() if isinstance(event, Relayed) or event.report is None:
             kind, name = "out", _hop(event.next_hop)

@@ -184,7 +184,7 @@ def _arrivals(event: MessageEvent, candidate: Candidate) -> Iterator[Other]:
         case RejectedOversize():
             yield from arrival.refused(event, candidate)
         case _:
-            return  # our own notices
+            return  # our own notices, and what a person imports
 
 
 def _nobody(before: Message, candidate: Candidate) -> Iterator[Other]:

@@ -53,13 +53,14 @@ def received(
 
     With protocol "POP3", `source` is free text ("mailbox info at pop.example") and becomes a comment: no
     from clause, as no client sent this, and scanners that judge clients pass the field over. With an SMTP
-    protocol ("ESMTPS", RFC 3848), `source` is the name the client gave itself and `peer_ip` its address.
+    protocol ("ESMTPS", RFC 3848), `source` is the name the client gave itself and `peer_ip` its address;
+    without either there is no from clause.
     `id` is the message's id, `recipient` is None when there are several. `now` is an aware time.
     """
     words = ["Received:"]
     if protocol.upper().startswith("POP"):
         words += f"({words_of(source)})".split(" ")
-    else:
+    elif source or peer_ip:
         words += ["from", _domain(source)] + ([f"({_literal(peer_ip)})"] if peer_ip else [])
     words += [f"by {_domain(hostname)}", _MARK.decode(), f"with {_atom(protocol)}", f"id {_atom(id)}"]
     if recipient is not None and recipient.isascii() and envelope.valid(recipient):

@@ -23,6 +23,7 @@ from store.events import (
     Event,
     Generated,
     Held,
+    Imported,
     Kept,
     KeptNoLonger,
     MailboxEvent,
@@ -88,6 +89,7 @@ class History:
         steps: list[Callable[[], Iterator[Unit]]] = [
             *(self.download,) * 4,
             self.submit,
+            self.take_in,
             self.ask_again,
             *(self.work,) * 8,
             self.too_large,
@@ -146,6 +148,25 @@ class History:
             recipients=whom,
             recipient_count=len(whom),
             reverse_path=self.random.choice(PEOPLE),
+            subject=self.random.choice(SUBJECTS),
+        )
+        yield Unit((self._append(self._stream(), opening, octets=octets),))
+
+    def take_in(self) -> Iterator[Unit]:
+        """A person gives a message in a file."""
+        octets = f"Subject: {self._next()}\r\n\r\n".encode()
+        whom = tuple(self.random.sample((*OURS, "bob@customer.example"), self.random.choice((1, 2))))
+        opening = Imported(
+            direction=self.random.choice(("outbound", "inbound")),
+            size_octets=len(octets),
+            content=sha256(octets).hexdigest(),
+            bare_newlines=False,
+            recipient_count=len(whom),
+            operator="anna",
+            policy=POLICY,
+            file="found.eml",
+            reverse_path=self.random.choice(PEOPLE),
+            recipients=whom,
             subject=self.random.choice(SUBJECTS),
         )
         yield Unit((self._append(self._stream(), opening, octets=octets),))

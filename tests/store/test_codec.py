@@ -28,6 +28,7 @@ from store.events import (
     Failed,
     Generated,
     Held,
+    Imported,
     Kept,
     KeptNoLonger,
     MailboxEvent,
@@ -288,6 +289,21 @@ EVENTS: tuple[Event, ...] = (
     KeptNoLonger(operator="bob", policy="5e1f", reason="settled"),
     Generated(
         kind="mailbox-failing", about="", concerns="info", size_octets=9, content="cd" * 32, recipient_count=1
+    ),
+    Imported(
+        direction="outbound",
+        size_octets=1234,
+        content="ef" * 32,
+        bare_newlines=True,
+        recipient_count=2,
+        automatic=True,
+        status_report=True,
+        next_hop="provider",
+        operator="anna",
+        policy="5e1f",
+        file="Jürgen.mbox, message 2",
+        reason="Jürgen lost it",
+        **HEADER,
     ),
 )
 
