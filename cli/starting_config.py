@@ -71,7 +71,7 @@ username = "info"
 password = { env = "INFO_PASSWORD" }
 # auto (the safest that the server offers), user, apop, plain or xoauth2 (the password is the token then).
 #auth = "auto"
-# How often to look for mail; 10s at least.
+# How often to look for mail; many providers lock out who asks more often than every 10s.
 poll_every = "1m"
 # Who gets this mailbox's mail, one or more.
 recipients = ["info@example.com"]

@@ -16,7 +16,7 @@ from engine.settings.shapes import Gateway, Mailbox, Multidrop, Remove
 from engine.settings.tables import MailboxTable, MultidropTable
 from engine.settings.values import Duration, shown
 
-POLL_EVERY_AT_LEAST_SECONDS = 10  # many providers lock a mailbox out that logs in more often
+POLL_EVERY_AT_LEAST_SECONDS = 1
 
 
 def unique_names(tables: tuple[MailboxTable, ...]) -> None:

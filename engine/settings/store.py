@@ -17,13 +17,13 @@ from engine.settings.values import shown
 SQLITE = "sqlite:///"
 POSTGRES = "postgresql+psycopg://"
 OURS = ("options",)  # of a connection: whatever the URL says
-IN_FLIGHT_AT_LEAST_OCTETS = 1 << 20  # an ordinary message must fit
+IN_FLIGHT_AT_LEAST_OCTETS = 64 << 10  # a larger message gets through alone
 
 
 def store(table: StoreTable, folder: Path) -> Store:
     """The [store] table. Raises Fault."""
     if table.in_flight < IN_FLIGHT_AT_LEAST_OCTETS:
-        raise Fault(("store", "in_flight"), 'is too little: at least "1MiB"')
+        raise Fault(("store", "in_flight"), 'is too little: at least "64KiB"')
     return Store(url=meant(("store", "url"), lambda: _url(table.url, folder)), in_flight=table.in_flight)
 
 

@@ -26,6 +26,7 @@ from engine.settings.shapes import (
 )
 from engine.settings.store import sqlite_file
 
+SELDOM_ENOUGH_SECONDS = 10  # between two polls of a mailbox
 SECRET_CHARACTERS = 24  # of letters and digits: beyond guessing, whoever sees a signature
 
 
@@ -57,6 +58,8 @@ def _of_mailbox(mailbox: Mailbox, settings: Settings) -> Iterator[str]:
         yield 'tls = "none": mail, and the password unless the server knows APOP, can be read on the way'
     if not mailbox.tls_verify and mailbox.tls != "none":
         yield "tls_verify = false: anyone can pass for the server; prefer tls_ca or tls_fingerprint"
+    if mailbox.poll_every < SELDOM_ENOUGH_SECONDS and not _is_here(mailbox.host):
+        yield "poll_every: many providers lock out who logs in so often"
     match mailbox.remove.when:
         case "never":
             yield 'remove = "never": the mailbox grows until the provider refuses mail'

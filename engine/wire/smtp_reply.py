@@ -9,8 +9,9 @@ import re
 from dataclasses import dataclass
 from functools import lru_cache
 
-# RFC 5321 section 4.5.3.1.5 allows 512 octets; servers that quote a whole URL or policy text exceed it.
-MOST_LINE_OCTETS = 2048
+# RFC 5321 section 4.5.3.1.5 allows 512 octets; servers that quote a whole URL or policy text exceed it. A refusal that is
+# taken for no answer would have the message sent again and again.
+MOST_LINE_OCTETS = 8192
 # An EHLO reply has some 20 lines, a verbose refusal about ten.
 MOST_REPLY_LINES = 128
 MOST_REPLY_OCTETS = 65_536

@@ -19,6 +19,7 @@ from tests.engine.settings.configurations import GATEWAY, HOME, WHOLE, loaded
         ("recipients", 'remove = "downloaded"\nrecipients', ["mailbox 'info': remove = \"downloaded\""]),
         ("recipients", 'remove = "4d"\nrecipients', ["mailbox 'info': remove: may delete before"]),
         ("recipients", 'remove = "5d"\nrecipients', []),
+        ("recipients", 'poll_every = "9s"\nrecipients', ["mailbox 'info': poll_every: many providers lock"]),
         ("info@example.com", "info@other.example", ["mailbox 'info': info@other.example: no route"]),
         (
             "recipients",
