@@ -91,7 +91,7 @@ def rejection_of(
     event = RejectedOversize(
         direction=direction(submission.recipients, policy),
         size_octets=size_octets,
-        limit_octets=int(limit_octets),  # a configured size is of a type of its own
+        limit_octets=limit_octets,
         limit_from="listener",
         recipient_count=len(submission.recipients),
         policy=policy.version,

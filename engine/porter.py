@@ -73,10 +73,9 @@ class Portion:
             self._granted = -1  # asked for: there is something to waive
             self._granted = await wish
 
-    def hand_on(self) -> int:
-        """Return the number of the message, which goes to the gateway now and takes with it what was granted."""
+    def hand_on(self) -> None:
+        """Let go of what was granted: the message goes to the gateway now, and takes it along."""
         self._granted = 0
-        return self.number
 
     def release(self) -> None:
         """Give everything back. May be called again."""
@@ -125,7 +124,9 @@ class Porter:
             if not self._space.enough():
                 raise NotKept("below the floor of free space", full=True)
             opening = await opening_of(submission, octets, self._policy, self._now())
-            await self.ask(Handed(holding.hand_on(), opening), octets)
+            head = encoded(Handed(holding.number, opening))
+            holding.hand_on()  # what goes wrong before leaves it to be given back
+            await self._answered(holding.number, head, octets)
         finally:
             holding.release()
         return opening.stream
@@ -145,16 +146,20 @@ class Porter:
         if self._line is not None:
             self._line.say(encoded(word), octets)
 
-    async def ask(self, word: Wish | Handed, octets: Octets = b"") -> int:
-        """Say something, and wait for the answer. Raises NotKept."""
+    async def ask(self, wish: Wish) -> int:
+        """Ask for memory; returns how much there is then. Raises NotKept."""
+        return await self._answered(wish.number, encoded(wish))
+
+    async def _answered(self, number: int, head: bytes, octets: Octets = b"") -> int:
+        """Say something about a message, and wait for the answer. Raises NotKept."""
         if self._line is None:
             raise NotKept(GONE, full=False)
-        answer = self._answers[word.number] = asyncio.get_running_loop().create_future()
-        self.say(word, octets)
+        answer = self._answers[number] = asyncio.get_running_loop().create_future()
         try:
+            self._line.say(head, octets)
             granted: int = await answer
         finally:
-            del self._answers[word.number]
+            del self._answers[number]
         return granted
 
     def _hear(self, head: bytes, _body: Octets) -> None:

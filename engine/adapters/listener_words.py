@@ -84,6 +84,16 @@ class Rejected(Word, frozen=True, tag=10):
 FromListener = Ready | Unable | Wish | Waiver | Handed | Rejected
 ToListener = Granted | Kept | Refused | Finish
 
-encoded: Final = msgpack.Encoder().encode
+
+def _plain(value: object) -> str | int:
+    """Return a value from the configuration as what it is: its type there says only that it was looked at."""
+    if isinstance(value, str):
+        return str(value)
+    if isinstance(value, int):
+        return int(value)
+    raise TypeError(f"a {type(value).__name__} has no place in what is said")
+
+
+encoded: Final = msgpack.Encoder(enc_hook=_plain).encode
 from_listener: Final = msgpack.Decoder(FromListener).decode
 to_listener: Final = msgpack.Decoder(ToListener).decode

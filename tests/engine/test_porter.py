@@ -136,6 +136,24 @@ async def test_memory_is_wished_for_once_and_waived_once() -> None:
         await asyncio.wait([waiting])
 
 
+async def test_what_can_not_be_put_in_words_gives_its_memory_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_words(word: FromListener) -> bytes:
+        if isinstance(word, Handed):
+            raise TypeError("no words for it")
+        return encoded(word)
+
+    async with met() as (porter, gateway):
+        holding = porter.holding()
+        reaching = asyncio.create_task(holding.reach(100))
+        await gateway.hears()
+        gateway.say(Granted(1, 100))
+        await reaching
+        monkeypatch.setattr("engine.porter.encoded", no_words)
+        with pytest.raises(TypeError, match="no words"):
+            await porter.take(SUBMISSION, LETTER, holding)
+        assert (await gateway.hears())[0] == Waiver(1)
+
+
 async def test_who_goes_away_while_waiting_for_memory_waives_it() -> None:
     async with met() as (porter, gateway):
         holding = porter.holding()

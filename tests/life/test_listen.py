@@ -59,6 +59,20 @@ def secure(opened: House, **keys: object) -> ssl.SSLContext:
     return client_context()
 
 
+def test_postmaster_alone_is_the_one_of_the_configuration(lite: House) -> None:
+    listens(lite, max_size=1_000)
+    with submitting(lite) as (gateway, port):
+        assert submit(port, letter(1), ["postmaster", "bob@customer.example"]).startswith("250 ")
+        assert submit(port, letter(2), ["PostMaster"]).startswith("250 ")
+        assert submit(port, letter(3, 5_000), ["postmaster"]).startswith("552 ")
+        lite.home.wait_until(lambda: len(lite.home.ledger) == 2)
+        assert gateway.stop() == 0
+    taken = [one.recipients for one in lite.home.ledger]
+    assert taken[0] == ("postmaster@example.com", "bob@customer.example")
+    [refused] = lite.json("list", "--state", "rejected-oversize")
+    assert [one["address"] for one in refused["recipients"]] == ["postmaster@example.com"]
+
+
 def test_what_is_submitted_arrives_and_its_life_is_told(opened: House) -> None:
     with submitting(opened) as (gateway, port):
         reply = submit(port, letter(1))
