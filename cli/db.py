@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli import context, render, times
-from cli.context import EXIT_DONE, EXIT_STORE, Failure, StoreFailure
+from cli.context import EXIT_DONE, Failure, StoreFailure
 from cli.progress import progress
 
 if TYPE_CHECKING:
@@ -50,7 +50,9 @@ def status(json: AsJson = False) -> int:
         render.json_line(found)
     else:
         store_status.print_status(found)
-    return EXIT_DONE if found["schema_standing"] == "current" else EXIT_STORE
+    if (standing := found["schema_standing"]) != "current":
+        raise StoreFailure(f"{found['url']}: {store_status.STANDINGS[standing]}")
+    return EXIT_DONE
 
 
 @app.command()

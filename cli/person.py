@@ -12,9 +12,16 @@ def operator() -> str:
     """Return who asks: the user of the system, also behind sudo."""
     from engine.recognition import OURSELVES
 
-    name = os.environ.get("SUDO_USER") or getpass.getuser()
+    name = os.environ.get("SUDO_USER") or _user()
     # The gateway's own recognitions bear its name; a person who works under that name is none of them.
     return f"user {name}" if name == OURSELVES else name
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a number without a name, as in many a container
+        return f"user {os.getuid()}"
 
 
 def can_be_asked() -> bool:

@@ -7,12 +7,14 @@ read is not for here: there times are RFC 3339 in UTC.
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime, timedelta
+from datetime import MAXYEAR, MINYEAR, UTC, datetime, timedelta
 
 from cli.context import Misuse
 
 LONGEST = timedelta(days=36_500)  # of durations that make sense
 _MARGINS = (timedelta(hours=1), timedelta(days=-14))  # what is reckoned with a time stays in the calendar
+_EARLIEST, _LATEST = datetime(MINYEAR, 2, 1, tzinfo=UTC), datetime(MAXYEAR, 12, 1, tzinfo=UTC)
+_LEAP_SECOND = re.compile(r":60(?=[.Z+-]|$)")
 _RELATIVE = re.compile(r"([0-9]{1,9})([smhdw])")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _STEPS = ((86_400, "d", 3600, "h"), (3600, "h", 60, "m"), (60, "m", 1, "s"))
@@ -33,13 +35,21 @@ def read(text: str, option: str, at: datetime) -> datetime:
         if found := _RELATIVE.fullmatch(text):
             then = at - timedelta(seconds=int(found[1]) * _SECONDS[found[2]])
         else:
-            then = datetime.fromisoformat(text).astimezone(UTC)
+            then = _absolute(text)
         for margin in _MARGINS:
             (then + margin).astimezone()
     except (ValueError, OverflowError):
         example = "write it as 2h, 3d, 2026-07-30 or 2026-07-30T09:15:00Z"
         raise Misuse(f"{option}: {text!r} is not a time: {example}") from None
     return then
+
+
+def _absolute(text: str) -> datetime:
+    """Return a time of RFC 3339; one at an end of the calendar stands for "ever". Raises ValueError, OverflowError."""
+    written = datetime.fromisoformat(_LEAP_SECOND.sub(":59", text.upper()))
+    if written.year in (MINYEAR, MAXYEAR):
+        return _EARLIEST if written.year == MINYEAR else _LATEST
+    return written.astimezone(UTC)
 
 
 def read_past(text: str, option: str, at: datetime) -> datetime:

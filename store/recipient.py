@@ -37,8 +37,8 @@ State = Literal[
 
 # The open states, the one that needs a person's attention most first.
 ATTENTION: tuple[State, ...] = ("outcome-unknown", "quarantined", "held", "deferred", "received")
-# The fates, the one that a message with several takes as its own first.
-FATES: tuple[State, ...] = ("failed", "rejected-oversize", "delivered", "relayed", "discarded")
+# The fates, the one that a message with several takes as its own first: of two that are good the one that says less.
+FATES: tuple[State, ...] = ("failed", "rejected-oversize", "relayed", "delivered", "discarded")
 ACCEPTED: frozenset[State] = frozenset({"delivered", "relayed"})
 
 

@@ -35,7 +35,7 @@ _UTF8 = (
 _BORDER = r" \t\r\n<>()\[\],;:"
 _PIECE = re.compile(r'"(?:[^"\\]|\\.)*+"|\\.|\[[^\[\]\s\\]*+\]|[^"\[\\()<>,;:]++|.', re.DOTALL)
 _IN_COMMENT = re.compile(r"[^()\\]++|\\.|.", re.DOTALL)
-_SOURCE_ROUTE = re.compile(r"\s*@[^:<>]*+:")
+_SOURCE_ROUTE = re.compile(r"\A@[^:<>]*+:")  # anywhere else it would be looked for at each place
 _APOSTROPHES = re.compile(r"(?<![^\s<,;])'([^\s']+)'(?![^\s>,;])")
 _SURROUNDINGS = str.maketrans('"<>()[]\\', "        ")
 
@@ -194,7 +194,9 @@ class _Scan:
         if self.angle is not None:
             if piece == ">":
                 path, self.angle, self.phrase = "".join(self.angle).strip("< \t\r\n"), None, []
-                path = _SOURCE_ROUTE.sub("", path)
+                if len(path) > PARSE_LIMIT_CHARACTERS:
+                    return []
+                path = _SOURCE_ROUTE.sub("", path, count=1)
                 return [path] if _spec(path).fullmatch(path) else []
             self.angle.append(piece)
             return []

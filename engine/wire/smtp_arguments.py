@@ -24,7 +24,8 @@ _PARAMETER: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*+(?:=[^=\s\x00-\x20\x7f
 _XTEXT: Final = re.compile(r"(?:[!-*,-<>-~]|\+[0-9A-F]{2})+")
 _ORCPT: Final = re.compile(r"(?P<type>[A-Za-z0-9!#$%&'*/?^_`{|}~.-]+);(?P<address>.+)")
 _ORCPT_UTF8: Final = re.compile(r"[!-<>-~\u0080-\U0010ffff]+")
-_DIGITS: Final = re.compile(r"[0-9]{1,20}")
+_DIGITS: Final = re.compile(r"[0-9]{1,20}")  # RFC 1870 section 3
+MOST_OCTETS: Final = 2**63 - 1  # what a store takes
 _NOTIFY: Final = frozenset({"SUCCESS", "FAILURE", "DELAY"})
 
 SYNTAX_MAIL: Final = "501 5.5.4 Syntax: MAIL FROM:<address> [parameters]"
@@ -130,7 +131,7 @@ def _size(value: str | None) -> int | None:
         return None
     if not _DIGITS.fullmatch(value):
         raise ArgumentFault("501 5.5.4 SIZE is a number of octets")
-    return int(value)
+    return min(int(value), MOST_OCTETS)
 
 
 def _flag(name: str, given: dict[str, str]) -> bool:

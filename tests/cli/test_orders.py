@@ -369,6 +369,17 @@ def test_what_a_living_gateway_hands_over_is_left_to_it(
     assert desk.mailgate(verb, stream).code == 0  # its gateway is gone: the attempt was cut off
 
 
+def test_who_has_a_number_and_no_name_is_recorded_by_it(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    def nameless() -> str:
+        raise KeyError("getpwuid(): uid not found: 4711")
+
+    stream = desk.builder.downloaded()
+    monkeypatch.setattr("getpass.getuser", nameless)
+    assert desk.mailgate("hold", stream, SUDO_USER="").code == 0
+    [held] = desk.mailgate("events", "--event", "held", "--json").json
+    assert held["data"]["operator"] == f"user {os.getuid()}"
+
+
 def test_the_operator_is_recorded_with_each(desk: Desk) -> None:
     one, two = desk.builder.downloaded(), desk.builder.downloaded()
     desk.mailgate("hold", one, two, SUDO_USER="berta")

@@ -99,6 +99,12 @@ def test_a_list_gives_all_its_addresses(text: str, found: tuple[str, ...]) -> No
     assert addresses(text) == found
 
 
+@pytest.mark.parametrize("path", ["@" * 200_000, "a" + " " * 200_000 + "b", "@a:" * 60_000, "'" * 200_000])
+def test_what_nobody_would_write_costs_no_more_than_its_length(path: str) -> None:
+    # By the square of the length, these would take hours.
+    assert addresses(f"<{path}>, <c@d>") == ("c@d",)
+
+
 def test_too_long_is_no_address() -> None:
     fitting = "a" * (ADDRESS_LIMIT_OCTETS - 2) + "@b"
     assert valid(fitting)

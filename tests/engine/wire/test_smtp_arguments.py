@@ -45,6 +45,10 @@ def test_parameters_are_read_and_kept_as_written() -> None:
     assert rcpt_argument(text, extended=True, utf8=True).orcpt == "utf-8;\u00fc@b.example"
 
 
+def test_a_size_of_twenty_digits_is_one_and_fits_into_a_store() -> None:
+    assert mail_argument("FROM:<> SIZE=99999999999999999999", extended=True).size_octets == 2**63 - 1
+
+
 @pytest.mark.parametrize(
     ("text", "code"),
     [
