@@ -75,6 +75,10 @@ def _usable(text: str) -> str:
     # In POP3 and SMTP a line break would end the command and start another; in SASL PLAIN a NUL ends a part.
     if any(character in text for character in "\r\n\0"):
         raise _Unusable("the secret holds a line break or NUL: it must be one line")
+    if any(
+        "\ud800" <= character <= "\udfff" for character in text
+    ):  # octets of the environment that are no text
+        raise _Unusable("the secret is not UTF-8")
     return text
 
 

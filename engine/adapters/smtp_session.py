@@ -12,10 +12,12 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+from base64 import b64encode
 from typing import Any, cast
 
 import aiosmtplib
 
+from engine.adapters.pop3_trouble import CONCEALED
 from engine.adapters.smtp_access import NextHopAccess
 from engine.adapters.smtp_line import Peer, SmtpLine
 from engine.adapters.tls import TlsTrouble, check_fingerprint, client_context, describe, reason_of
@@ -24,6 +26,7 @@ from engine.wire.smtp_reply import visible
 
 # A name with more addresses than this is balanced by DNS; the rest would only lengthen the wait.
 MOST_ADDRESSES = 4
+QUOTED_LEAST = 8  # characters of a password in base64 that are taken for a part of it
 
 
 class NotOpened(Exception):
@@ -207,6 +210,7 @@ class _Setup:
         except (aiosmtplib.SMTPException, ValueError) as error:
             # A ValueError may quote what it could not encode.
             reason = type(error).__name__ if isinstance(error, ValueError) else _reason(error)
+            reason = _concealed(reason, username, password)
             raise self._not_opened(f"4.7.0 authentication as {username} failed with", reason) from None
 
     def _take_over(self, client: aiosmtplib.SMTP, banner: str) -> SmtpLine:
@@ -246,6 +250,16 @@ def _extensions(ehlo: str) -> tuple[str, ...]:
     """The lines of an EHLO reply but the first, keyword in upper case."""
     lines = (visible(line).strip().partition(" ") for line in ehlo.split("\n")[1:])
     return tuple(" ".join((keyword.upper(), rest)).strip() for keyword, _, rest in lines if keyword)
+
+
+def _concealed(text: str, username: str, password: str) -> str:
+    """Return what a server said without the password, should it quote what it was sent, whole or its beginning."""
+    for sent in (f"\0{username}\0{password}", password):
+        whole = b64encode(sent.encode()).decode()
+        quoted = (whole[:length] for length in range(len(whole), QUOTED_LEAST, -1))
+        if (found := next((part for part in quoted if part in text), None)) is not None:
+            text = text.replace(found, CONCEALED)
+    return text.replace(password, CONCEALED) if password else text
 
 
 def _reason(error: BaseException) -> str:

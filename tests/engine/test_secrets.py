@@ -58,6 +58,8 @@ async def test_a_variable_is_read_when_it_is_needed(tmp_path: Path, monkeypatch:
     assert await secret.reveal() == "hunter2"
     monkeypatch.setenv("INFO_PASSWORD", "")
     assert await error(secret) == "mailbox 'info': password: the secret is empty"
+    monkeypatch.setattr("os.environ", {"INFO_PASSWORD": "hunter\udce4"})  # as an environment of Latin-1 comes
+    assert await error(secret) == "mailbox 'info': password: the secret is not UTF-8"
 
 
 async def test_a_file_is_read_beside_the_configuration_each_time(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+from base64 import b64encode
 from typing import Any
 
 import pytest
@@ -230,6 +231,9 @@ async def test_opportunistic_tls_that_fails_goes_on_in_clear_text_on_a_new_conne
         assert [taken.connection for taken in server.taken] == [1]
 
 
+QUOTED = b64encode(b"\0gate\0hunter2-secret").decode()
+
+
 async def secret() -> str:
     return "hunter2-secret"
 
@@ -252,6 +256,9 @@ async def test_a_password_goes_only_under_tls():
         ({"AUTH": "454 4.7.0 try later"}, "454 4.7.0 try later"),
         ({"EHLO": "250 scripted.example"}, "not supported"),
         ({"AUTH": DROP}, "authentication as gate failed"),
+        ({"AUTH": f"535 5.7.8 refused: AUTH PLAIN {QUOTED}"}, "refused: AUTH PLAIN ***"),
+        ({"AUTH": f"535 5.7.8 refused: AUTH PLAIN {QUOTED[:20]}..."}, "refused: AUTH PLAIN ***..."),
+        ({"AUTH": "535 5.7.8 hunter2-secret is wrong"}, "*** is wrong"),
     ],
 )
 async def test_failed_authentication_is_the_next_hops_fault(scripts, said):
@@ -263,6 +270,7 @@ async def test_failed_authentication_is_the_next_hops_fault(scripts, said):
             assert (answer.code, answer.scope) == (421, "next-hop")
             assert said in answer.text
             assert "hunter2" not in answer.text
+            assert QUOTED[:20] not in answer.text
             assert server.taken == []
 
 
