@@ -45,6 +45,8 @@ PATIENCE = {
 SILENT_SECONDS = 30.0  # in the middle of a write transaction: whoever says nothing for so long was stopped
 DISK_FULL = "53100"  # SQLSTATE
 NO_PRIVILEGE = "42501"  # SQLSTATE
+READ_ONLY = "25006"  # SQLSTATE
+NOT_SUPPORTED = "0A000"  # SQLSTATE
 PRIMARY = 0xFF  # of SQLite's extended result codes
 LOCK_NOT_AVAILABLE = "55P03"  # SQLSTATE: `lock_timeout` ran out
 APPEND_LOCK = 0x6D61696C67617465  # "mailgate": the key of Postgres' advisory lock around appends
@@ -103,16 +105,24 @@ def unreachable(engine: Engine, error: Exception) -> StoreUnreachable | None:
     kinds = (driver.OperationalError, driver.InterfaceError, driver.InternalError)
     state, number = getattr(origin, "sqlstate", None), getattr(origin, "sqlite_errorcode", 0) & PRIMARY
     # sqlite3 says of a file that is no database, or a damaged one, just that much.
-    if not (isinstance(origin, kinds) or type(origin) is driver.DatabaseError or state == NO_PRIVILEGE):
+    known = state == NO_PRIVILEGE or _is_standby(origin, state)
+    if not (known or isinstance(origin, kinds) or type(origin) is driver.DatabaseError):
         return None
     kind = StoreFull if number == sqlite3.SQLITE_FULL or state == DISK_FULL else StoreUnreachable
-    return kind(f"the store can't be used: {first_line(error)}{_remedy(engine, state, number)}")
+    return kind(f"the store can't be used: {first_line(error)}{_remedy(engine, origin, state, number)}")
 
 
-def _remedy(engine: Engine, state: str | None, number: int) -> str:
+def _is_standby(origin: BaseException, state: str | None) -> bool:
+    """Whether a Postgres takes nothing because it follows another one: a failover went elsewhere, or isn't done yet."""
+    return state == READ_ONLY or (state == NOT_SUPPORTED and "during recovery" in str(origin))
+
+
+def _remedy(engine: Engine, origin: BaseException, state: str | None, number: int) -> str:
     """What to do about it, where there is more to say than the database says; begins with a colon."""
     if state == NO_PRIVILEGE:
         return ": GRANT it to the store's user, or make that the owner of the database"
+    if _is_standby(origin, state):
+        return ": is it a standby? store.url has to name the primary"
     text = _REMEDIES.get(number)
     return f": {text.format(file=sqlite_file(engine), user=user_name(os.geteuid()))}" if text else ""
 

@@ -36,6 +36,7 @@ from store.log import Unit
 from store.read_tables import messages
 from store.schema import events
 from store.statement import Lookup
+from tests.real.postgres import Postgres
 from tests.store.build import append, opening, rows
 
 Open = Callable[..., Engine]
@@ -272,6 +273,25 @@ def test_there_is_a_connection_for_each_thread(store: Engine, opened: Open) -> N
     with ExitStack() as stack:
         for _ in range(33):  # those of asyncio, and the journal's
             stack.enter_context(engine.connect())
+
+
+def test_a_standby_takes_nothing_and_says_what_to_do(
+    start_postgres: Callable[[], Postgres], opened: Open
+) -> None:
+    server = start_postgres()
+    engine = opened(server.create_database())
+    migrations.upgrade(engine)
+    engine.dispose()
+    (server.folder / "data" / "standby.signal").touch()
+    server.restart()
+    for use in (reading, writing):
+        with (
+            pytest.raises(StoreUnreachable, match="is it a standby") as told,
+            reachable(engine),
+            use(engine) as connection,
+        ):
+            connection.execute(text("DELETE FROM agenda"))
+        assert "\n" not in str(told.value)
 
 
 def test_a_postgres_reader_may_take_its_time(postgres_store: Engine) -> None:
