@@ -15,6 +15,8 @@ def log_to_stderr(level: int = logging.INFO) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
+    # A lost connection is told by who used it; the driver adds an object's address to it.
+    logging.getLogger("psycopg").setLevel(logging.ERROR)
     logging.getLogger(LOGGER).setLevel(level)
 
 
