@@ -167,7 +167,7 @@ tls = "opportunistic"
 #tls_key = "key.pem"
 # The largest message to take.
 #max_size = "35MiB"
-# Recipients of one message, 100 at least.
+# Recipients of one message; clients may count on 100 (RFC 5321).
 #max_recipients = 1000
 # Connections at a time; who may not relay gets half of them at most.
 #connections = 100

@@ -39,7 +39,7 @@ from engine.settings.values import (
 
 Port = Annotated[int, Meta(ge=1, le=65535)]
 Count = Annotated[int, Meta(ge=1, le=10_000)]
-Recipients = Annotated[int, Meta(ge=100, le=100_000)]  # RFC 5321 section 4.5.3.1.8 asks for 100
+Recipients = Annotated[int, Meta(ge=1, le=100_000)]
 
 
 class Table(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

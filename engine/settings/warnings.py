@@ -27,6 +27,7 @@ from engine.settings.shapes import (
 from engine.settings.store import sqlite_file
 
 SELDOM_ENOUGH_SECONDS = 10  # between two polls of a mailbox
+EXPECTED_RECIPIENTS = 100
 SECRET_CHARACTERS = 24  # of letters and digits: beyond guessing, whoever sees a signature
 
 
@@ -42,6 +43,8 @@ def warnings(settings: Settings) -> tuple[str, ...]:
         found += [f"{whose}: {text}" for text in _of_mailbox(mailbox, settings)]
     for hop in settings.next_hops.values():
         found += [f"next_hop.{hop.name}: {text}" for text in _of_next_hop(hop)]
+    if settings.listen is not None and settings.listen.max_recipients < EXPECTED_RECIPIENTS:
+        found.append("listen.max_recipients: clients may count on 100 (RFC 5321 section 4.5.3.1.8)")
     for number, scanner in enumerate(settings.scanners, start=1):
         found += [f"scanner[{number}]: {text}" for text in _of_scanner(scanner)]
     for number, route in enumerate(settings.routes, start=1):

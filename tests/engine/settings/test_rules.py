@@ -351,7 +351,7 @@ def test_a_fallback_alone_is_enough(tmp_path: Path) -> None:
             WHOLE + '[listen]\nfree_space = "100%"\n',
             "line 14: listen.free_space: expected a share such as",
         ),
-        (WHOLE + "[listen]\nmax_recipients = 9\n", "line 14: listen.max_recipients: expected at least 100"),
+        (WHOLE + "[listen]\nmax_recipients = 0\n", "line 14: listen.max_recipients: expected at least 1"),
         (WHOLE + '[[scanner]]\nkind = "clamd"\n', "line 13: scanner[1].address: is missing"),
         (
             WHOLE + '[[scanner]]\nkind = "clamd"\naddress = "h:0"\n',

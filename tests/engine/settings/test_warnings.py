@@ -50,6 +50,12 @@ from tests.engine.settings.configurations import GATEWAY, HOME, WHOLE, loaded
             '[next_hop.home]\ntls_verify = true\nusername = "u"\npassword = { env = "P" }',
             [],
         ),
+        (
+            "[next_hop.home]",
+            "[listen]\nmax_recipients = 99\n[next_hop.home]",
+            ["listen.max_recipients: clients"],
+        ),
+        ("[next_hop.home]", "[listen]\nmax_recipients = 100\n[next_hop.home]", []),
         ("[next_hop.home]", '[next_hop.home]\non_unknown = "hold"', ["next_hop.home: on_unknown ="]),
         (
             "[next_hop",
