@@ -1,4 +1,4 @@
-"""Trying a next hop out: connect, EHLO, TLS, AUTH as configured; no mail is handed over.
+"""Trying a next hop out: connect, EHLO, TLS, AUTH as configured, and an empty MAIL; no mail is handed over.
 
 Owns what each extension means for us, and which setting would help where no session can be had.
 """
@@ -28,12 +28,15 @@ async def try_next_hop(hop: NextHopSettings, hostname: str) -> Trial:
     try:
         async with asyncio.timeout(REPLY_SECONDS):
             greeting = await adapter.greet()
+            refusal = await adapter.refusal()
     except TimeoutError:
         return await _failed(hop, f"no session with {hop.host}:{hop.port} within {REPLY_SECONDS:g} s")
     except NextHopTrouble as trouble:
         return await _failed(hop, str(trouble))
     finally:
         await adapter.close()
+    if refusal is not None:
+        return _shut_out(hop, greeting, refusal)
     return _looked(hop, greeting, timedelta(seconds=time.monotonic() - began))
 
 
@@ -84,6 +87,19 @@ def _meanings(hop: NextHopSettings, greeting: Greeting, has: dict[str, bool]) ->
         yield "no SMTPUTF8: mail from or to addresses outside ASCII fails there"
     if not has["PIPELINING"]:
         yield "no PIPELINING: each command waits for the line's round trip"
+
+
+def _shut_out(hop: NextHopSettings, greeting: Greeting, refusal: str) -> Trial:
+    """It greets, and takes no mail from such a session: more is asked of whoever comes."""
+    clear = greeting.tls.startswith("none")
+    if clear and "TLS" in refusal.upper():
+        advice = 'it wants TLS first: set tls = "required"'
+    elif hop.username is None:
+        safely = ', with tls = "required"' if clear else ""
+        advice = f"it wants a login: set username and password{safely}; or have it take mail from this machine's address"
+    else:
+        advice = f"{hop.username} is logged in and may not send: ask whoever runs the server"
+    return Trial(ok=False, found=(f"it takes no mail from such a session: {refusal}",), advice=(advice,))
 
 
 async def _failed(hop: NextHopSettings, text: str) -> Trial:

@@ -19,6 +19,7 @@ from engine.adapters.smtp_delivery import Measured, measure, refused_here
 from engine.adapters.smtp_next_hop import Handed, SmtpNextHop
 from engine.core import direct
 from engine.ports import Greeting, NextHopTrouble, Outcome, Reply, Transaction
+from engine.wire.smtp import ACCESS_FIRST
 
 TRANSACTIONS_AT_ONCE = (
     300  # in all of direct delivery: each takes a connection, and a process may have some 1,000
@@ -97,7 +98,7 @@ class MxNextHop:
             handed = await self._hop(server).attempt(measured, refused, before_dot, asked)
             if handed.not_taken is None:
                 self._shunned.pop(server.name, None)
-                return handed.outcome
+                return _for_good(handed.outcome)
             if handed.not_taken.scope == "next-hop":
                 self._shunned[server.name] = asyncio.get_running_loop().time() + SHUN_SECONDS
             failed.append(handed)
@@ -132,6 +133,15 @@ class MxNextHop:
             hop = self._hops[server.name] = SmtpNextHop(access, self._common.hello)
         hop.access = access  # its addresses may have changed
         return hop
+
+
+def _for_good(outcome: Outcome) -> Outcome:
+    """The same, where a foreign server wants a login or TLS that it can't be given: nobody here can mend that."""
+    answers = tuple(
+        replace(a, scope="message") if isinstance(a, Reply) and a.code == ACCESS_FIRST else a
+        for a in outcome.answers
+    )
+    return replace(outcome, answers=answers)
 
 
 def _everybody(reply: Reply, measured: Measured, refused: dict[int, Reply]) -> Outcome:

@@ -18,7 +18,7 @@ from typing import Literal
 from engine.adapters.smtp_line import SmtpLine
 from engine.ports import Answer, NoAnswer, Octets, Reply, TooManyRecipients, Transaction
 from engine.wire import smtp_reply
-from engine.wire.smtp import Dialogue, address_fault, mail_command, rcpt_command
+from engine.wire.smtp import ACCESS_FIRST, Dialogue, address_fault, mail_command, rcpt_command
 from engine.wire.smtp_content import MOST_HEADER_OCTETS, Stuffing, Survey, utf8_header_section
 
 Scope = Literal["next-hop", "message", "recipient"]
@@ -181,6 +181,8 @@ class Delivery:
                     return
         await before_dot()
         self._dot_sent = await self._line.end(last + stuffing.finish())
+        final = self._dialogue.final_reply
+        self._line.took_mail = self._line.took_mail or (final is not None and final.positive)
 
     @property
     def never_began(self) -> bool:
@@ -217,9 +219,9 @@ class Delivery:
             # Some reply was one too many, and nobody knows which: none of them counts.
             return [self._lost()] * count
         if dialogue.mail_reply is not None and dialogue.mail_reply.negative:
-            return [_ours(dialogue.mail_reply, "message")] * count
+            return [self._envelope_answer(dialogue.mail_reply, "message")] * count
         rest = self._fate_of_accepted()
-        replies = [_recipient_answer(reply, dialogue.accepted) for reply in dialogue.recipient_replies]
+        replies = [self._recipient_answer(reply) for reply in dialogue.recipient_replies]
         return [answer or rest for answer in replies] + [rest] * (count - len(replies))
 
     def _fate_of_accepted(self) -> Answer:
@@ -238,6 +240,19 @@ class Delivery:
             return Reply(451, f"4.5.0 given up before the final dot: {said}", "4.5.0", "message")
         return self._lost()
 
+    def _recipient_answer(self, reply: smtp_reply.Reply) -> Answer | None:
+        """The answer that RCPT alone decides, or None where the recipient was accepted."""
+        if reply.positive:
+            return None
+        if self._dialogue.accepted and _too_many(reply):
+            return TooManyRecipients(f"{reply.code} {reply.text}")
+        return self._envelope_answer(reply, "recipient")
+
+    def _envelope_answer(self, reply: smtp_reply.Reply, scope: Scope) -> Reply:
+        """Who wants a login or TLS first means the session, unless mail or another recipient was taken in this one."""
+        let_in = self._line.took_mail or self._dialogue.accepted
+        return _ours(reply, "next-hop" if reply.code == ACCESS_FIRST and not let_in else scope)
+
     def _lost(self) -> Reply:
         reason = self._line.trouble or "connection closed before the final dot"
         # Whoever said 354 was well until this content came: if it is the next hop, the next message will show it.
@@ -249,15 +264,6 @@ class Delivery:
 @lru_cache(maxsize=256)
 def _ours(reply: smtp_reply.Reply, scope: Scope) -> Reply:
     return Reply(reply.code, reply.text, reply.enhanced, "next-hop" if reply.code == 421 else scope)
-
-
-def _recipient_answer(reply: smtp_reply.Reply, others_accepted: bool) -> Answer | None:
-    """The answer that RCPT alone decides, or None where the recipient was accepted."""
-    if reply.positive:
-        return None
-    if others_accepted and _too_many(reply):
-        return TooManyRecipients(f"{reply.code} {reply.text}")
-    return _ours(reply, "recipient")
 
 
 def _too_many(reply: smtp_reply.Reply) -> bool:

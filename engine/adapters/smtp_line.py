@@ -36,6 +36,7 @@ class SmtpLine(asyncio.Protocol):
         self.trouble: str | None = None
         self.garbled = False
         self.transactions = 0
+        self.took_mail = False
         self.reset_first = False
         # Called once when an idle connection has waited long enough, or was lost.
         self.on_idle_end: Callable[[SmtpLine], None] | None = None

@@ -20,6 +20,7 @@ from engine.adapters.smtp_delivery import Delivery, Measured, measure, refused_h
 from engine.adapters.smtp_line import SmtpLine
 from engine.adapters.smtp_session import NotOpened, open_line
 from engine.ports import Greeting, NextHopTrouble, Outcome, Reply, Transaction
+from engine.wire.smtp import ACCESS_FIRST, Dialogue, mail_command
 
 __all__ = ["NextHopAccess", "NextHopTimeouts", "SmtpNextHop", "TlsMode"]
 
@@ -106,6 +107,25 @@ class SmtpNextHop:
             self._settle(line, usable=line is not None)
         peer = line.peer
         return Greeting(peer.banner, peer.address, peer.extensions, _size_octets(peer.extensions), peer.tls)
+
+    async def refusal(self) -> str | None:
+        """Say why a session is let in by nobody before it logs in or begins TLS; None where it is. Nothing is sent.
+
+        To be asked behind `greet`, once: what is asked leaves an envelope behind that goes with the session.
+        """
+        asked = Dialogue(mail=mail_command(""), recipients=(), pipelining=False)
+        line: SmtpLine | None = None
+        await self._slots.acquire()
+        try:
+            line, _ = await self._line(time.monotonic())
+            await line.open(asked)
+            line.close_dialogue()
+        except NotOpened:
+            return None  # that was said by `greet`, or it comes and goes
+        finally:
+            self._settle(line, usable=line is not None)
+        reply = asked.mail_reply
+        return f"{reply.code} {reply.text}" if reply is not None and reply.code == ACCESS_FIRST else None
 
     @property
     def has_idle(self) -> bool:

@@ -22,6 +22,9 @@ from engine.wire.smtp_reply import Reply, ReplyParser, SmtpFault
 # line may hold.
 MOST_ADDRESS_OCTETS = 1000
 
+# The answer to any command of a session that has to log in, or to begin TLS, first (RFC 4954 section 6, RFC 3207 section 4).
+ACCESS_FIRST = 530
+
 Phase = Literal["envelope", "content", "answer", "over"]
 Command = Literal["RSET", "MAIL", "RCPT", "DATA", "final dot", "lone dot"]
 

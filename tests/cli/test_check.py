@@ -212,6 +212,23 @@ def test_a_wrong_password_and_a_wrong_port_are_told_apart(tmp_path: Path) -> Non
         assert ["check host and port" in said for said in advice(house)] == [True, True]
 
 
+def test_a_next_hop_that_takes_no_mail_from_such_a_session_fails(
+    tmp_path: Path, context: ssl.SSLContext
+) -> None:
+    with meeting(tmp_path, Pop3Peer(), HomePeer(users={"gate": "right"}, login_needed=True)) as house:
+        assert "it wants a login: set username and password" in advice(house)[1]
+        assert "530 5.7.0" in house.mailgate("check", "--connect", code=1)
+        house.configure(next_hop='tls = "none"\nusername = "gate"\npassword = "right"')
+        assert advice(house, code=0) == ("", "")
+    first = HomePeer(tls="starttls", tls_context=context, tls_needed=True)
+    with meeting(tmp_path, Pop3Peer(), first) as house:
+        assert advice(house)[1] == 'it wants TLS first: set tls = "required"'
+        house.home.fault("mail", "reply", code=550, text="5.7.1 the null reverse-path is refused")
+        house.configure(next_hop='tls = "required"\ntls_verify = false')
+        assert advice(house, code=0)[1] == ""
+        assert house.home.ledger == []
+
+
 def test_a_secret_that_can_t_be_had_is_named_by_its_source(house: Installation) -> None:
     text = house.file.read_text().replace(
         f'password = "{PASSWORD}"', 'password = { env = "NOT_SET_ANYWHERE" }'

@@ -127,6 +127,21 @@ async def test_a_next_hop_that_is_down_is_probed_by_one_message_and_gets_all_onc
         assert len(rig.home.ledger) == count
 
 
+async def test_a_next_hop_that_wants_a_login_first_is_down_and_refuses_no_message(database_url: str) -> None:
+    async with Rig(database_url) as rig:
+        rig.home.fault("mail", "reply", code=530, text="5.7.1 Client was not authenticated", times=None)
+        octets = [mail(n) for n in range(3)]
+        rig.put(*octets)
+        await rig.poll()
+        await rig.settled()
+        assert states(rig) == ["deferred"] * 3
+        assert rig.hops["home"].failures == 1
+        rig.home.heal()
+        rig.clock.at = max(event.retry_at for event in rig.events(Deferred))
+        await rig.settled()
+        assert sorted(rig.delivered()) == sorted(octets)
+
+
 async def test_new_mail_for_a_next_hop_that_is_down_is_not_tried_beside_the_probe(database_url: str) -> None:
     async with Rig(database_url, connections=2) as rig:
         await rig.home.stop()

@@ -204,6 +204,13 @@ async def test_what_dns_can_not_say_now_is_the_domain_s_trouble():
         assert (answer.code, answer.scope) == (451, "next-hop")
 
 
+async def test_a_foreign_server_that_wants_a_login_first_refuses_the_message():
+    async with customer(HomePeer()) as there:
+        there.peers[0].fault("mail", "reply", code=530, text="5.7.0 Authentication required")
+        answer = only(await handed_over(there.hop))
+        assert (answer.code, answer.scope) == (530, "message")
+
+
 async def test_a_domain_gets_so_many_connections_at_once():
     async with customer(HomePeer(), HomePeer(), connections=2) as there:
         late = [peer.fault("dot", "late", times=None) for peer in there.peers]

@@ -245,6 +245,30 @@ async def test_other_452_replies_and_too_many_for_all_are_plain_refusals():
         assert codes(await handed_over(hop)) == [452]
 
 
+LOGIN_FIRST = "530 5.7.0 Authentication required"
+
+
+@pytest.mark.parametrize("stage", ["MAIL", "RCPT", "DATA"])
+@pytest.mark.parametrize("extensions", [EXTENSIONS, NO_PIPELINING])
+async def test_530_means_the_next_hop_which_lets_no_such_session_in(extensions, stage):
+    async with ScriptedServer(extensions) as server, next_hop(server.port) as hop:
+        server.on(stage, LOGIN_FIRST)
+        answers = (await handed_over(hop, "a@example.org", "b@example.org")).answers
+        scope = "message" if stage == "DATA" else "next-hop"  # by then recipients were taken
+        assert answers == (Reply(530, LOGIN_FIRST[4:], "5.7.0", scope),) * 2
+
+
+async def test_530_in_a_session_that_takes_mail_means_that_message_or_recipient():
+    async with ScriptedServer() as server, next_hop(server.port) as hop:
+        server.on("RCPT", lambda line: LOGIN_FIRST if "a@" in line else "250 2.1.5 ok")
+        refused, taken = (await handed_over(hop, "a@example.org", "b@example.org")).answers
+        assert (refused.code, refused.scope, taken.code) == (530, "recipient", 250)
+        assert only(await handed_over(hop, "a@example.org")).scope == "recipient"
+        server.on("MAIL", LOGIN_FIRST)
+        assert only(await handed_over(hop)).scope == "message"
+        assert len(server.connections) == 1
+
+
 async def test_354_with_every_recipient_refused_delivers_nothing():
     durable = Durable()
     async with ScriptedServer() as server, next_hop(server.port) as hop:
