@@ -7,10 +7,12 @@ stay where they are. What it was like is derived from the log at start, and kept
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
+from engine.core import direct
 from engine.core.plan import Wait
 from engine.core.policy import HopPolicy, Policy, backoff
 from engine.ports import Greeting, NextHop, NextHopTrouble
@@ -23,6 +25,8 @@ GREETING_SECONDS = 10.0  # who asks has a POP3 session open, which a silent next
 
 Gate = Literal["open", "probe", "closed"]
 _GATES: tuple[Gate, ...] = ("open", "probe", "closed")
+
+logger = logging.getLogger("mailgate.worker")
 
 
 class Hop:
@@ -45,6 +49,7 @@ class Hop:
         self._policy = policy
         self._now = now
         self._offered_octets: int | None = None
+        self._said_down = False  # in the log, since we run
         self._greeted_at: datetime | None = None
         self._greeting = asyncio.Lock()
 
@@ -71,6 +76,9 @@ class Hop:
 
     def worked(self) -> None:
         """It answered for itself."""
+        if self.failures and not direct.is_direct(self.name):
+            logger.info("next hop %s is up again", self.name)
+        self._said_down = False
         self.failures = 0
         self.probe_at = None
 
@@ -81,6 +89,13 @@ class Hop:
             self.failures += 1
             self.probe_at = now + backoff(policy, self.failures, jitter)
         self.reply = reply
+        if not self._said_down and not direct.is_direct(
+            self.name
+        ):  # of domains any number is down at any time
+            logger.error(
+                "next hop %s is down, tried again at %s: %s", self.name, _stamp(self.probe_at), reply
+            )
+        self._said_down = True
         return self.probe_at
 
     def learn(self, limit_octets: int) -> None:
@@ -116,3 +131,7 @@ class Hop:
         else:
             self._offered_octets = greeting.size_octets
             self._greeted_at = now + GREETING_KEPT
+
+
+def _stamp(at: datetime) -> str:
+    return f"{at:%Y-%m-%dT%H:%M:%SZ}"

@@ -109,21 +109,21 @@ class SmtpNextHop:
         return Greeting(peer.banner, peer.address, peer.extensions, _size_octets(peer.extensions), peer.tls)
 
     async def refusal(self) -> str | None:
-        """Say why a session is let in by nobody before it logs in or begins TLS; None where it is. Nothing is sent.
-
-        To be asked behind `greet`, once: what is asked leaves an envelope behind that goes with the session.
+        """Return what is said to MAIL where a session has to log in or begin TLS first; None where mail is taken, or
+        nobody can say. To be asked behind `greet`, whose session it is. No message is sent.
         """
         asked = Dialogue(mail=mail_command(""), recipients=(), pipelining=False)
         line: SmtpLine | None = None
+        usable = False
         await self._slots.acquire()
         try:
             line, _ = await self._line(time.monotonic())
             await line.open(asked)
-            line.close_dialogue()
+            usable = line.close_dialogue()
         except NotOpened:
-            return None  # that was said by `greet`, or it comes and goes
+            return None  # it comes and goes
         finally:
-            self._settle(line, usable=line is not None)
+            self._settle(line, usable=usable)
         reply = asked.mail_reply
         return f"{reply.code} {reply.text}" if reply is not None and reply.code == ACCESS_FIRST else None
 

@@ -115,6 +115,35 @@ def test_it_goes_on_from_what_the_log_says() -> None:
     assert hop.failed(POLICY, REPLY, MIDDLE) == probe_at + timedelta(minutes=40)
 
 
+def test_the_log_has_a_line_when_it_goes_down_and_one_when_it_comes_back(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("INFO", "mailgate")
+    clock = Clock()
+    hop = hop_at(9, clock)
+    hop.worked()
+    for minutes in (0, 1, 5):
+        clock.later(minutes=minutes)
+        hop.failed(POLICY, REPLY, MIDDLE)
+    hop.worked()
+    hop.worked()
+    down = f"next hop home is down, tried again at 2026-03-01T12:05:00Z: {REPLY}"
+    assert [record.getMessage() for record in caplog.records] == [down, "next hop home is up again"]
+    caplog.clear()
+    hop.remember({"failures": 3, "probe_at": clock(), "reply": REPLY, "size_limit_octets": None})
+    hop.failed(POLICY, REPLY, MIDDLE)  # what a log of before our time told is told anew
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
+
+
+def test_of_the_domains_of_direct_delivery_the_log_has_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "mailgate")
+    hop = hop_at(9, Clock())
+    hop.name = "mx:customer.example"
+    hop.failed(POLICY, REPLY, MIDDLE)
+    hop.worked()
+    assert caplog.records == []
+
+
 # -- the limit
 
 
