@@ -84,7 +84,7 @@ def _case(engine: Engine, beginning: str, policy: Policy) -> Case:
         gateway_runs=context.gateway_runs(engine) if message.open else None,
         now=times.now(),
     )
-    goes_to = case.step.next_hop if isinstance(case.step, HandOver) else message.lane
+    goes_to = case.step.next_hop if isinstance(case.step, HandOver) else message.place
     if not goes_to or goes_to.startswith(SCAN_LANE):
         return case
     return replace(case, hop=hops.get(goes_to, {"next_hop": goes_to}))
@@ -214,7 +214,7 @@ def _when(case: Case) -> str:
     if due is not None and due > case.now:
         return f"{times.away(due, case.now)} at {times.stamp(due)}"
     probe = (case.hop or {}).get("probe_at") if (case.hop or {}).get("failures") else None
-    if probe is not None and probe > case.now:
+    if probe is not None and probe > case.now and case.message.ordered_at is None:
         return f"once that is up again (one message tries {times.away(probe, case.now)}, at {times.stamp(probe)})"
     return "now" if case.gateway_runs is not False else "as soon as a gateway runs"
 

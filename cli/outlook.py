@@ -45,7 +45,7 @@ def _going_on(message: Message, due: datetime, current: datetime) -> str:
     if message.awaited is not None:
         return f"It waits for scanner {message.awaited}, and is scanned {_then(due, current)}."
     what = "tried again" if message.attempts else "looked at again"
-    where = f" at {message.lane}" if message.lane else ""
+    where = f" at {message.place}" if message.place else ""
     return f"It is {what}{where} {_then(due, current)}."
 
 

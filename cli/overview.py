@@ -60,6 +60,7 @@ class Lane:
 
     oldest_at: datetime
     due_at: datetime
+    ordered: bool = False  # some of it is to be tried now
     open: int = 0
     said: str = ""
 
@@ -71,7 +72,7 @@ class Overview:
     limit: int  # 0 for all
     ages: Counter[str] = field(default_factory=Counter)
     lanes: dict[str, Lane] = field(default_factory=dict)
-    oldest: list[Json] = field(default_factory=list)
+    oldest: list[Waiting] = field(default_factory=list)
     held: list[tuple[Json, Hold]] = field(default_factory=list)
     held_count: int = 0
     quarantined: int = 0  # and for nothing else
@@ -88,6 +89,7 @@ class Overview:
             lane = self.lanes.setdefault(hop, Lane(oldest_at=one.row["opened_at"], due_at=due_at))
             lane.open += 1
             lane.due_at = min(lane.due_at, due_at)
+            lane.ordered = lane.ordered or one.ordered
             if hop.startswith(SCAN_LANE):
                 lane.said = lane.said or last_reply(one.row)
         self.quarantined += one.quarantined
@@ -98,7 +100,7 @@ class Overview:
             self.held += ((one.row, hold) for hold in one.holds)
         self.going += bool(one.due)
         if one.due and (not self.limit or len(self.oldest) < self.limit):
-            self.oldest.append(one.row)
+            self.oldest.append(one)
 
 
 def show(overview: Overview, hops: Iterable[Json], current: datetime, *, past: bool) -> None:
@@ -148,7 +150,7 @@ def _page(overview: Overview, hops: Iterable[Json], current: datetime, *, past: 
         _more(overview.held_count - len({row["id"] for row, _ in overview.held}))
     if overview.oldest:
         render.line()
-        render.table(OLDEST, _oldest(overview.oldest, current))
+        render.table(OLDEST, _oldest(overview.oldest, known, current))
         _more(overview.going - len(overview.oldest))
 
 
@@ -165,7 +167,9 @@ def _by_next_hop(
                 place(name),
                 str(lane.open if lane else 0),
                 times.span(current - lane.oldest_at) if lane else "",
-                next_try(lane.due_at, current) if lane else "",
+                next_try(_tried_at(lane.due_at, known.get(name), ordered=lane.ordered), current)
+                if lane
+                else "",
                 lane.said if lane and lane.said else standing(known.get(name, {"next_hop": name}), current),
             )
         )
@@ -203,15 +207,25 @@ def _held(held: Iterable[tuple[Json, Hold]], current: datetime) -> Iterator[tupl
         )
 
 
-def _oldest(rows: Iterable[Json], current: datetime) -> Iterator[tuple[str, ...]]:
-    for row in rows:
+def _tried_at(due: datetime, hop: Json | None, *, ordered: bool) -> datetime:
+    """Return when what is due then is tried: not before its next hop is probed, unless a person wants it tried now."""
+    probe_at: datetime | None = hop["probe_at"] if hop is not None and hop["failures"] else None
+    return due if probe_at is None or ordered else max(due, probe_at)
+
+
+def _oldest(
+    found: Iterable[Waiting], known: Mapping[str, Json], current: datetime
+) -> Iterator[tuple[str, ...]]:
+    for one in found:
+        row = one.row
+        tries = (_tried_at(at, known.get(hop), ordered=one.ordered) for hop, at in one.due.items())
         yield (
             row["id"],
             times.span(current - row["opened_at"]),
             row["direction"],
             row["state"],
             row["next_hop"] or "",
-            next_try(row["due_at"], current),
+            next_try(min(tries), current),
             addressees(row),
             last_reply(row),
         )

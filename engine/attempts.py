@@ -31,6 +31,7 @@ from store.errors import Damaged, StoreError
 from store.events import Attempted, RejectedOversize
 from store.life import Message
 from store.log import Append
+from store.message import NOW_LANE
 
 PROBE_TERM = timedelta(minutes=1)  # a probe is over by then, or its next hop is slow
 
@@ -80,7 +81,7 @@ class Attempts:
             hop.used_at = self._means.now()
 
     async def _serve(self, hop: Hop, life: Life, step: HandOver) -> None:
-        gate = hop.gate()
+        gate = hop.gate(life.message.ordered_at)
         if gate == "closed":
             await self.postpone(life, step, hop)
             return
@@ -97,7 +98,14 @@ class Attempts:
                 self._wake()
 
     async def postpone(self, life: Life, step: HandOver, hop: Hop) -> None:
-        """The next hop is known to be down: wait with it, untried."""
+        """The next hop is known to be down: wait with it, untried. What is to be tried now waits for what a probe shows."""
+        if hop.probing and life.message.lane == NOW_LANE + hop.name:  # which nobody claims meanwhile
+            if life.pending:
+                await self._settler.settle(life.lease, life.message, life.pending)
+            else:
+                await self._settler.give_back(life.lease)
+            self._lives.end(life)
+            return
         retry_at = hop.probe_at or self._means.now()
         if (
             not life.known.lane

@@ -21,7 +21,7 @@ from store import agenda, log
 from store.agenda import Claim, Lease
 from store.errors import Damaged, StoreError, UnknownEvent
 from store.life import Message
-from store.message import SCAN_LANE
+from store.message import SCAN_LANE, place_of
 
 CLAIM_SIZE = 200  # at once from one lane: a few commits' worth
 DOMAINS_AT_ONCE = 100  # lanes of direct delivery: the next look takes others
@@ -59,7 +59,8 @@ class Due:
         """Claim what is due and may be tried, as far as there is room. Raises StoreError; nothing is kept then."""
         now = self._means.now()
         lanes = [lane for lane in await self._means.read(agenda.lanes) if lane != agenda.POLL]
-        wanted = [(lane, *self._capacity(lane, now)) for lane in lanes if not direct.is_direct(lane)]
+        apart = [lane for lane in lanes if not direct.is_direct(place_of(lane))]
+        wanted = [(lane, *self._capacity(lane, now)) for lane in apart]
         due = await self._means.read(
             lambda c: [w for w in wanted if w[1] > 0 and agenda.any_due(c, w[0], w[2])]
         )
@@ -93,7 +94,7 @@ class Due:
         lanes = [
             lane
             for lane in await self._means.read(lambda c: agenda.due_lanes(c, now))
-            if direct.is_direct(lane)
+            if direct.is_direct(place_of(lane))
         ]
         random.shuffle(lanes)  # while there is less room than mail, none comes first each time
         wanted = [(lane, *self._capacity(lane, now)) for lane in lanes]
@@ -125,20 +126,24 @@ class Due:
     def _capacity(self, lane: str, now: datetime) -> tuple[int, datetime]:
         """How many of a lane may be claimed, and due until when.
 
-        Of a next hop that rests only what waits for long: its sender has to be told, or it may have to be given up.
+        Of a next hop that rests only what waits for long: its sender has to be told, or it may have to be given up; and what
+        a person wants tried now.
         """
         room = min(CLAIM_SIZE, self._lives.left)
         if lane.startswith(SCAN_LANE):
             gate = self._scanning.gate(lane.removeprefix(SCAN_LANE))
             return min(room, {"open": self._lives.left_to_scan, "probe": 1, "closed": 0}[gate]), now
-        hop = self._hops.get(lane)
+        place = place_of(lane)
+        hop = self._hops.get(place)
         if hop is None:
-            shared = not lane or direct.is_direct(lane)  # else a next hop that is no longer configured
-            return min(room, self._lives.places(lane)) if shared else room, now
+            shared = not place or direct.is_direct(place)  # else a next hop that is no longer configured
+            return min(room, self._lives.places(place)) if shared else room, now
         match hop.gate():
             case "open":
-                return min(room, self._lives.places(lane)), now
+                return min(room, self._lives.places(place)), now
             case "probe":
                 return min(room, 1), now
+            case "closed" if lane != place:
+                return 0 if hop.probing else room, now
             case "closed":
                 return room, now - self._long_wait

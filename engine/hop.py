@@ -49,6 +49,7 @@ class Hop:
         self._policy = policy
         self._now = now
         self._offered_octets: int | None = None
+        self._failed_at: datetime | None = None  # since we run
         self._said_down = False  # in the log, since we run
         self._greeted_at: datetime | None = None
         self._greeting = asyncio.Lock()
@@ -60,13 +61,19 @@ class Hop:
         self.reply = row["reply"] or ""
         self.learnt_octets = row["size_limit_octets"]
 
-    def gate(self) -> Gate:
-        """Say whether it may be tried: by any message, by one, by none."""
+    def gate(self, ordered_at: datetime | None = None) -> Gate:
+        """Say whether it may be tried: by any message, by one, by none.
+
+        By one that a person wanted to go on then also while it rests, unless it was found down since.
+        """
         if self.failures == 0 or self.probe_at is None:
             return "open"
-        if self.probing or self._now() < self.probe_at:
+        if self.probing or (self._now() < self.probe_at and not self._news(ordered_at)):
             return "closed"
         return "probe"
+
+    def _news(self, ordered_at: datetime | None) -> bool:
+        return ordered_at is not None and (self._failed_at is None or self._failed_at < ordered_at)
 
     def wait(self) -> Wait:
         """Tell how long a message would wait here: more where it rests, then where nobody is free, then where it is slow."""
@@ -84,7 +91,7 @@ class Hop:
 
     def failed(self, policy: Policy, reply: str, jitter: float) -> datetime:
         """It as a whole is to blame; returns when it may be tried again. Failures of one rest count once."""
-        now = self._now()
+        now = self._failed_at = self._now()
         if self.probe_at is None or now >= self.probe_at:
             self.failures += 1
             self.probe_at = now + backoff(policy, self.failures, jitter)

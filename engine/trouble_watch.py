@@ -138,7 +138,7 @@ class TroubleWatch:
         return tried and now - since >= PASSING and now - probe_at <= FRESH
 
     async def _waiting(self, name: str) -> int:
-        count: int = await self._means.read(partial(agenda.waiting, lane=name))
+        count: int = await self._means.read(partial(agenda.waiting, place=name))
         return count
 
     # -- the disk and the store

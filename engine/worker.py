@@ -197,7 +197,7 @@ class Worker:
         match step:
             case HandOver():
                 hop = self._hops[step.next_hop]
-                if hop.gate() == "closed":
+                if hop.gate(life.message.ordered_at) == "closed":
                     self._steps.begin(life, self._attempts.postpone(life, step, hop))
                 else:
                     hop.queue.put_nowait((life, step))

@@ -28,7 +28,7 @@ from sqlalchemy import (
     update,
 )
 
-from store.life import Message
+from store.message import NOW_LANE, Message
 from store.schema import agenda, microseconds
 from store.statement import Lookup, Statement
 
@@ -141,9 +141,9 @@ def lanes_of(connection: Connection, streams: Sequence[str]) -> dict[str, str]:
     return dict(_LANES_OF.rows(connection, list(streams)))
 
 
-def waiting(connection: Connection, lane: str) -> int:
-    """Return how many streams a lane has."""
-    found = select(func.count()).select_from(agenda).where(agenda.c.lane == lane)
+def waiting(connection: Connection, place: str) -> int:
+    """Return how many streams wait for a next hop or a scanner."""
+    found = select(func.count()).select_from(agenda).where(agenda.c.lane.in_((place, NOW_LANE + place)))
     return connection.scalar(found) or 0
 
 

@@ -15,6 +15,7 @@ from sqlalchemy import Connection, Row, Text, bindparam, exists, func, select, t
 from store import mailbox_queries, queries
 from store.agenda import POLL
 from store.mailbox_events import MAILBOX_PREFIX
+from store.message import DOMAIN_HOP, place_of
 from store.pages import query
 from store.read_tables import mailboxes, messages
 from store.recipient import State
@@ -82,13 +83,17 @@ def waiting(connection: Connection) -> Iterator[Waits]:
 
     The domains of direct delivery count as one.
     """
-    names = [name for name in connection.scalars(_LANES, {"most": LANES + 1}) if name != POLL]
-    domains = [name for name in names if name.startswith(f"{DIRECTLY}:")]
-    for name in names:
-        if name not in domains:
-            yield from _waits(connection, name, (name,))
-    if domains:
-        yield from _waits(connection, DIRECTLY, domains)
+    lanes: dict[str, list[str]] = {}
+    for lane in connection.scalars(_LANES, {"most": LANES + 1}):
+        if lane != POLL:
+            lanes.setdefault(_place(lane), []).append(lane)
+    for name in sorted(lanes, key=lambda name: (name == DIRECTLY, name)):
+        yield from _waits(connection, name, lanes[name])
+
+
+def _place(lane: str) -> str:
+    place = place_of(lane)
+    return DIRECTLY if place.startswith(DOMAIN_HOP) else place
 
 
 def _waits(connection: Connection, name: str, lanes: Sequence[str]) -> Iterator[Waits]:
@@ -126,10 +131,8 @@ def kept(connection: Connection) -> Iterator[Waits]:
 
 def of_place(connection: Connection, name: str, limit: int) -> list[Json]:
     """Return the rows of what waits for a next hop or scanner, named as by `waiting`, due first; up to so many."""
-    lanes = [name]
-    if name == DIRECTLY:
-        every = connection.scalars(_LANES, {"most": LANES})
-        lanes = [lane for lane in every if lane.startswith(f"{DIRECTLY}:")]
+    every = connection.scalars(_LANES, {"most": LANES})
+    lanes = [lane for lane in every if _place(lane) == name] or [name]
     found = _first_of(connection, lanes, limit)
     ids = [row.id for row in found if row.state not in ("held", "quarantined")]
     rows = connection.execute(select(messages).where(messages.c.id.in_(ids))).all()

@@ -182,7 +182,7 @@ def _requested_again(message: Message, event: RedeliveryRequested, at: datetime)
     replays = message.replays if event.replay is None else (*message.replays, event.replay)
     if message.content is None:
         return {"replays": replays}  # it never was here: should it come, it is another message
-    again = _each(message, event.numbers, lambda r: requested_again(r, event.next_hop, at, force=event.force))
+    again = _each(message, event.numbers, lambda r: requested_again(r, event, at))
     facts: Facts = {"replays": replays, "resumed_at": at, "fate": None, "oversize": False}
     kept = ("quarantined", "discarded")
     if any(r.state in kept for r in message.recipients if r.number in event.numbers):
@@ -191,7 +191,13 @@ def _requested_again(message: Message, event: RedeliveryRequested, at: datetime)
     addresses = event.recipients[len(event.recipients) - event.added :] if event.added else ()
     named = (*addresses, *("",) * event.added)[: event.added]
     added = tuple(
-        Recipient(number=first + n, address=address, routed_by=event.rule or "replay", via=event.next_hop)
+        Recipient(
+            number=first + n,
+            address=address,
+            routed_by=event.rule or "replay",
+            via=event.next_hop,
+            ordered_at=at if event.operator is not None else None,
+        )
         for n, address in enumerate(named)
     )
     return facts | {"recipients": again + added}
@@ -200,6 +206,7 @@ def _requested_again(message: Message, event: RedeliveryRequested, at: datetime)
 def _released(message: Message, event: Released, at: datetime) -> Facts:
     if not message.recipients:
         named = recipients_of(len(event.numbers), event.recipients, event.routed_by)
+        named = tuple(replace(r, ordered_at=at) for r in named)
         return {"recipients": named, "held_why": None, "held_until": None, "resumed_at": at}
     numbers = event.numbers or tuple(r.number for r in message.recipients)
     going = _each(message, numbers, lambda r: released(r, at))

@@ -15,6 +15,13 @@ DOMAIN_HOP = "mx:"  # what the name of a next hop begins with that is all mail s
 LOCAL = "local"  # as a protocol: a person gave it in a file
 SCAN_LANE = "scan:"  # what the lane of a message begins with that waits for a scanner, whose name follows
 
+NOW_LANE = "now:"  # what the lane of a message begins with that a person wants tried now; its place follows
+
+
+def place_of(lane: str) -> str:
+    """Return whom a lane's messages wait for."""
+    return lane.removeprefix(NOW_LANE)
+
 
 class Message(Struct, frozen=True, kw_only=True):
     """What is known of one message. It is open while a recipient is, or while it has none and was not refused."""
@@ -126,7 +133,22 @@ class Message(Struct, frozen=True, kw_only=True):
         return None
 
     @property
+    def ordered_at(self) -> datetime | None:
+        """When a person last wanted it to go on, unless it was tried or put off since."""
+        if len(self.recipients) == 1:  # nearly always
+            return self.recipients[0].ordered_at
+        return max((r.ordered_at for r in self.recipients if r.ordered_at and r.open), default=None)
+
+    @property
     def lane(self) -> str:
+        """With whom it is claimed: all that wait at its place, but those apart that a person wants tried now."""
+        place = self.place
+        if self.ordered_at is None or not place or place.startswith(SCAN_LANE):
+            return place
+        return NOW_LANE + place
+
+    @property
+    def place(self) -> str:
         """Whom it waits for: a scanner, or the next hop, tried there last or bound for it since it came in; "" for unknown.
 
         Also "" where its recipients wait for several next hops: none of them waits until another's next hop is up.

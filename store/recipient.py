@@ -16,6 +16,7 @@ from store.events import (
     Failed,
     Held,
     HeldWhy,
+    RedeliveryRequested,
     RejectedOversize,
     Relayed,
     Scanned,
@@ -63,6 +64,7 @@ class Recipient(Struct, frozen=True, kw_only=True):
     via: str | None = None  # the next hop that a person named instead of the routes
     forced: bool = False  # to be sent to again although it has it
     listed: bool = False  # in a digest that it got
+    ordered_at: datetime | None = None  # when a person wanted it to go on, until it is tried or put off
 
     @property
     def held(self) -> bool:
@@ -116,6 +118,7 @@ def attempted(recipient: Recipient, event: Attempted, at: datetime) -> Recipient
         retry_at=None,
         held_why=None,
         held_until=None,
+        ordered_at=None,
     )
 
 
@@ -140,6 +143,7 @@ def deferred(recipient: Recipient, event: Deferred) -> Recipient:
         retry_at=event.retry_at,
         held_why=None,
         held_until=None,
+        ordered_at=None,
     )
 
 
@@ -153,6 +157,7 @@ def held(recipient: Recipient, event: Held) -> Recipient:
         retry_at=None,
         held_why=event.why,
         held_until=event.until,
+        ordered_at=None,
     )
 
 
@@ -174,12 +179,13 @@ def quarantined(recipient: Recipient, reply: str | None) -> Recipient:
         held_why="quarantined",
         held_until=None,
         listed=False,
+        ordered_at=None,
     )
 
 
-def requested_again(recipient: Recipient, via: str | None, at: datetime, *, force: bool) -> Recipient:
+def requested_again(recipient: Recipient, event: RedeliveryRequested, at: datetime) -> Recipient:
     """Return a recipient to whom the message is to be delivered again; one that has it only by force."""
-    if recipient.state in ACCEPTED and not force:
+    if recipient.state in ACCEPTED and not event.force:
         return recipient
     tried = recipient.attempts > 0
     return replace(
@@ -188,8 +194,9 @@ def requested_again(recipient: Recipient, via: str | None, at: datetime, *, forc
         retry_at=at if tried else None,
         held_why=None,
         held_until=None,
-        via=via,
-        forced=force,
+        via=event.next_hop,
+        forced=event.force,
+        ordered_at=at if event.operator is not None else None,
     )
 
 
@@ -205,6 +212,7 @@ def released(recipient: Recipient, at: datetime) -> Recipient:
         retry_at=at if tried else None,
         held_why=None,
         held_until=None,
+        ordered_at=at,
     )
 
 

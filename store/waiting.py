@@ -16,7 +16,7 @@ from sqlalchemy import Connection
 from store import agenda, log, past, queries
 from store.events import Held, MessageEvent, Quarantined
 from store.life import Message, due_at, fold
-from store.message import SCAN_LANE
+from store.message import NOW_LANE, SCAN_LANE
 from store.past import Stood
 from store.recipient import FATES, Recipient
 from store.recorded import Recorded
@@ -42,12 +42,14 @@ class Waiting:
 
     While a scanner can't say anything about it, it waits for that and for no next hop: its name is with `life.SCAN_LANE`.
     Where it waits in quarantine and for nothing else, its row says why, and `holds` is empty: there may be very many.
+    `ordered`: a person wants it tried now, whatever is known of its next hop.
     """
 
     row: Json
     due: dict[str, datetime]
     holds: tuple[Hold, ...]
     quarantined: bool = False
+    ordered: bool = False
 
 
 def waiting(
@@ -85,7 +87,7 @@ def _by_its_row(row: Json, lane: str) -> Waiting:
         return Waiting(row=row, due={}, holds=(), quarantined=True)
     if lane.startswith(SCAN_LANE):
         return Waiting(row=row, due={lane: row["due_at"]}, holds=())
-    return _plainly(row)
+    return _plainly(row, ordered=lane.startswith(NOW_LANE))
 
 
 def _plain(row: Json) -> bool:
@@ -101,13 +103,13 @@ def _open_states(row: Json) -> set[str]:
     return {one["state"] for one in row["recipients"] if one["state"] not in FATES}
 
 
-def _plainly(row: Json) -> Waiting:
+def _plainly(row: Json, *, ordered: bool) -> Waiting:
     due: dict[str, datetime] = {}
     for one in row["recipients"]:
         if one["state"] in PLAIN:
             at = one["retry_at"] if one["state"] == "deferred" else row["opened_at"]
             _sooner(due, one["next_hop"] or row["next_hop"] or "", at)
-    return Waiting(row=row, due=due, holds=())
+    return Waiting(row=row, due=due, holds=(), ordered=ordered)
 
 
 def _by_the_log(row: Json, recorded: Sequence[Recorded]) -> Waiting:
@@ -119,7 +121,8 @@ def _by_the_log(row: Json, recorded: Sequence[Recorded]) -> Waiting:
         at = due_at(one, message)
         if at is not None and not one.held:
             _sooner(due, message.lane if message.awaited else one.next_hop or message.first_hop or "", at)
-    return Waiting(row=row, due=due, holds=tuple(holds(message, [event for event, _ in events])))
+    held = tuple(holds(message, [event for event, _ in events]))
+    return Waiting(row=row, due=due, holds=held, ordered=message.ordered_at is not None)
 
 
 def holds(message: Message, events: Sequence[Any]) -> Iterator[Hold]:

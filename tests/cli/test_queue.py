@@ -1,11 +1,13 @@
 """`queue` tells what is open and nothing else, by next hop, by age, the oldest first."""
 
+import re
 from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
 
 from cli import times
+from store.events import RedeliveryRequested
 from tests.build import Builder
 from tests.cli.command import Mailgate, configure
 from tests.cli.stock import Stock
@@ -86,6 +88,27 @@ def test_the_page_counts_by_next_hop_and_by_age(mailgate: Mailgate, builder: Bui
     assert pages[3][1].endswith("no header named an own address")
     assert [line.split()[0] for line in pages[4][1:]] == [down, new]
     assert pages[4][1].endswith("4.4.1 connection refused")
+
+
+def test_nothing_is_tried_before_its_next_hop_is_probed_unless_a_person_wants_it_now(
+    mailgate: Mailgate, builder: Builder
+) -> None:
+    builder.later(days=5, hours=23)
+    down, waits = builder.downloaded(), builder.downloaded()
+    for stream, minutes in ((down, 90.5), (waits, 1)):
+        builder.attempted(stream)
+        at = times.now() + timedelta(minutes=minutes)
+        builder.deferred(stream, at, code=421, reply="4.4.1 refused", scope="next-hop", tried=stream == down)
+
+    def next_tries() -> list[str]:
+        lines = [
+            line for line in mailgate("queue").out.splitlines() if line.startswith(("home", down, waits))
+        ]
+        return [" ".join(re.findall(r"in 1h 30m|now", line)[:1]) for line in lines]
+
+    assert next_tries() == ["in 1h 30m"] * 3
+    builder.append(waits, RedeliveryRequested(numbers=(0,), operator="anna", policy="p"))
+    assert next_tries() == ["now", "in 1h 30m", "now"]
 
 
 def test_each_next_hop_counts_what_waits_for_it_in_every_direction(

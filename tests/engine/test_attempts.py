@@ -14,7 +14,17 @@ from engine.core.policy import Policy
 from engine.core.routing import MailboxRule
 from engine.worker import AHEAD
 from store.database import writing
-from store.events import Attempted, Deferred, Delivered, Failed, RemovedFromSource
+from store.events import (
+    Attempted,
+    Deferred,
+    Delivered,
+    Failed,
+    Held,
+    MessageEvent,
+    RedeliveryRequested,
+    Released,
+    RemovedFromSource,
+)
 from store.life import Message
 from store.log import Append, Unit
 from store.schema import contents
@@ -125,6 +135,61 @@ async def test_a_next_hop_that_is_down_is_probed_by_one_message_and_gets_all_onc
         await rig.settled()
         assert states(rig) == ["delivered"] * count
         assert len(rig.home.ledger) == count
+
+
+async def order(rig: Rig, event: MessageEvent, *before: MessageEvent) -> None:
+    """A person wants every message tried now."""
+    rig.clock.later(seconds=30)
+    for message in rig.messages():
+        await rig.journal.append(Unit((Append(message.id, message, (*before, event), rig.clock()),)))
+    rig.worker.wake()
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+async def test_what_a_person_wants_tried_now_probes_a_next_hop_that_rests_by_one_message(
+    restarted: bool, database_url: str
+) -> None:
+    async with Rig(database_url, connections=2) as rig:
+        await rig.home.stop()
+        count = 2 * AHEAD + 10
+        rig.put(*(mail(n) for n in range(count)))
+        await rig.poll()
+        await rig.settled()
+        probe_at = max(event.retry_at for event in rig.events(Deferred))
+        tried = len(rig.events(Attempted))
+        again = RedeliveryRequested(numbers=(0,), operator="anna", policy="p")
+        await order(rig, again)
+        await rig.settled()
+        assert len(rig.events(Attempted)) == tried + 1
+        assert {m.recipients[0].retry_at for m in rig.messages()} == {probe_at}  # one rest, as before
+        assert rig.hops["home"].failures == 1
+
+        await rig.home.start(rig.smtp_ports["home"])
+        if restarted:
+            await rig.restart()
+        held = Held(why="operator", rule="by hand", operator="anna", policy="p")
+        await order(rig, Released(operator="anna", policy="p"), held)
+        await rig.settled()
+        assert rig.clock() < probe_at
+        assert states(rig) == ["delivered"] * count
+        assert len(rig.home.ledger) == count
+
+
+async def test_new_mail_waits_beside_what_a_person_wants_tried_now(database_url: str) -> None:
+    async with Rig(database_url) as rig:
+        await rig.home.stop()
+        rig.put(mail(1))
+        await rig.poll()
+        await rig.settled()
+        await order(rig, RedeliveryRequested(numbers=(0,), operator="anna", policy="p"))
+        rig.put(mail(2))
+        await rig.poll()
+        await rig.settled()
+        assert states(rig) == ["deferred", "received"]
+        await rig.home.start(rig.smtp_ports["home"])
+        await order(rig, RedeliveryRequested(numbers=(0,), rule="a rule", policy="p"))
+        await rig.settled()
+        assert rig.home.ledger == []  # nobody asked
 
 
 async def test_a_next_hop_that_wants_a_login_first_is_down_and_refuses_no_message(database_url: str) -> None:

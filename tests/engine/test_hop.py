@@ -115,6 +115,21 @@ def test_it_goes_on_from_what_the_log_says() -> None:
     assert hop.failed(POLICY, REPLY, MIDDLE) == probe_at + timedelta(minutes=40)
 
 
+def test_who_is_ordered_to_go_on_probes_it_while_it_rests_unless_it_was_found_down_since() -> None:
+    clock = Clock()
+    hop = resting(clock)
+    assert hop.gate(clock()) == "closed"
+    ordered_at = clock() + timedelta(minutes=1)
+    assert (hop.gate(), hop.gate(ordered_at)) == ("closed", "probe")
+    hop.probing = True
+    assert hop.gate(ordered_at) == "closed"
+    hop.probing = False
+    clock.later(minutes=2)
+    first = hop.probe_at
+    assert hop.failed(POLICY, REPLY, MIDDLE) == first
+    assert (hop.failures, hop.gate(ordered_at)) == (1, "closed")
+
+
 def test_the_log_has_a_line_when_it_goes_down_and_one_when_it_comes_back(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

@@ -13,6 +13,7 @@ from sqlalchemy import event
 from store import agenda, glance, log, mailbox_queries, queries
 from store.agenda import Claim
 from store.database import open_store, reading, writing
+from store.events import RedeliveryRequested
 from store.mailbox_events import PollFailed
 from store.schema import EPOCH
 from store.waiting import waiting
@@ -65,6 +66,16 @@ def test_domains_of_direct_delivery_are_one_place(builder: Builder) -> None:
     assert {name: one.count for name, one in places(builder).items()} == {"mx": 3}
     with reading(builder.engine) as connection:
         assert [row["id"] for row in glance.of_place(connection, "mx", 10)] == streams
+
+
+def test_what_a_person_wants_tried_now_is_told_with_what_waits_there(builder: Builder) -> None:
+    streams = [deferred(builder, hop) for hop in ("home", "home", "mx:d.example")]
+    for stream in streams[1:]:
+        builder.append(stream, RedeliveryRequested(numbers=(0,), operator="anna", policy="p"))
+    assert {name: one.count for name, one in places(builder).items()} == {"home": 2, "mx": 1}
+    with reading(builder.engine) as connection:
+        assert {row["id"] for row in glance.of_place(connection, "home", 10)} == set(streams[:2])
+        assert agenda.waiting(connection, "home") == 2
 
 
 def test_what_waits_for_a_person_is_told_by_state(builder: Builder) -> None:

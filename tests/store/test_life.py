@@ -168,6 +168,20 @@ def test_who_waits_for_several_next_hops_waits_in_nobody_s_lane() -> None:
     assert life(*events, elsewhere, failed(0, 2), recipients=THREE).lane == "branch"
 
 
+def test_what_a_person_wants_tried_now_has_a_lane_apart_until_it_is_tried_or_put_off() -> None:
+    tried = (attempted(0), deferred(0, retry_at=after(hours=1)))
+    asked = RedeliveryRequested(numbers=(0,), operator="anna", policy="p")
+    freed = (Held(why="operator", rule="by hand", policy="p"), Released(operator="anna", policy="p"))
+    for order in ((asked,), freed):
+        ordered = life(*tried, *order)
+        assert (ordered.lane, ordered.place, ordered.ordered_at) == ("now:home", "home", ordered.changed_at)
+        assert life(*order, *tried).lane == "home"
+    assert life(*tried, changed(asked, operator=None, rule="scanner x")).lane == "home"
+    assert life(*freed, freed[0]).ordered_at is None
+    both = life(attempted(0, 1), deferred(0, 1), changed(asked, numbers=(1,)), recipients=THREE[:2])
+    assert both.lane == "now:home"
+
+
 def test_possible_duplicates_are_counted() -> None:
     unknown = deferred(0, unknown=True, code=None)
     message = life(attempted(0, 1), unknown, attempted(0, attempt=2), unknown, recipients=THREE[:2])
