@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
@@ -110,13 +111,17 @@ class Hop:
         if limit_octets >= LEAST_LIMIT_OCTETS:
             self.learnt_octets = min(limit_octets, self.learnt_octets or limit_octets)
 
-    async def limit_octets(self) -> int | None:
+    async def limit_octets(self, *, anew: bool = False) -> int | None:
         """Return the largest message it takes, as far as anybody said; None where nobody did.
 
-        The lowest of the configuration, EHLO SIZE (asked at most hourly) and what a refusal taught.
+        The lowest of the configuration, EHLO SIZE (asked at most hourly) and what a refusal taught. With `anew` it is asked
+        now; raises NextHopTrouble where it can't be.
         """
         async with self._greeting:
-            await self._greet()
+            if anew:
+                await self._greet_now()
+            else:
+                await self._greet()
         configured = self._policy.max_size_octets
         # A limit in the configuration is the operator's word: it also undoes what an old refusal taught.
         said = (configured, self._offered_octets, None if configured is not None else self.learnt_octets)
@@ -127,17 +132,23 @@ class Hop:
         return limit_octets == self._policy.max_size_octets
 
     async def _greet(self) -> None:
-        now = self._now()
-        if (self._greeted_at is not None and now < self._greeted_at) or self.gate() == "closed":
+        if self._greeted_at is not None and self._now() < self._greeted_at:
             return
+        with suppress(NextHopTrouble):  # what it offered before still stands
+            await self._greet_now()
+
+    async def _greet_now(self) -> None:
+        now = self._now()
+        if self.gate() == "closed":
+            raise NextHopTrouble(f"it is down: {self.reply}")
+        self._greeted_at = now + GREETING_RETRY
         try:
             async with asyncio.timeout(GREETING_SECONDS):
                 greeting: Greeting = await self.adapter.greet()
-        except (NextHopTrouble, TimeoutError):
-            self._greeted_at = now + GREETING_RETRY  # what it offered before still stands
-        else:
-            self._offered_octets = greeting.size_octets
-            self._greeted_at = now + GREETING_KEPT
+        except TimeoutError:
+            raise NextHopTrouble(f"no greeting within {GREETING_SECONDS:g} s") from None
+        self._offered_octets = greeting.size_octets
+        self._greeted_at = now + GREETING_KEPT
 
 
 def _stamp(at: datetime) -> str:

@@ -25,7 +25,7 @@ from engine.core.routing import MailboxRule
 from engine.core.withheld import Withholding, in_words
 from engine.hops import Hops
 from engine.intake import Arrival
-from engine.limit import Limit, largest, rejection
+from engine.limit import Limit, by_size, rejection
 from engine.mailbox_record import record, suspend, uidl_text
 from engine.means import Means
 from engine.opening import digest
@@ -143,11 +143,10 @@ class Poll:
 
     async def _fetch(self, session: SourceSession, difference: Difference, withholding: Withholding) -> None:
         plan = self.mailbox
-        limit = await largest(plan.rule, plan.max_size_octets, self._hops, self._means.policy)
-        wanted: list[Offer] = []
-        large: list[Offer] = []
-        for offer in (*difference.new, *difference.doubtful):
-            (large if limit and offer.size_octets > limit.octets else wanted).append(offer)
+        offers = (*difference.new, *difference.doubtful)
+        limit, wanted, large = await by_size(
+            offers, plan.name, plan.rule, plan.max_size_octets, self._hops, self._means
+        )
         before: Recognised = await self._means.read(lambda c: recognisable(c, plan.name, difference, wanted))
         # Stable: otherwise in the server's order.
         last = {uidl: place for place, uidl in enumerate(self._last, start=1)}

@@ -14,6 +14,7 @@ from engine import hop as hop_module
 from engine.adapters.smtp_next_hop import NextHopAccess, SmtpNextHop
 from engine.core.policy import HopPolicy
 from engine.hop import GREETING_KEPT, GREETING_RETRY, Hop
+from engine.ports import NextHopTrouble
 from tests.engine.core.lives import policy
 from tests.engine.rig import Clock
 from tests.peers.smtpd import HomePeer
@@ -211,6 +212,22 @@ async def test_it_is_asked_once_an_hour_also_where_it_names_no_limit() -> None:
         clock.later(seconds=1)
         home.size_octets = 7_000
         assert await hop.limit_octets() == 7_000
+        await hop.adapter.close()
+
+
+async def test_whoever_wants_it_anew_hears_what_it_says_now_or_why_not() -> None:
+    async with listening(HomePeer(size_octets=4_000)) as (home, port):
+        hop = hop_at(port, Clock())
+        await hop.limit_octets()
+        home.size_octets = 7_000
+        assert await hop.limit_octets() == 4_000
+        assert await hop.limit_octets(anew=True) == await hop.limit_octets() == 7_000
+        home.fault("banner", "421")
+        with pytest.raises(NextHopTrouble):
+            await hop.limit_octets(anew=True)
+        hop.failed(POLICY, REPLY, MIDDLE)
+        with pytest.raises(NextHopTrouble, match=f"it is down: {REPLY}"):
+            await hop.limit_octets(anew=True)
         await hop.adapter.close()
 
 

@@ -142,6 +142,28 @@ async def test_the_limit_is_what_the_next_hop_says_where_that_is_lower(database_
         assert (event.limit_octets, event.limit_from, event.next_hop) == (3_000, "next-hop", "home")
 
 
+async def test_what_is_asked_for_again_is_decided_on_by_what_the_next_hop_says_now(database_url: str) -> None:
+    async with Rig(database_url, homes={"home": HomePeer(size_octets=3_000)}) as rig:
+        rig.put(large := mail(1, 5_000))
+        await rig.poll()
+        await rig.settled()
+        rig.home.size_octets = 10_000
+        rig.put(other := mail(2, 5_000))
+        await rig.poll()  # nobody asked for that one: what was said an hour ago at most stands
+        assert len(rig.events(RejectedOversize)) == 2
+        rig.home.fault("banner", "421")
+        message, _ = (one for one in rig.messages() if one.direction == "inbound")
+        again = RedeliveryRequested(operator="anna", policy="p")
+        await rig.journal.append(Unit((Append(message.id, message, (again,), rig.clock()),)))
+        await rig.poll()  # it could not be asked: that says neither yes nor no
+        assert len(rig.events(RejectedOversize)) == 2
+        await rig.poll()
+        await rig.settled()
+        assert large in rig.delivered()
+        assert other not in rig.delivered()
+        assert len(rig.events(RejectedOversize)) == 2
+
+
 async def test_the_next_hops_configured_limit_lowers_what_it_says(database_url: str) -> None:
     async with Rig(database_url, max_size_octets=2_500) as rig:
         rig.put(mail(1, 5_000))

@@ -181,6 +181,19 @@ def test_a_dead_domain_is_probed_by_few_and_delays_no_other(tmp_path: Path, data
         assert there.listed()["late@dead.example"]["attempts"] == 0
 
 
+def test_a_dead_domain_is_tried_at_once_where_a_person_wants_it(tmp_path: Path, database_url: str) -> None:
+    with world(tmp_path, database_url, *customer("a.example", HOSTS[0])) as there:
+        there.house.retry = {"first": "1h"}
+        there.threads[0].go_away()
+        submit(there.house, *(submission(f"{n}@a.example") for n in range(5)))
+        assert there.once() == 1
+        there.threads[0].come_back()
+        assert there.once() == 1
+        assert there.house.run("replay", "--state", "deferred", "--yes").returncode == 0
+        assert there.once() == 0
+        assert len(there.servers[0].ledger) == 5
+
+
 def test_several_hundred_domains_get_their_mail(tmp_path: Path, sqlite_url: str) -> None:
     with world(tmp_path, sqlite_url, *(f"d{n}.example A {HOSTS[n % 2]}" for n in range(400))) as there:
         submit(there.house, *(submission(f"x@d{n}.example") for n in range(400)))
