@@ -138,11 +138,10 @@ def next_hop(reverse_path: str, routed: Recipients, policy: Policy, user: str | 
 
     None where its recipients have several: none of them must wait for another's.
     """
-    hops = {
+    return routing.shared(
         routing.next_hop(reverse_path, address, user, policy.routes, policy.domains).next_hop
         for address in routed.addresses
-    }
-    return hops.pop() if len(hops) == 1 else None
+    )
 
 
 def status_report(facts: HeaderFacts, reverse_path: str) -> bool:

@@ -1,8 +1,9 @@
 """When to look at a stream again, and who holds its lease.
 
-A row for each open message (and for each mailbox). `lane` is what is claimed together: messages by the next hop they were last
-tried at, "" for not yet tried, `POLL` for mailboxes; so that one dead next hop blocks no other. Due times are derived from the
-log; leases are not history and leave no events. A claim counts the fence up: whoever lost its lease can't complete.
+A row for each open message (and for each mailbox). `lane` is what is claimed together: messages by the next hop they wait for
+(`message.waits_at`), "" for none yet or several, `POLL` for mailboxes; so that one dead next hop blocks no other. Due times are
+derived from the log; leases are not history and leave no events. A claim counts the fence up: whoever lost its lease can't
+complete.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ LEASE_TERM = timedelta(seconds=60)
 PUT_OFF = timedelta(hours=1)  # at most, where no event says so: a message whose events can't be read
 RENEW_EVERY = timedelta(seconds=20)  # two renewals may fail before a lease runs out
 
-FRESH = ""  # the lane of messages not yet tried
+FRESH = ""  # the lane of messages that wait for no next hop yet, or for several
 POLL = "poll:"  # the lane of mailboxes; of next hops only a domain has a colon in its name
 
 

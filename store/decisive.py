@@ -26,6 +26,7 @@ SILENT = frozenset(
         "about",
         "address",
         "bare_newlines",
+        "bound_for",
         "code",
         "concerns",
         "confirmed_by",

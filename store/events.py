@@ -65,13 +65,15 @@ class Held(Struct, frozen=True, kw_only=True):
 class Released(Struct, frozen=True, kw_only=True):
     """A person let go on what was held for these recipients; no numbers means for all of them.
 
-    A message that had no recipient has these from now on: the current rules name them.
+    A message that had no recipient has these from now on: the current rules name them. `bound_for` is the one next hop
+    that all of them were to go to then; None for several, or none.
     """
 
     NAME: ClassVar[str] = "released"
     VERSION: ClassVar[int] = 1
 
     numbers: tuple[int, ...] = ()
+    bound_for: str | None = None
     operator: str
     policy: str
 

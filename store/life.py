@@ -71,8 +71,9 @@ def evolve(message: Message | None, stream: str, event: MessageEvent, at: dateti
     if message is None:
         return opened(stream, event, at)
     facts = _facts(message, event, at)
-    if (hop := getattr(event, "next_hop", None)) is not None and hop not in message.hops:
-        facts["hops"] = (*message.hops, hop)
+    hops = facts.get("hops", message.hops)
+    if (hop := getattr(event, "next_hop", None)) is not None and hop not in hops:
+        facts["hops"] = (*hops, hop)
     after: Message = replace(message, revision=message.revision + 1, changed_at=at, **facts)
     if after.findings is not message.findings or after.resumed_at is not message.resumed_at:
         after = _awaited(message, after, at)
@@ -184,38 +185,46 @@ def _requested_again(message: Message, event: RedeliveryRequested, at: datetime)
         return {"replays": replays}  # it never was here: should it come, it is another message
     again = _each(message, event.numbers, lambda r: requested_again(r, event, at))
     facts: Facts = {"replays": replays, "resumed_at": at, "fate": None, "oversize": False}
+    facts |= _bound(message, event.bound_for)
     kept = ("quarantined", "discarded")
     if any(r.state in kept for r in message.recipients if r.number in event.numbers):
         facts |= _forgiven(message, event.operator or event.rule, at)
     first = len(message.recipients)
     addresses = event.recipients[len(event.recipients) - event.added :] if event.added else ()
-    named = (*addresses, *("",) * event.added)[: event.added]
+    others = (*addresses, *("",) * event.added)[: event.added]
     added = tuple(
         Recipient(
             number=first + n,
             address=address,
             routed_by=event.rule or "replay",
             via=event.next_hop,
+            bound_for=event.bound_for or "",
             ordered_at=at if event.operator is not None else None,
         )
-        for n, address in enumerate(named)
+        for n, address in enumerate(others)
     )
     return facts | {"recipients": again + added}
 
 
 def _released(message: Message, event: Released, at: datetime) -> Facts:
+    facts: Facts
     if not message.recipients:
         named = recipients_of(len(event.numbers), event.recipients, event.routed_by)
-        named = tuple(replace(r, ordered_at=at) for r in named)
-        return {"recipients": named, "held_why": None, "held_until": None, "resumed_at": at}
+        going = tuple(replace(r, bound_for=event.bound_for or "", ordered_at=at) for r in named)
+        facts = {"recipients": going, "held_why": None, "held_until": None, "resumed_at": at}
+        return facts | _bound(message, event.bound_for)
     numbers = event.numbers or tuple(r.number for r in message.recipients)
-    going = _each(message, numbers, lambda r: released(r, at))
-    facts: Facts = {"recipients": going, "resumed_at": at}
+    going = _each(message, numbers, lambda r: released(r, event, at))
+    facts = {"recipients": going, "resumed_at": at} | _bound(message, event.bound_for)
     if any(r.state == "quarantined" for r in message.recipients if r.number in numbers):
         facts |= _forgiven(message, event.operator, at)
     left = next((r for r in going if r.held and r.open), None)
     facts |= {"held_why": left.held_why if left else None, "held_until": left.held_until if left else None}
     return facts
+
+
+def _bound(message: Message, hop: str | None) -> Facts:
+    return {} if hop is None or hop in message.hops else {"hops": (*message.hops, hop)}
 
 
 def _forgiven(message: Message, operator: str | None, at: datetime) -> Facts:

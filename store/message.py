@@ -149,7 +149,7 @@ class Message(Struct, frozen=True, kw_only=True):
 
     @property
     def place(self) -> str:
-        """Whom it waits for: a scanner, or the next hop, tried there last or bound for it since it came in; "" for unknown.
+        """Whom it waits for: a scanner, or the next hop, tried there last or bound for it since; "" for unknown.
 
         Also "" where its recipients wait for several next hops: none of them waits until another's next hop is up.
         """
@@ -157,9 +157,16 @@ class Message(Struct, frozen=True, kw_only=True):
             return SCAN_LANE + scanner
         if len(self.recipients) == 1:  # nearly always
             only = self.recipients[0]
-            return "" if due_at(only, self) is None else only.next_hop or self.first_hop or ""
-        hops = {r.next_hop or self.first_hop or "" for r in self.recipients if due_at(r, self) is not None}
+            return "" if due_at(only, self) is None else waits_at(only, self)
+        hops = {waits_at(r, self) for r in self.recipients if due_at(r, self) is not None}
         return hops.pop() if len(hops) == 1 else ""
+
+
+def waits_at(recipient: Recipient, message: Message) -> str:
+    """Return the next hop that a recipient without a fate waits for, "" for one not known yet."""
+    if recipient.bound_for is not None:
+        return recipient.bound_for
+    return recipient.next_hop or message.first_hop or ""
 
 
 def due_at(recipient: Recipient, message: Message) -> datetime | None:

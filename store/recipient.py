@@ -19,6 +19,7 @@ from store.events import (
     RedeliveryRequested,
     RejectedOversize,
     Relayed,
+    Released,
     Scanned,
     Submitted,
 )
@@ -62,6 +63,9 @@ class Recipient(Struct, frozen=True, kw_only=True):
     held_why: HeldWhy | Literal["quarantined"] | None = None  # until a person, or `held_until`, lets it go on
     held_until: datetime | None = None
     via: str | None = None  # the next hop that a person named instead of the routes
+    bound_for: str | None = (
+        None  # since a person had it go on, and until it is tried: where to, "" for not known yet
+    )
     forced: bool = False  # to be sent to again although it has it
     listed: bool = False  # in a digest that it got
     ordered_at: datetime | None = None  # when a person wanted it to go on, until it is tried or put off
@@ -113,6 +117,7 @@ def attempted(recipient: Recipient, event: Attempted, at: datetime) -> Recipient
         recipient,
         state="outcome-unknown",  # until an answer is on record
         next_hop=event.next_hop,
+        bound_for=None,
         attempts=recipient.attempts + 1,
         first_tried_at=recipient.first_tried_at or at,
         retry_at=None,
@@ -138,6 +143,7 @@ def deferred(recipient: Recipient, event: Deferred) -> Recipient:
         recipient,
         state="outcome-unknown" if event.unknown else "deferred",
         next_hop=event.next_hop,
+        bound_for=None,
         reply=event.reply,
         unknown_attempts=recipient.unknown_attempts + event.unknown,
         retry_at=event.retry_at,
@@ -195,12 +201,13 @@ def requested_again(recipient: Recipient, event: RedeliveryRequested, at: dateti
         held_why=None,
         held_until=None,
         via=event.next_hop,
+        bound_for=event.bound_for or "",
         forced=event.force,
         ordered_at=at if event.operator is not None else None,
     )
 
 
-def released(recipient: Recipient, at: datetime) -> Recipient:
+def released(recipient: Recipient, event: Released, at: datetime) -> Recipient:
     """Return a recipient that was held and goes on: it is due now."""
     if not recipient.held or not recipient.open:
         return recipient
@@ -212,6 +219,7 @@ def released(recipient: Recipient, at: datetime) -> Recipient:
         retry_at=at if tried else None,
         held_why=None,
         held_until=None,
+        bound_for=event.bound_for or "",
         ordered_at=at,
     )
 

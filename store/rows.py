@@ -14,6 +14,7 @@ from store.folding import folded, words
 from store.life import DOMAIN_HOP, Message
 from store.mailbox_events import Adopted, Withheld
 from store.mailbox_life import Mailbox
+from store.message import waits_at
 from store.recipient import Recipient
 from store.schema import microseconds
 
@@ -97,6 +98,10 @@ def changed_row(message: Message) -> Row:
 
 
 def _next_hop(message: Message) -> str | None:
+    """Where it waits, for the first recipient of whom that is known; where it went, when all have a fate."""
+    waiting = [waits_at(one, message) for one in message.recipients if one.open]
+    if waiting:
+        return next(filter(None, waiting), None)
     for recipient in message.recipients:
         if recipient.next_hop:
             return recipient.next_hop

@@ -70,7 +70,8 @@ class RedeliveryRequested(Struct, frozen=True, kw_only=True):
     """Deliver it again, or to somebody else: a person asked for it, or a rule.
 
     `numbers` are recipients that it had; `added` counts those it gets now: their addresses are the last of `recipients`.
-    Those that have it already are left alone unless `force`. The same `replay` happens once to a message.
+    Those that have it already are left alone unless `force`. The same `replay` happens once to a message. `bound_for` is the one
+    next hop that all of these were to go to then; None for several, or none.
     """
 
     NAME: ClassVar[str] = "redelivery-requested"
@@ -79,6 +80,7 @@ class RedeliveryRequested(Struct, frozen=True, kw_only=True):
     numbers: tuple[int, ...] = ()
     added: int = 0
     next_hop: str | None = None  # instead of the one that the routes name
+    bound_for: str | None = None
     force: bool = False
     replay: str | None = None
     operator: str | None = None

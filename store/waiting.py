@@ -16,7 +16,7 @@ from sqlalchemy import Connection
 from store import agenda, log, past, queries
 from store.events import Held, MessageEvent, Quarantined
 from store.life import Message, due_at, fold
-from store.message import NOW_LANE, SCAN_LANE
+from store.message import NOW_LANE, place_of, waits_at
 from store.past import Stood
 from store.recipient import FATES, Recipient
 from store.recorded import Recorded
@@ -60,34 +60,38 @@ def waiting(
     """Yield every message that fits and is open, or was at that time, oldest first, in constant memory."""
     rows = past.waiting(connection, wanted, at) if at else map(_now, queries.queue(connection, wanted))
     while some := list(islice(rows, BATCH)):
-        asked = [one.row["id"] for one in some if one.recorded is None and not _told(one.row)]
+        lanes = _lanes(connection, some)
+        told = {one.row["id"] for one in some if _told(one.row, lanes[one.row["id"]])}
+        asked = [one.row["id"] for one in some if one.recorded is None and one.row["id"] not in told]
         known = log.read_many(connection, asked) if asked else {}
-        # A scanner may be waited for in either state: who releases what it could not scan makes it `received`.
-        plain = [one.row["id"] for one in some if one.lane is None and one.row["state"] in PLAIN]
-        lanes = agenda.lanes_of(connection, plain)
         for one in some:
-            recorded = None if _told(one.row) else known.get(one.row["id"], one.recorded)
+            recorded = None if one.row["id"] in told else known.get(one.row["id"], one.recorded)
             if recorded is not None:
                 yield _by_the_log(one.row, recorded)
             else:
-                yield _by_its_row(one.row, lanes.get(one.row["id"], "") if one.lane is None else one.lane)
+                yield _by_its_row(one.row, lanes[one.row["id"]])
 
 
 def _now(row: Json) -> Stood:
     return Stood(row=row)
 
 
-def _told(row: Json) -> bool:
-    """Whether its row tells all."""
-    return _plain(row) or _quarantined(row)
+def _lanes(connection: Connection, some: Sequence[Stood]) -> dict[str, str]:
+    """Return where each waits, or waited; "" also for what is held."""
+    plain = [one.row["id"] for one in some if one.lane is None and one.row["state"] in PLAIN]
+    now = agenda.lanes_of(connection, plain)
+    return {one.row["id"]: now.get(one.row["id"], "") if one.lane is None else one.lane for one in some}
+
+
+def _told(row: Json, lane: str) -> bool:
+    """Whether its row and its lane tell all. Of several next hops that it waits for the log alone knows which is whose."""
+    return _quarantined(row) or (_plain(row) and (bool(lane) or row["next_hop"] is None))
 
 
 def _by_its_row(row: Json, lane: str) -> Waiting:
     if _quarantined(row):
         return Waiting(row=row, due={}, holds=(), quarantined=True)
-    if lane.startswith(SCAN_LANE):
-        return Waiting(row=row, due={lane: row["due_at"]}, holds=())
-    return _plainly(row, ordered=lane.startswith(NOW_LANE))
+    return Waiting(row=row, due={place_of(lane): row["due_at"]}, holds=(), ordered=lane.startswith(NOW_LANE))
 
 
 def _plain(row: Json) -> bool:
@@ -103,15 +107,6 @@ def _open_states(row: Json) -> set[str]:
     return {one["state"] for one in row["recipients"] if one["state"] not in FATES}
 
 
-def _plainly(row: Json, *, ordered: bool) -> Waiting:
-    due: dict[str, datetime] = {}
-    for one in row["recipients"]:
-        if one["state"] in PLAIN:
-            at = one["retry_at"] if one["state"] == "deferred" else row["opened_at"]
-            _sooner(due, one["next_hop"] or row["next_hop"] or "", at)
-    return Waiting(row=row, due=due, holds=(), ordered=ordered)
-
-
 def _by_the_log(row: Json, recorded: Sequence[Recorded]) -> Waiting:
     events = [(r.event, r.at) for r in recorded]
     message = fold(row["id"], events)
@@ -120,7 +115,7 @@ def _by_the_log(row: Json, recorded: Sequence[Recorded]) -> Waiting:
     for one in message.recipients:
         at = due_at(one, message)
         if at is not None and not one.held:
-            _sooner(due, message.lane if message.awaited else one.next_hop or message.first_hop or "", at)
+            _sooner(due, message.place if message.awaited else waits_at(one, message), at)
     held = tuple(holds(message, [event for event, _ in events]))
     return Waiting(row=row, due=due, holds=held, ordered=message.ordered_at is not None)
 

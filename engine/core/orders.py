@@ -12,12 +12,12 @@ from datetime import datetime
 from typing import Literal, assert_never
 
 from engine.core import envelope
-from engine.core.plan import NO_ANSWER, addresses, no_octets
+from engine.core.plan import NO_ANSWER, addresses, goes_to, no_octets
 from engine.core.policy import Policy
-from engine.core.routing import Recipients
+from engine.core.routing import Recipients, shared
 from store.events import Discarded, Failed, Held, Kept, KeptNoLonger, MessageEvent, Released
 from store.life import Message
-from store.recipient import Recipient
+from store.recipient import Recipient, recipients_of
 
 Verb = Literal["hold", "release", "discard", "fail", "keep", "unkeep"]
 EXEMPTING = frozenset({"keep", "unkeep"})  # from retention: of a message whole, open or closed
@@ -159,6 +159,7 @@ def _events(
         case "release":
             yield Released(
                 numbers=numbers,
+                bound_for=shared(goes_to(message, r, policy).next_hop for r in chosen),
                 operator=order.operator,
                 policy=policy.version,
                 recipients=addresses(message, numbers),
@@ -230,8 +231,10 @@ def _for_nobody(message: Message, order: Order, policy: Policy, named: Recipient
     if named is None or not named.addresses:
         why = f" ({named.held})" if named is not None and named.held else ""
         return Refused(f"it names no recipient{why}; with a fallback set for its mailbox it can")
+    going = recipients_of(len(named.addresses), named.addresses, named.routed_by)
     released = Released(
-        numbers=tuple(range(len(named.addresses))),
+        numbers=tuple(r.number for r in going),
+        bound_for=shared(goes_to(message, r, policy).next_hop for r in going),
         operator=order.operator,
         policy=policy.version,
         recipients=named.addresses,

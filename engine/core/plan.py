@@ -89,7 +89,7 @@ def plan(message: Message, policy: Policy, now: datetime, wait: Callable[[str], 
             return Scan(wanted)
         if kept := _kept_back(message, judge(message, policy.scanners), due, policy):
             return Record(kept)
-    routed = {r.number: _routed(message, r, policy) for r in due}
+    routed = {r.number: goes_to(message, r, policy) for r in due}
     if homeless := [r for r in due if not _known(routed[r.number], policy)]:
         rule = "; ".join(sorted({_homeless(routed[r.number]) for r in homeless}))
         return Record((Held(why="unroutable", rule=rule, numbers=_numbers(homeless), policy=policy.version),))
@@ -108,10 +108,15 @@ def due_to(message: Message, now: datetime) -> HandOver:
     )
 
 
-def _routed(message: Message, recipient: Recipient, policy: Policy) -> Routed:
+def goes_to(message: Message, recipient: Recipient, policy: Policy) -> Routed:
+    """Return where it goes to a recipient: by the request of a person who named a next hop, else by the routes."""
     if recipient.via is not None:
         return asked_for(recipient.address, recipient.via, policy.domains)
-    return next_hop(message.reverse_path, recipient.address, message.user, policy.routes, policy.domains)
+    return _routed(message, recipient.address, policy)
+
+
+def _routed(message: Message, address: str, policy: Policy) -> Routed:
+    return next_hop(message.reverse_path, address, message.user, policy.routes, policy.domains)
 
 
 def _kept_back(
@@ -139,7 +144,11 @@ def _kept_back(
             return ()  # that is where it goes already
         case Redirected():
             again = RedeliveryRequested(
-                added=1, rule=judgement.rule, policy=policy.version, recipients=(judgement.address,)
+                added=1,
+                bound_for=_routed(message, judgement.address, policy).next_hop,
+                rule=judgement.rule,
+                policy=policy.version,
+                recipients=(judgement.address,),
             )
             return (_discarded(numbers, those, judgement.rule, policy), again)
         case _:

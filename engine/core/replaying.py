@@ -7,12 +7,13 @@ request concerns a message once: its id is on the message from then on.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import assert_never
 
 from engine.core.plan import no_octets
 from engine.core.policy import Policy
-from engine.core.routing import asked_for, next_hop
+from engine.core.routing import asked_for, next_hop, shared
 from store.events import RedeliveryRequested
 from store.life import Message
 from store.recipient import Recipient
@@ -103,7 +104,7 @@ def _never_here(message: Message, request: Request, policy: Policy) -> Answer:
         return Nothing(
             text="it was never fetched: replay it without --to and --recipients, and then what comes of it"
         )
-    event = _event(request, policy, numbers=())
+    event = _event(request, policy)
     to = tuple((r.address, None) for r in message.recipients)
     return Again(event=event, to=to, fetched=True)
 
@@ -126,9 +127,10 @@ def _to_others(message: Message, request: Request, policy: Policy, *, worked_on:
             others.append(address)
     if not (own or others):
         return Nothing(text="nobody is left to get it", left_out=tuple(left_out))
+    to = tuple((a, _hop(message, a, request, policy)) for a in (*(r.address for r in own), *others))
     return Again(
-        event=_event(request, policy, numbers=tuple(r.number for r in own), others=tuple(others), own=own),
-        to=tuple((a, _hop(message, a, request, policy)) for a in (*(r.address for r in own), *others)),
+        event=_event(request, policy, own=own, others=tuple(others), to=to),
+        to=to,
         left_out=tuple(left_out),
         doubtful=tuple(_name(r) for r in own if r.state == "outcome-unknown"),
     )
@@ -148,9 +150,10 @@ def _to_its_own(message: Message, request: Request, policy: Policy, *, worked_on
     chosen = [r for r in message.recipients if r.number not in out]
     if not chosen:
         return Nothing(text="nobody is left to get it", left_out=left_out)
+    to = tuple((_name(r), _hop(message, r.address, request, policy)) for r in chosen)
     return Again(
-        event=_event(request, policy, numbers=tuple(r.number for r in chosen), others=(), own=chosen),
-        to=tuple((_name(r), _hop(message, r.address, request, policy)) for r in chosen),
+        event=_event(request, policy, own=chosen, to=to),
+        to=to,
         left_out=left_out,
         doubtful=tuple(_name(r) for r in chosen if r.state == "outcome-unknown"),
     )
@@ -176,19 +179,20 @@ def _event(
     request: Request,
     policy: Policy,
     *,
-    numbers: tuple[int, ...],
+    own: Sequence[Recipient] = (),
     others: tuple[str, ...] = (),
-    own: list[Recipient] | None = None,
+    to: tuple[tuple[str, str | None], ...] = (),
 ) -> RedeliveryRequested:
     return RedeliveryRequested(
-        numbers=numbers,
+        numbers=tuple(r.number for r in own),
         added=len(others),
         next_hop=request.next_hop,
+        bound_for=shared(hop for _, hop in to),
         force=request.force,
         replay=request.replay,
         operator=request.operator,
         policy=policy.version,
-        recipients=(*(r.address for r in own or ()), *others),
+        recipients=(*(r.address for r in own), *others),
         reason=request.reason,
     )
 

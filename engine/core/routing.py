@@ -154,6 +154,12 @@ def asked_for(recipient: str, hop: str, own_domains: Sequence[str]) -> Routed:
     return Routed(next_hop=direct.hop_of(recipient), by=by)
 
 
+def shared(hops: Iterable[str | None]) -> str | None:
+    """Return the one next hop of all, with whose mail they wait; None for several: none of them must wait for another's."""
+    those = set(hops)
+    return those.pop() if len(those) == 1 else None
+
+
 def _own(recipient: str, own_domains: Sequence[str]) -> str | None:
     """The pattern of our own domains that fits, None if none does."""
     return next((pattern for pattern in own_domains if envelope.matches(pattern, recipient)), None)

@@ -107,7 +107,8 @@ def test_nothing_is_tried_before_its_next_hop_is_probed_unless_a_person_wants_it
         return [" ".join(re.findall(r"in 1h 30m|now", line)[:1]) for line in lines]
 
     assert next_tries() == ["in 1h 30m"] * 3
-    builder.append(waits, RedeliveryRequested(numbers=(0,), operator="anna", policy="p"))
+    again = RedeliveryRequested(numbers=(0,), bound_for="home", operator="anna", policy="p")
+    builder.append(waits, again)
     assert next_tries() == ["now", "in 1h 30m", "now"]
 
 

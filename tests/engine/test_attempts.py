@@ -157,7 +157,7 @@ async def test_what_a_person_wants_tried_now_probes_a_next_hop_that_rests_by_one
         await rig.settled()
         probe_at = max(event.retry_at for event in rig.events(Deferred))
         tried = len(rig.events(Attempted))
-        again = RedeliveryRequested(numbers=(0,), operator="anna", policy="p")
+        again = RedeliveryRequested(numbers=(0,), bound_for="home", operator="anna", policy="p")
         await order(rig, again)
         await rig.settled()
         assert len(rig.events(Attempted)) == tried + 1
@@ -168,7 +168,7 @@ async def test_what_a_person_wants_tried_now_probes_a_next_hop_that_rests_by_one
         if restarted:
             await rig.restart()
         held = Held(why="operator", rule="by hand", operator="anna", policy="p")
-        await order(rig, Released(operator="anna", policy="p"), held)
+        await order(rig, Released(bound_for="home", operator="anna", policy="p"), held)
         await rig.settled()
         assert rig.clock() < probe_at
         assert states(rig) == ["delivered"] * count
@@ -181,13 +181,13 @@ async def test_new_mail_waits_beside_what_a_person_wants_tried_now(database_url:
         rig.put(mail(1))
         await rig.poll()
         await rig.settled()
-        await order(rig, RedeliveryRequested(numbers=(0,), operator="anna", policy="p"))
+        await order(rig, RedeliveryRequested(numbers=(0,), bound_for="home", operator="anna", policy="p"))
         rig.put(mail(2))
         await rig.poll()
         await rig.settled()
         assert states(rig) == ["deferred", "received"]
         await rig.home.start(rig.smtp_ports["home"])
-        await order(rig, RedeliveryRequested(numbers=(0,), rule="a rule", policy="p"))
+        await order(rig, RedeliveryRequested(numbers=(0,), bound_for="home", rule="a rule", policy="p"))
         await rig.settled()
         assert rig.home.ledger == []  # nobody asked
 

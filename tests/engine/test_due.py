@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
 
 import pytest
 
-from engine.core.routing import MailboxRule
+from engine.core.replaying import Request
+from engine.core.routing import MailboxRule, RouteRule
+from engine.replay import Replay
 from store import agenda
 from store.events import Attempted, Deferred
 from tests.engine.rig import INFO, Rig, mail
@@ -152,3 +155,47 @@ async def test_while_another_message_probes_a_next_hop_nobody_comes_again_and_ag
         rig.clock.later(minutes=1)
         await rig.settled()
         assert [len(home.ledger) for home in homes.values()] == [1, 1]
+
+
+def replayed(rig: Rig, streams: Sequence[str], **asked: object) -> None:
+    """A person has them delivered again, in another process."""
+    request = Request(replay="again", operator="anna", **asked)  # type: ignore[arg-type]
+    replay = Replay(rig.engine, request, policy=rig.policy, gateway_runs=lambda: True, now=rig.clock)
+    assert len(list(replay.carry_out(streams))) == len(streams)
+
+
+@pytest.mark.parametrize("rerouted", [False, True])
+async def test_what_is_replayed_to_another_next_hop_does_not_wait_for_the_dead_one(
+    database_url: str, rerouted: bool
+) -> None:
+    """By the name of the other, or by the routes as they are now."""
+    homes = {"home": HomePeer(), "branch": HomePeer()}
+    async with Rig(database_url, homes=homes) as rig:
+        await rig.home.stop()
+        rig.put(*(mail(n) for n in range(3)))
+        await rig.poll()
+        await rig.settled()
+        assert rig.hops["home"].gate() == "closed"
+        if rerouted:
+            await rig.restart(policy_changes={"routes": (RouteRule(recipients=("*",), next_hop="branch"),)})
+        rig.clock.later(seconds=1)  # not the time to probe it yet
+        replayed(rig, [m.id for m in rig.messages()], **({} if rerouted else {"next_hop": "branch"}))
+        await rig.settled()
+        assert states(rig) == ["delivered"] * 3
+        assert len(homes["branch"].taken_for(INFO)) == 3
+
+
+async def test_of_many_that_are_replayed_to_a_dead_next_hop_one_tries_it(database_url: str) -> None:
+    async with Rig(database_url) as rig:
+        await rig.home.stop()
+        rig.put(*(mail(n) for n in range(30)))
+        await rig.poll()
+        await rig.settled()
+        tried = len(rig.events(Attempted))
+        replayed(rig, [m.id for m in rig.messages()])
+        written = len(rig.log())
+        await rig.settled()
+        assert len(rig.log()) == written  # all wait where they did
+        rig.clock.later(minutes=6)
+        await rig.settled()
+        assert len(rig.events(Attempted)) == tried + 1

@@ -358,6 +358,7 @@ class History:
             named = tuple(self.random.sample(OURS, 2))
             by = ("fallback: nobody", "a \0 rule")
             event = Released(numbers=(0, 1), operator="anna", policy=POLICY, recipients=named, routed_by=by)
+        event = replace(event, bound_for=self.random.choice((None, *HOPS)))
         yield Unit((self._append(message.id, event),))
 
     def ask_again(self) -> Iterator[Unit]:
@@ -370,6 +371,7 @@ class History:
         event = RedeliveryRequested(
             numbers=numbers,
             added=len(others),
+            bound_for=self.random.choice((None, *HOPS)),
             force=self.random.random() < 0.5,
             replay=f"replay {self._next()}",
             operator="anna",

@@ -70,8 +70,9 @@ def test_domains_of_direct_delivery_are_one_place(builder: Builder) -> None:
 
 def test_what_a_person_wants_tried_now_is_told_with_what_waits_there(builder: Builder) -> None:
     streams = [deferred(builder, hop) for hop in ("home", "home", "mx:d.example")]
-    for stream in streams[1:]:
-        builder.append(stream, RedeliveryRequested(numbers=(0,), operator="anna", policy="p"))
+    for stream, hop in ((streams[1], "home"), (streams[2], "mx:d.example")):
+        again = RedeliveryRequested(numbers=(0,), bound_for=hop, operator="anna", policy="p")
+        builder.append(stream, again)
     assert {name: one.count for name, one in places(builder).items()} == {"home": 2, "mx": 1}
     with reading(builder.engine) as connection:
         assert {row["id"] for row in glance.of_place(connection, "home", 10)} == set(streams[:2])

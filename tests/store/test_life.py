@@ -170,8 +170,9 @@ def test_who_waits_for_several_next_hops_waits_in_nobody_s_lane() -> None:
 
 def test_what_a_person_wants_tried_now_has_a_lane_apart_until_it_is_tried_or_put_off() -> None:
     tried = (attempted(0), deferred(0, retry_at=after(hours=1)))
-    asked = RedeliveryRequested(numbers=(0,), operator="anna", policy="p")
-    freed = (Held(why="operator", rule="by hand", policy="p"), Released(operator="anna", policy="p"))
+    asked = RedeliveryRequested(numbers=(0,), bound_for="home", operator="anna", policy="p")
+    let_go = Released(bound_for="home", operator="anna", policy="p")
+    freed = (Held(why="operator", rule="by hand", policy="p"), let_go)
     for order in ((asked,), freed):
         ordered = life(*tried, *order)
         assert (ordered.lane, ordered.place, ordered.ordered_at) == ("now:home", "home", ordered.changed_at)
@@ -180,6 +181,20 @@ def test_what_a_person_wants_tried_now_has_a_lane_apart_until_it_is_tried_or_put
     assert life(*freed, freed[0]).ordered_at is None
     both = life(attempted(0, 1), deferred(0, 1), changed(asked, numbers=(1,)), recipients=THREE[:2])
     assert both.lane == "now:home"
+
+
+def test_who_goes_on_by_a_person_s_word_waits_where_that_said_until_it_is_tried() -> None:
+    again = RedeliveryRequested(numbers=(0,), next_hop="branch", bound_for="branch", policy=POLICY)
+    sent = [attempted(0), deferred(0, retry_at=after(hours=1)), again]
+    assert life(*sent).lane == "branch"
+    assert life(*sent).recipients[0].next_hop == "home"  # it was tried nowhere else yet
+    assert life(*sent[:2], changed(again, bound_for=None)).lane == ""  # several, or none
+    assert life(*sent, deferred(0, next_hop="home", retry_at=after(hours=2))).lane == "home"
+    assert life(*sent, BY_HAND, RELEASED).lane == ""
+    assert life(*sent, BY_HAND, changed(RELEASED, bound_for="home")).place == "home"
+    assert life(*sent).hops == ("home", "branch")
+    more = changed(again, numbers=(), added=1, recipients=("x@example.com",))
+    assert life(attempted(0), delivered(0), more).lane == "branch"
 
 
 def test_possible_duplicates_are_counted() -> None:
@@ -255,10 +270,12 @@ def test_a_message_for_nobody_goes_on_to_those_that_are_named_now() -> None:
         numbers=(0, 1),
         operator="anna",
         policy=POLICY,
+        bound_for="branch",
         recipients=THREE[:2],
         routed_by=("fallback", "fallback"),
     )
     message = life(UNROUTABLE, named, recipients=())
+    assert (message.place, message.hops) == ("branch", ("branch",))
     assert [(r.number, r.address, r.routed_by, r.state) for r in message.recipients] == [
         (0, THREE[0], "fallback", "received"),
         (1, THREE[1], "fallback", "received"),

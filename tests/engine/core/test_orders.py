@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from engine.core.decide import decide
 from engine.core.orders import EXEMPTING, Decided, Order, Refused, UnderWay, Verb, carry_out
 from engine.core.plan import HandOver, Rest, plan
-from engine.core.routing import Recipients
+from engine.core.routing import Recipients, RouteRule
 from store.events import ContentsPurged, Held, Quarantined
 from store.life import Message
 from tests.engine.core.lives import (
@@ -75,6 +75,16 @@ def test_release_concerns_what_is_held_and_plan_hands_it_over_at_once() -> None:
     assert (step.next_hop, step.numbers) == ("branch", (1,))
 
 
+def test_what_is_let_go_waits_where_the_routes_send_it_now() -> None:
+    message = held(deferred(attempted(downloaded(INFO)), retry_at=LATER), 0)
+    to_branch = policy(routes=(RouteRule(recipients=("*",), next_hop="branch"),))
+    answer = carry_out(message, order("release"), to_branch, worked_on=False)
+    assert isinstance(answer, Decided)
+    assert after(message, *answer.events).place == "branch"
+    both = held(downloaded(INFO, BRANCH), 0, 1)
+    assert carried_out(both, order("release")).lane == ""
+
+
 def test_what_is_held_is_nothing_to_do_until_its_time() -> None:
     message = carried_out(downloaded(INFO), order("hold", until=LATER + timedelta(hours=1)))
     assert isinstance(plan(message, policy(), LATER), Rest)
@@ -106,6 +116,7 @@ def test_a_message_for_nobody_goes_to_whom_the_rules_name_now() -> None:
     )
     named = Recipients(addresses=(INFO, SALES), routed_by=("fallback", "fallback"))
     released = carried_out(message, order("release"), named=named)
+    assert released.place == "home"
     assert [(r.address, r.state) for r in released.recipients] == [(INFO, "received"), (SALES, "received")]
     assert carried_out(message, order("discard")).state == "discarded"
     assert carried_out(message, order("fail")).state == "failed"

@@ -113,6 +113,25 @@ def test_naming_a_recipient_of_its_own_makes_no_second_one(
         )
 
 
+@pytest.mark.parametrize(
+    ("to", "others", "bound_for"),
+    [
+        (None, (), "home"),
+        ("branch", (), "branch"),
+        ("mx", ("ann@foreign.example",), "mx:foreign.example"),
+        ("mx", ("ann@foreign.example", "bob@other.example"), None),
+        (None, ("x@example.com", "desk@branch.example"), None),
+    ],
+)
+def test_a_request_says_which_next_hop_all_go_to(
+    to: str | None, others: tuple[str, ...], bound_for: str | None
+) -> None:
+    request = changed(REQUEST, next_hop=to, recipients=others)
+    answer = ask(of("failed"), request, POLICY, worked_on=False, kept=True)
+    assert isinstance(answer, Again)
+    assert answer.event.bound_for == bound_for
+
+
 @pytest.mark.parametrize("kept", [False])
 def test_without_octets_there_is_nothing_to_deliver(kept: bool) -> None:
     answer = ask(of("failed"), REQUEST, POLICY, worked_on=False, kept=kept)

@@ -225,6 +225,7 @@ def test_what_is_redirected_goes_there_and_to_nobody_else() -> None:
     _, again = step.events
     assert isinstance(again, RedeliveryRequested)
     redirected = after(message, *step.events)
+    assert redirected.lane == "home"
     assert [r.state for r in redirected.recipients] == ["discarded", "received"]
     going = plan(redirected, today, NOON)
     assert isinstance(going, HandOver)
