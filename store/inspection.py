@@ -20,7 +20,7 @@ from store import bundle, merkle, signing
 from store.bundle import EVENTS, OCTETS, PROOF, README, SUMMARY, SUMS, Bundle, Fact, NoBundle
 from store.chain import GENESIS, digest, link
 from store.schema import microseconds
-from store.seal import Seal
+from store.seal import Seal, time_text
 
 UP_TO_THE_LAST = (
     f"it tells what happened up to its last event, and not what came after; {SUMMARY} is for reading alone:"
@@ -168,6 +168,11 @@ def _sealed(found: Bundle, kept: Seal | None, public_key: bytes | None) -> Itera
         yield (
             f"it is under a seal at position {found.seal.position}, not under the one that was kept, at"
             f" {kept.position}: have it exported with that (--seal)"
+        )
+    elif kept is not None and kept.at != found.seal.at:
+        yield (
+            f"its seal says that it was made at {time_text(found.seal.at)}, and the one that was kept at"
+            f" {time_text(kept.at)}: have it exported with that (--seal)"
         )
     if (what := signing.trouble(found.seal, public_key)) is not None:
         yield f"its seal {what}"

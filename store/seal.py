@@ -46,7 +46,9 @@ class Seal:
     @property
     def statement(self) -> bytes:
         """What a signature covers: four lines of text."""
-        return f"{FORMAT}\nposition {self.position}\nroot {self.root.hex()}\nat {_time(self.at)}\n".encode()
+        return (
+            f"{FORMAT}\nposition {self.position}\nroot {self.root.hex()}\nat {time_text(self.at)}\n".encode()
+        )
 
     @property
     def alone(self) -> Seal:
@@ -67,7 +69,7 @@ class Seal:
             "format": FORMAT,
             "position": self.position,
             "root": self.root.hex(),
-            "at": _time(self.at),
+            "at": time_text(self.at),
             "public_key": _hex(self.public_key),
             "signature": _hex(self.signature),
             "extends": None
@@ -130,7 +132,8 @@ def _seal(found: dict[str, Any]) -> Seal:
     )
 
 
-def _time(at: datetime) -> str:
+def time_text(at: datetime) -> str:
+    """Return a time as a seal's file has it."""
     return at.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 

@@ -294,6 +294,20 @@ def test_a_history_that_was_made_up_whole_is_not_under_the_kept_seal(made: Made,
     assert found.startswith("its seal is signed with another key")
 
 
+def test_the_time_of_a_seal_that_nobody_signed_is_that_of_the_kept_one(made: Made) -> None:
+    kept = sealed(made.engine)
+    file = made.write("later.zip", wanted=kept)
+    assert inspection.inspect(file, kept).findings == ()
+    held = members(file)
+    proof = json.loads(held[bundle.PROOF])
+    said, proof["seal"]["at"] = proof["seal"]["at"], "2019-01-01T00:00:00.000000Z"
+    older = forged(file, held | {bundle.PROOF: json.dumps(proof).encode()})
+    assert inspection.inspect(older, kept).findings == (
+        f"its seal says that it was made at 2019-01-01T00:00:00.000000Z, and the one that was kept at {said}:"
+        " have it exported with that (--seal)",
+    )
+
+
 def test_the_seal_to_prove_it_by_can_be_chosen(made: Made) -> None:
     later = sealed(made.engine)
     assert (
