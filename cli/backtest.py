@@ -88,7 +88,7 @@ def backtest(
             for line in _lines(spool):
                 render.json_line(line)
         else:
-            _print(count, spool)
+            _print(count, spool, another=config is not None)
     return EXIT_BAD_NEWS if count.differing else EXIT_DONE
 
 
@@ -169,7 +169,7 @@ def _lines(spool: IO[bytes]) -> Iterator[Json]:
         yield found
 
 
-def _print(count: _Count, spool: IO[bytes]) -> None:
+def _print(count: _Count, spool: IO[bytes], *, another: bool) -> None:
     would = "nothing would differ" if not count.differing else f"{count.differing:,} would fare otherwise"
     render.line((f"{count.messages:,} {'message' if count.messages == 1 else 'messages'}: {would}", "bold"))
     for (was, would_be), number in count.by_kind.most_common():
@@ -177,11 +177,14 @@ def _print(count: _Count, spool: IO[bytes]) -> None:
     if count.untold:
         render.line(f"  {count.untold:,} can't be told: erased, or not to be read")
     if count.by_others:
-        render.line(
-            f"  {count.by_others:,} of these decisions were made by configurations that are no longer in force:"
-            " the one in force may differ from them, too"
+        former = (
+            f"{count.by_others:,} of these decisions were made by configurations that are no longer in force"
         )
-        render.line("  ('mailgate audit backtest' without --config says where it does)")
+        if another:
+            render.line(f"  {former}: the one in force may differ from them, too")
+            render.line("  ('mailgate audit backtest' without --config says where it does)")
+        else:
+            render.line(f"  {former}: policy in --json is the version that decided")
     for line in _lines(spool):
         at = times.stamp(datetime.fromisoformat(line["at"]))
         whom = f" for {_whom(line['recipients'])}" if line["recipients"] else ""

@@ -133,7 +133,11 @@ def test_decisions_of_former_configurations_are_said_to_be(tmp_path: Path, sqlit
     stock = stocked(tmp_path, sqlite_url)
     answer = stock.mailgate("audit", "backtest")
     assert answer.code == 1  # these lives were made by hand, with routes that are not configured
-    assert "made by configurations that are no longer in force" in answer.out
+    assert "no longer in force: policy in --json is the version that decided\n" in answer.out
+    assert "without --config" not in answer.out
+    (tmp_path / "new.toml").write_text((stock.mailgate.folder / "mailgate.toml").read_text())
+    other = stock.mailgate("audit", "backtest", "--config", str(tmp_path / "new.toml"))
+    assert "('mailgate audit backtest' without --config says where it does)" in other.out
 
 
 @pytest.mark.parametrize(
