@@ -14,14 +14,13 @@ from cli import context, decided, render, story, times, words
 from cli.advice import commands
 from cli.levers import levers
 from cli.message import Json, MessageId
-from cli.outlook import outlook
+from cli.outlook import legal_hold, outlook
 from cli.show import facts, labelled, life
 from cli.waits import standing
 from engine.core import direct
 from engine.core.owed import silence
-from engine.core.plan import HandOver, Record, Rest, Scan, Step, plan
+from engine.core.plan import HandOver, Record, Rest, Scan, Step, goes_to, plan
 from engine.core.policy import HopPolicy, Policy
-from engine.core.routing import next_hop
 from store import queries
 from store.database import reading
 from store.events import Failed, Reported, Scanned
@@ -170,9 +169,7 @@ def _recipient(one: Recipient, case: Case) -> str:
     text = f"{one.address or '(erased)'}{named}: {one.state}"
     if not one.open:
         return text
-    routed = next_hop(
-        case.message.reverse_path, one.address, case.message.user, case.policy.routes, case.policy.domains
-    )
+    routed = goes_to(case.message, one, case.policy)
     if routed.next_hop is None:
         return f"{text}; has no next hop: {routed.by}"
     known = "" if case.policy.hop(routed.next_hop) else ", which is not configured"
@@ -203,10 +200,13 @@ def _next(case: Case) -> str:
 
 
 def _in_quarantine(case: Case) -> str:
+    nothing = "Nothing, until a person releases or discards it"
+    if case.message.exempt_since is not None:
+        return f"{nothing}: {legal_hold(case.message, case.message.exempt_since)}."
     since = case.message.quarantined_at or case.message.opened_at
     end = since + case.policy.retention.quarantined
     then = f"{times.away(end, case.now)} at {times.stamp(end)}" if end > case.now else "now"
-    return f"Nothing, until a person releases or discards it; it is discarded {then}, by [retention] quarantined."
+    return f"{nothing}; it is discarded {then}, by [retention] quarantined."
 
 
 def _when(case: Case) -> str:

@@ -20,10 +20,10 @@ def outlook(message: Message, current: datetime) -> str:
         return _closed(message)
     due = message.due_at
     if due is None and message.state == "quarantined":
-        return (
-            "It stays in quarantine until a person releases or discards it, or it has been there for as long as"
-            " [retention] says."
-        )
+        stays = "It stays in quarantine until a person releases or discards it"
+        if message.exempt_since is not None:
+            return f"{stays}: {legal_hold(message, message.exempt_since)}."
+        return f"{stays}, or it has been there for as long as [retention] says."
     if due is None:
         return f"Nothing, until a person decides: it is {message.state}{_doubt(message)}."
     if any(one.in_flight for one in message.recipients):
@@ -31,6 +31,11 @@ def outlook(message: Message, current: datetime) -> str:
     if message.state == "received" and message.attempts == 0:
         return "It is handed over as soon as a gateway runs."
     return _going_on(message, due, current) + _left(message)
+
+
+def legal_hold(message: Message, since: datetime) -> str:
+    """Return who keeps it from retention, to stand behind a colon."""
+    return f"kept from retention by {message.exempt_by} since {times.stamp(since)}"
 
 
 def _going_on(message: Message, due: datetime, current: datetime) -> str:

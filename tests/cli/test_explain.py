@@ -93,6 +93,29 @@ def test_a_changed_route_is_what_counts(mailgate: Mailgate, builder: Builder) ->
     assert told["Next"].startswith("Attempt 1, to home, as soon as a gateway runs, by route 1: recipients ")
 
 
+def test_the_next_hop_that_a_person_named_is_told_everywhere(mailgate: Mailgate, builder: Builder) -> None:
+    configuration = mailgate.folder / "mailgate.toml"
+    configuration.write_text(configuration.read_text() + '[next_hop.backup]\nhost = "b.example"\n')
+    stream = builder.downloaded()
+    builder.attempted(stream)
+    builder.failed(stream)
+    assert mailgate("replay", stream, "--to", "backup").code == 0
+    told = explained(mailgate, stream)
+    assert told["To"].endswith("; goes to backup by a request to deliver it again")
+    assert told["Next"].startswith("Attempt 2, to backup, as soon as a gateway runs, by a request ")
+    assert told["Next hop"].startswith("backup: ")
+    assert "[[route]]" not in told["Setting"]
+    assert "It is tried again at backup as soon as a gateway runs" in " ".join(
+        mailgate("show", stream).out.split()
+    )
+    (row,) = mailgate("queue", "--json").json
+    assert row["next_hop"] == "backup"
+    assert row["recipients"][0]["next_hop"] == "home"  # where it was tried last
+    assert mailgate("queue").out.split("\n\n")[1].splitlines()[1].startswith("backup ")
+    (waits,) = mailgate("top", "--once", "--json").json[0]["queue"]
+    assert (waits["next_hop"], waits["open"]) == ("backup", 1)
+
+
 def test_the_holder_of_the_lease_is_named(mailgate: Mailgate, builder: Builder) -> None:
     stream = builder.downloaded()
     now = times.now()

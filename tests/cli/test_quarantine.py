@@ -13,7 +13,7 @@ import pytest
 from cli import times
 from store import conserve, contents
 from store.database import reading, writing
-from store.events import ContentsPurged, Discarded
+from store.events import ContentsPurged, Discarded, Kept
 from tests.build import POLICY, Builder
 from tests.cli.command import Mailgate, configure
 from tests.engine.settings.configurations import WHOLE
@@ -239,6 +239,16 @@ def test_explain_says_by_which_rule_how_long_and_what_to_do(ward: Ward) -> None:
     assert f"mailgate quarantine show {ward.infected}: what each scanner found" in said
     assert f"mailgate quarantine release {ward.infected}: let it go on" in said
     assert "mailgate hold" not in said
+
+
+def test_what_a_person_keeps_from_retention_is_not_said_to_be_discarded_by_it(ward: Ward) -> None:
+    ward.builder.append(ward.spam, Kept(operator="carl", policy=POLICY, reason="case 7"))
+    kept = f"kept from retention by carl since {times.stamp(ward.builder.at)}."
+    said = ward.shown("explain", ward.spam)
+    assert f"Nothing, until a person releases or discards it: {kept}" in said
+    for page in (ward.shown("show", ward.spam), ward.shown("quarantine", "show", ward.spam)):
+        assert f"It stays in quarantine until a person releases or discards it: {kept}" in page
+        assert "[retention]" not in page
 
 
 def test_what_waits_for_a_scanner_is_said_with_which_why_since_when_and_until_when(ward: Ward) -> None:

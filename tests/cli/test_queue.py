@@ -8,7 +8,7 @@ import pytest
 
 from cli import times
 from store.events import RedeliveryRequested
-from tests.build import Builder
+from tests.build import POLICY, Builder
 from tests.cli.command import Mailgate, configure
 from tests.cli.stock import Stock
 from tests.cli.test_message import FIELDS
@@ -184,3 +184,18 @@ def test_of_many_domains_those_with_most_mail_are_named(mailgate: Mailgate, buil
     assert len(named) == 20
     assert ["mx:d22.example", "2"] in named
     assert "3 more domains by MX have 3 open; --json has every message." in lines
+
+
+def test_who_waits_where_is_told_of_each_recipient_that_a_person_sent_on(
+    mailgate: Mailgate, builder: Builder
+) -> None:
+    both = ("info@example.com", "sales@example.com")
+    stream = builder.downloaded(recipients=both)
+    builder.attempted(stream)
+    builder.deferred(stream, times.now() + timedelta(minutes=5))
+    again = RedeliveryRequested(numbers=(1,), next_hop="branch", bound_for="branch", policy=POLICY)
+    builder.append(stream, again)
+    waits = mailgate("queue").out.split("\n\n")[1].splitlines()[1:]
+    assert [line.split()[:2] for line in waits] == [["branch", "1"], ["home", "1"]]
+    past = mailgate("queue", "--at", times.now().isoformat()).out.split("\n\n")[1].splitlines()[1:]
+    assert [line.split()[:2] for line in past] == [["branch", "1"], ["home", "1"]]
