@@ -13,7 +13,7 @@ from typing import Final, Literal, Protocol
 from msgspec import Struct
 
 from engine.core.listing import Offer
-from engine.core.outcome import Answer, NoAnswer, Octets, Outcome, Reply, TooManyRecipients, Transaction
+from engine.core.outcome import Answer, LeftOut, NoAnswer, Octets, Outcome, Reply, Transaction
 
 __all__ = [
     "FIRST_OCTETS",
@@ -21,6 +21,7 @@ __all__ = [
     "Answer",
     "Answered",
     "Greeting",
+    "LeftOut",
     "Mail",
     "NextHop",
     "NextHopTrouble",
@@ -38,7 +39,6 @@ __all__ = [
     "SourceTrouble",
     "Submission",
     "Taking",
-    "TooManyRecipients",
     "Transaction",
     "TroubleKind",
 ]

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 
 from engine.adapters.mx import MailServer, MailServers
 from engine.adapters.smtp_access import NextHopAccess
-from engine.adapters.smtp_delivery import Measured, measure, refused_here
+from engine.adapters.smtp_measured import Measured, measure, refused_here
 from engine.adapters.smtp_next_hop import Handed, SmtpNextHop
 from engine.core import direct
 from engine.ports import Greeting, NextHopTrouble, Outcome, Reply, Transaction

@@ -1,124 +1,51 @@
 """One mail transaction over one connection, from the ports' words to SMTP and back.
 
-Owns what is refused without asking the server (an address that can't stand in a command, SMTPUTF8 not
-offered), the streaming of the content, the one point after which nobody may know what became of a message,
-and what each reply means for each recipient. 8-bit content goes out as it is even where 8BITMIME isn't
-offered: RFC 6152 wants it converted or bounced, but converting breaks signatures, bouncing loses mail, and
-servers that can't do eight bits are gone ("just send eight"). Never retries and never chooses a connection.
+Owns the streaming of the content, the one point after which nobody may know what became of a message, what each
+reply means for each recipient, and who is to be asked again where the server hung up. 8-bit content goes out as it
+is even where 8BITMIME isn't offered: RFC 6152 wants it converted or bounced, but converting breaks signatures,
+bouncing loses mail, and servers that can't do eight bits are gone ("just send eight"). Never retries and never
+chooses a connection.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import dataclass
+import random
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Literal
 
-from engine.adapters.smtp_line import SmtpLine
-from engine.ports import Answer, NoAnswer, Octets, Reply, TooManyRecipients, Transaction
+from engine.adapters.smtp_line import Peer, SmtpLine
+from engine.adapters.smtp_measured import Measured, refused_without_smtputf8
+from engine.ports import Answer, LeftOut, NoAnswer, Reply
 from engine.wire import smtp_reply
-from engine.wire.smtp import ACCESS_FIRST, Dialogue, address_fault, mail_command, rcpt_command
-from engine.wire.smtp_content import MOST_HEADER_OCTETS, Stuffing, Survey, utf8_header_section
+from engine.wire.smtp import ACCESS_FIRST, Dialogue, mail_command, rcpt_command
+from engine.wire.smtp_content import Stuffing, utf8_header_section
 
 Scope = Literal["next-hop", "message", "recipient"]
 
-# Content up to this is sent in one write together with the final dot.
-SMALL_OCTETS = 64 * 1024
-# One write of anything bigger, and what the data block time-out is for: even a modem sends it in time. Bigger
-# ones are hardly faster.
-CHUNK_OCTETS = 64 * 1024
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Measured:
-    """A transaction and what its content is like. `whole` is prefix and content in one, where that is
-    small.
-    """
-
-    transaction: Transaction
-    whole: bytes | None
-    survey: Survey
-
-    def chunks(self) -> Iterator[bytes]:
-        """Prefix and content, in order."""
-        if self.whole is not None:
-            yield self.whole
-        else:
-            yield self.transaction.prefix
-            yield from _cut(self.transaction.content)
-
-    def start(self) -> bytes:
-        """The first octets, at least the header section unless that is beyond reason."""
-        head = memoryview(self.transaction.content)[:MOST_HEADER_OCTETS]
-        return b"".join((self.transaction.prefix, head))[:MOST_HEADER_OCTETS]
-
-
-async def measure(transaction: Transaction) -> Measured:
-    """Look at the content once, without keeping the event loop for long."""
-    survey = Survey(clean=transaction.clean)
-    whole = None
-    if len(transaction.prefix) + len(transaction.content) <= SMALL_OCTETS:
-        whole = b"".join((transaction.prefix, transaction.content))
-        survey.feed(whole)
-    elif transaction.clean and not isinstance(transaction.content, memoryview):
-        survey.feed(transaction.prefix)
-        survey.feed(
-            transaction.content
-        )  # only the highest bit is looked at: milliseconds for the largest mail
-    else:
-        survey.feed(transaction.prefix)
-        for chunk in _cut(transaction.content):
-            survey.feed(chunk)
-            await asyncio.sleep(0)
-    return Measured(transaction=transaction, whole=whole, survey=survey)
-
-
-def _cut(content: Octets) -> Iterator[bytes]:
-    with memoryview(content) as view:
-        for start in range(0, len(view), CHUNK_OCTETS):
-            yield bytes(view[start : start + CHUNK_OCTETS])
-
-
-def refused_here(transaction: Transaction) -> dict[int, Reply]:
-    """Recipients, by their place, whose RCPT or whose MAIL must not be sent, with our own reply."""
-    fault = address_fault(transaction.reverse_path) if transaction.reverse_path else None
-    if fault is not None:
-        text = f"5.1.7 not sent by mailgate: the reverse-path {fault}"
-        reply = Reply(553, text, "5.1.7", "message")
-        return dict.fromkeys(range(len(transaction.recipients)), reply)
-    faults = {place: address_fault(address) for place, address in enumerate(transaction.recipients)}
-    return {
-        place: Reply(
-            553, f"5.1.3 not sent by mailgate: the recipient's address {fault}", "5.1.3", "recipient"
-        )
-        for place, fault in faults.items()
-        if fault is not None
-    }
-
-
-def _refused_without_smtputf8(transaction: Transaction) -> dict[int, Reply]:
-    """The same for addresses that need SMTPUTF8, for a server that has none (RFC 6531 section 3.5)."""
-    text = "5.6.7 not sent by mailgate: the {} needs SMTPUTF8, which the next hop doesn't offer"
-    if not transaction.reverse_path.isascii():
-        reply = Reply(550, text.format("reverse-path"), "5.6.7", "message")
-        return dict.fromkeys(range(len(transaction.recipients)), reply)
-    reply = Reply(550, text.format("recipient's address"), "5.6.7", "message")
-    return {place: reply for place, address in enumerate(transaction.recipients) if not address.isascii()}
-
 
 class Delivery:
-    """One attempt. `run` it, then read `answers`, or `never_began` and try on another connection."""
+    """One attempt. `run` it, then read `answers`, or `never_began` and try on another connection.
 
-    def __init__(self, line: SmtpLine, measured: Measured, refused: dict[int, Reply]) -> None:
+    `answered` are those who need not be asked, by their place; `order` is that of the others, if not the usual one.
+    """
+
+    def __init__(
+        self,
+        line: SmtpLine,
+        measured: Measured,
+        answered: Mapping[int, Answer],
+        order: Sequence[int] | None = None,
+    ) -> None:
         self._line = line
         self._measured = measured
         transaction = measured.transaction
         offers = line.peer.offers
-        self._refused = refused
+        self._answered: dict[int, Answer] = dict(answered)
         if "SMTPUTF8" not in offers:
-            self._refused = _refused_without_smtputf8(transaction) | refused
-        self._asked = [place for place in range(len(transaction.recipients)) if place not in self._refused]
+            self._answered = {**refused_without_smtputf8(transaction), **answered}
+        places = range(len(transaction.recipients)) if order is None else order
+        self._asked = [place for place in places if place not in self._answered]
         self._dot_sent = False
         self._dialogue = Dialogue(
             mail=self._mail(),
@@ -194,6 +121,36 @@ class Delivery:
         )
 
     @property
+    def peer(self) -> Peer:
+        """Who was spoken to."""
+        return self._line.peer
+
+    @property
+    def to_ask_again(self) -> list[int]:
+        """Whom to ask on another connection where the server hung up amid the envelope; nobody where that were all the same.
+
+        Whoever was accepted, for without the others he gets through; else whoever had no turn, in any order, lest the same
+        one stand in front of the others each time.
+        """
+        if not self._cut_short:
+            return []
+        replies = self._dialogue.recipient_replies
+        accepted = [place for place, reply in zip(self._asked, replies, strict=False) if reply.positive]
+        blamed = len(replies) if replies and replies[-1].code == 421 else len(replies) + 1
+        rest = self._asked[blamed:]
+        again = accepted or random.sample(rest, len(rest))
+        return again if len(again) < len(self._asked) else []
+
+    @property
+    def _cut_short(self) -> bool:
+        """Whether the server hung up on an envelope that it had begun to take."""
+        dialogue = self._dialogue
+        begun = dialogue.mail_reply is not None and dialogue.mail_reply.positive
+        finished = dialogue.data_reply is not None and dialogue.data_reply.code != 421
+        hung_up = dialogue.farewell is not None or self._line.hung_up
+        return begun and hung_up and not finished and not self._line.garbled
+
+    @property
     def wish_passed_on(self) -> bool:
         """Whether the server was told what the client wants reported (RFC 3461 section 5.2.1)."""
         return self._measured.transaction.wish is not None and "DSN" in self._line.peer.offers
@@ -209,7 +166,7 @@ class Delivery:
 
     def answers(self) -> tuple[Answer, ...]:
         """One answer for each recipient of the transaction, in their order."""
-        answers: dict[int, Answer] = dict(self._refused)
+        answers = dict(self._answered)
         answers.update(zip(self._asked, self._asked_answers(), strict=True))
         return tuple(answers[place] for place in range(len(answers)))
 
@@ -231,6 +188,9 @@ class Delivery:
             return _ours(dialogue.final_reply, "message")
         if self._dot_sent:
             return NoAnswer(f"{self._line.peer.where}: {self._line.trouble or 'no answer to the final dot'}")
+        if self._cut_short:
+            # Whoever took MAIL was well until these recipients came: if it is the next hop, the next message will show it.
+            return LeftOut(self._hung_up())
         if dialogue.data_reply is not None and dialogue.data_reply.negative:
             return _ours(dialogue.data_reply, "message")
         if dialogue.farewell is not None:
@@ -241,17 +201,22 @@ class Delivery:
         return self._lost()
 
     def _recipient_answer(self, reply: smtp_reply.Reply) -> Answer | None:
-        """The answer that RCPT alone decides, or None where the recipient was accepted."""
-        if reply.positive:
+        """The answer that RCPT alone decides, or None where the recipient was accepted, or the server hung up on him."""
+        if reply.positive or reply.code == 421:
             return None
-        if self._dialogue.accepted and _too_many(reply):
-            return TooManyRecipients(f"{reply.code} {reply.text}")
-        return self._envelope_answer(reply, "recipient")
+        answer = self._envelope_answer(reply, "recipient")
+        return LeftOut(answer) if self._dialogue.accepted and _too_many(reply) else answer
 
     def _envelope_answer(self, reply: smtp_reply.Reply, scope: Scope) -> Reply:
         """Who wants a login or TLS first means the session, unless mail or another recipient was taken in this one."""
         let_in = self._line.took_mail or self._dialogue.accepted
         return _ours(reply, "next-hop" if reply.code == ACCESS_FIRST and not let_in else scope)
+
+    def _hung_up(self) -> Reply:
+        farewell = self._dialogue.farewell
+        if farewell is not None:
+            return Reply(farewell.code, farewell.text, farewell.enhanced, "message")
+        return Reply(421, f"4.4.2 {self._line.peer.where}: {self._line.trouble}", "4.4.2", "message")
 
     def _lost(self) -> Reply:
         reason = self._line.trouble or "connection closed before the final dot"
@@ -264,6 +229,16 @@ class Delivery:
 @lru_cache(maxsize=256)
 def _ours(reply: smtp_reply.Reply, scope: Scope) -> Reply:
     return Reply(reply.code, reply.text, reply.enhanced, "next-hop" if reply.code == 421 else scope)
+
+
+def settled(answers: tuple[Answer, ...]) -> tuple[Answer, ...]:
+    """Answers to act upon: who was left out comes at once, but only where somebody got an answer of his own.
+
+    Else the same recipients would come again and again.
+    """
+    if any(not isinstance(answer, LeftOut) for answer in answers):
+        return answers
+    return tuple(answer.reply if isinstance(answer, LeftOut) else answer for answer in answers)
 
 
 def _too_many(reply: smtp_reply.Reply) -> bool:

@@ -35,6 +35,7 @@ class SmtpLine(asyncio.Protocol):
         self.peer = peer
         self.trouble: str | None = None
         self.garbled = False
+        self.hung_up = False  # by the far side, and not for anything that we found wrong
         self.transactions = 0
         self.took_mail = False
         self.reset_first = False
@@ -167,6 +168,7 @@ class SmtpLine(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._lost = True
+        self.hung_up = self.trouble is None
         self._fail(f"connection lost{self._while_waiting()}" + (f": {exc}" if exc else ""))
 
     def pause_writing(self) -> None:

@@ -3,7 +3,9 @@
 Owns how many connections there are, which one a transaction gets, when one is closed. A kept connection may
 have been closed by the server without our knowing; if it is gone before MAIL was taken, the transaction is
 tried once more, on a fresh one. Every connection counts from its opening to its closing, so there are never
-more than `connections`. Whoever waited for his turn while no session could be opened shares that outcome: a server
+more than `connections`. Where the server hangs up amid an envelope, because of one recipient or of how many it refused,
+the others get a transaction without him, on a fresh connection, at once: a few of them, then the next attempt goes on.
+Whoever waited for his turn while no session could be opened shares that outcome: a server
 that is gone costs one time-out, not one for each message. Never retries anything else.
 """
 
@@ -16,13 +18,26 @@ from dataclasses import dataclass
 from typing import Any
 
 from engine.adapters.smtp_access import NextHopAccess, NextHopTimeouts, TlsMode
-from engine.adapters.smtp_delivery import Delivery, Measured, measure, refused_here
+from engine.adapters.smtp_delivery import Delivery, settled
 from engine.adapters.smtp_line import SmtpLine
+from engine.adapters.smtp_measured import Measured, measure, refused_here
 from engine.adapters.smtp_session import NotOpened, open_line
 from engine.ports import Greeting, NextHopTrouble, Outcome, Reply, Transaction
 from engine.wire.smtp import ACCESS_FIRST, Dialogue, mail_command
 
 __all__ = ["NextHopAccess", "NextHopTimeouts", "SmtpNextHop", "TlsMode"]
+
+
+# Further transactions for whom a server left out when it hung up amid the envelope, each on a connection of its own.
+MORE_TRANSACTIONS = 2
+
+
+@dataclass(slots=True)
+class _Turn:
+    """Who holds a slot: with which connection, and whether that may be used again."""
+
+    line: SmtpLine | None = None
+    usable: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,29 +84,71 @@ class SmtpNextHop:
         """The same for a transaction that was measured, of which is known whom not to ask for; since when it waits."""
         await self._slots.acquire()
         started = time.monotonic()
-        line: SmtpLine | None = None
-        usable = False
+        turn = _Turn()
         try:
-            line, kept = await self._line(asked)
-            delivery = Delivery(line, measured, refused)
-            usable = await delivery.run(before_dot)
-            if kept and delivery.never_began:
-                line.drop()
-                line = None
-                line = await self._opened()
-                delivery = Delivery(line, measured, refused)
-                usable = await delivery.run(before_dot)
-            answers, address, tls = delivery.answers(), line.peer.address, line.peer.tls
-            dsn, not_taken = delivery.wish_passed_on, delivery.not_taken
+            delivery = await self._delivered(turn, measured, refused, before_dot, asked)
+            not_taken = delivery.not_taken
+            delivery = await self._delivered_to_others(turn, delivery, measured, before_dot)
+            answers, dsn = settled(delivery.answers()), delivery.wish_passed_on
+            address, tls = delivery.peer.address, delivery.peer.tls
         except NotOpened as trouble:
             not_taken = Reply(421, trouble.text, trouble.text.partition(" ")[0], "next-hop")
             places = range(len(measured.transaction.recipients))
             answers = tuple(refused.get(place, not_taken) for place in places)
             address, tls, dsn = trouble.address, "none", False
         finally:
-            self._settle(line, usable=usable)
+            self._settle(turn.line, usable=turn.usable)
         took_ms = int((time.monotonic() - started) * 1000)
         return Handed(Outcome(answers, address, tls, took_ms, dsn), not_taken)
+
+    async def _delivered(
+        self,
+        turn: _Turn,
+        measured: Measured,
+        refused: dict[int, Reply],
+        before_dot: Callable[[], Awaitable[None]],
+        asked: float,
+    ) -> Delivery:
+        """One transaction, on a fresh connection where a kept one turns out to be gone. Raises NotOpened."""
+        turn.line, kept = await self._line(asked)
+        delivery = Delivery(turn.line, measured, refused)
+        turn.usable = await delivery.run(before_dot)
+        if kept and delivery.never_began:
+            turn.usable = False
+            turn.line.drop()
+            turn.line = await self._opened()
+            delivery = Delivery(turn.line, measured, refused)
+            turn.usable = await delivery.run(before_dot)
+        return delivery
+
+    async def _delivered_to_others(
+        self,
+        turn: _Turn,
+        delivery: Delivery,
+        measured: Measured,
+        before_dot: Callable[[], Awaitable[None]],
+    ) -> Delivery:
+        """Where the server hung up amid the envelope: further transactions, without whoever it hung up on.
+
+        What it does on the other connections says nothing of the next hop: the next message will show it.
+        """
+        for _ in range(MORE_TRANSACTIONS):
+            again = delivery.to_ask_again
+            if not again or turn.line is None:
+                break
+            turn.usable = False
+            turn.line.drop()
+            try:
+                turn.line = await open_line(self.access, self._hello)
+            except NotOpened:
+                break
+            answered = {n: answer for n, answer in enumerate(delivery.answers()) if n not in again}
+            another = Delivery(turn.line, measured, answered, again)
+            turn.usable = await another.run(before_dot)
+            if another.never_began:
+                break
+            delivery = another
+        return delivery
 
     async def greet(self) -> Greeting:
         """A new session, kept for use afterwards. Raises NextHopTrouble."""

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from datetime import datetime
 
 from engine.core import envelope
-from engine.core.outcome import Answer, NoAnswer, Outcome, Reply, TooManyRecipients
+from engine.core.outcome import Answer, LeftOut, NoAnswer, Outcome, Reply
 from engine.core.plan import HandOver, addresses, unknown
 from engine.core.policy import HopPolicy, Policy, backoff
 from engine.core.refusal import as_spam, too_large
@@ -94,10 +94,9 @@ def _meaning(
             )
         case NoAnswer():
             yield unknown(message, numbers, step.next_hop, answer.text, policy, again)
-        case TooManyRecipients():
+        case LeftOut():
             # Not a refusal: the rest goes in a transaction of its own, at once (RFC 5321 section 4.5.3.1.10).
-            code, _, text = answer.text.partition(" ")
-            yield _deferred(message, step, numbers, policy, now, Reply(int(code), text), outcome.address)
+            yield _deferred(message, step, numbers, policy, now, answer.reply, outcome.address)
         case Reply() if 200 <= answer.code < 300:
             yield from _accepted(message, step, outcome, numbers, answer, policy)
         case Reply() if (pattern := _spam(message, step.next_hop, answer, policy)) is not None:

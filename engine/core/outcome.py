@@ -39,13 +39,17 @@ class NoAnswer:
 
 
 @dataclass(frozen=True, slots=True)
-class TooManyRecipients:
-    """452 4.5.3 while others were accepted: to be sent in another transaction, now (RFC 5321 section 4.5.3.1.10)."""
+class LeftOut:
+    """The transaction went on, or ended, without this recipient: to be sent in another, now.
 
-    text: str
+    So with 452 4.5.3 (RFC 5321 section 4.5.3.1.10), and where the next hop hung up amid the envelope. Somebody else is always
+    answered for himself in the same outcome: each transaction has fewer recipients than the one before.
+    """
+
+    reply: Reply
 
 
-Answer = Reply | NoAnswer | TooManyRecipients
+Answer = Reply | NoAnswer | LeftOut
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,10 +5,10 @@ import tracemalloc
 
 import pytest
 
-from engine.adapters.smtp_delivery import SMALL_OCTETS
-from engine.adapters.smtp_next_hop import NextHopTimeouts
+from engine.adapters.smtp_measured import SMALL_OCTETS
+from engine.adapters.smtp_next_hop import MORE_TRANSACTIONS, NextHopTimeouts
 from engine.core.outcome import ReportWish
-from engine.ports import NoAnswer, Reply, TooManyRecipients
+from engine.ports import LeftOut, NoAnswer, Reply
 from tests.engine.adapters.handing_over import (
     CONTENT,
     NO_PIPELINING,
@@ -213,15 +213,90 @@ async def test_a_refusal_at_any_stage_is_an_answer_for_all(extensions, stage, sc
 
 
 @pytest.mark.parametrize("extensions", [EXTENSIONS, NO_PIPELINING])
-@pytest.mark.parametrize("stage", ["MAIL", "RCPT", "DATA", "DOT"])
-async def test_421_at_any_stage_means_the_next_hop(extensions, stage):
+@pytest.mark.parametrize(
+    ("stage", "scope", "connections"),
+    [("MAIL", "next-hop", 1), ("RCPT", "message", 2), ("DATA", "message", 1), ("DOT", "next-hop", 1)],
+)
+async def test_421_means_the_next_hop_only_where_it_took_not_even_mail_or_has_everything(
+    extensions, stage, scope, connections
+):
     async with ScriptedServer(extensions) as server, next_hop(server.port) as hop:
         server.on(stage, "421 4.3.2 closing")
         outcome = await handed_over(hop, "a@example.org", "b@example.org")
-        assert outcome.answers == (Reply(421, "4.3.2 closing", "4.3.2", "next-hop"),) * 2
+        assert outcome.answers == (Reply(421, "4.3.2 closing", "4.3.2", scope),) * 2
+        assert len(server.connections) == connections
         server.on(stage, "354 go" if stage == "DATA" else "250 ok")
         assert codes(await handed_over(hop)) == [250]
+        assert len(server.connections) == connections + 1
+
+
+EVERYBODY = tuple(f"{letter}@example.org" for letter in "abcdef")
+HANGS_UP = "421 4.7.0 too many errors"
+
+
+@pytest.mark.parametrize("extensions", [EXTENSIONS, NO_PIPELINING])
+async def test_who_was_accepted_before_the_server_hung_up_gets_through_at_once(extensions):
+    replies = {"a": "250 ok", "b": "250 ok", "c": "550 5.1.1 no", "d": "452 4.5.3 enough", "e": HANGS_UP}
+    durable = Durable()
+    async with ScriptedServer(extensions) as server, next_hop(server.port) as hop:
+        server.on("RCPT", lambda line: replies.get(line[9], "250 ok"))
+        outcome = await hop.hand_over(transaction(*EVERYBODY), durable)
+        left_out = [answer.reply.code for answer in outcome.answers if isinstance(answer, LeftOut)]
+        assert (codes(outcome), left_out) == ([250, 250, 550], [452, 421, 421])
+        (taken,) = server.taken
+        assert [rcpt[9] for rcpt in taken.rcpts] == ["a", "b"]
+        assert (durable.calls, len(server.connections)) == (1, 2)
+        # The connection that is left is as good as any.
+        assert codes(await handed_over(hop, "a@example.org")) == [250]
         assert len(server.connections) == 2
+
+
+@pytest.mark.parametrize("way", [HANGS_UP, DROP, CLOSE])
+async def test_who_had_no_turn_before_the_server_hung_up_on_another_is_asked_at_once(way):
+    replies = {"a": "550 5.1.1 no", "b": way}
+    async with ScriptedServer(NO_PIPELINING) as server, next_hop(server.port) as hop:
+        server.on("RCPT", lambda line: replies.get(line[9], "250 ok"))
+        outcome = await handed_over(hop, *EVERYBODY)
+        assert codes(outcome) == [550, 250, 250, 250, 250]
+        assert isinstance(outcome.answers[1], LeftOut)
+        assert sorted(rcpt[9] for rcpt in server.taken[0].rcpts) == ["c", "d", "e", "f"]
+
+
+async def test_recipients_refused_for_good_keep_that_where_the_server_hangs_up_at_data():
+    async with ScriptedServer() as server, next_hop(server.port) as hop:
+        hung_up = iter([HANGS_UP])
+        server.on("RCPT", lambda line: "250 ok" if line[9] == "a" else "550 5.1.1 no")
+        server.on("DATA", lambda line: next(hung_up, "354 go"))
+        assert codes(await handed_over(hop, *EVERYBODY)) == [250, 550, 550, 550, 550, 550]
+
+
+@pytest.mark.parametrize("way", [HANGS_UP, DROP])
+async def test_a_server_that_hangs_up_on_everybody_is_asked_few_times_and_nobody_comes_at_once(way):
+    async with ScriptedServer() as server, next_hop(server.port) as hop:
+        server.on("RCPT", way)
+        outcome = await handed_over(hop, *EVERYBODY)
+        assert [answer.scope for answer in outcome.answers if isinstance(answer, Reply)] == ["message"] * 6
+        assert len(server.connections) == 1 + MORE_TRANSACTIONS
+
+
+async def test_a_server_that_hangs_up_and_takes_no_connection_any_more_is_found_by_the_next_message():
+    async with ScriptedServer() as server, next_hop(server.port) as hop:
+        greetings = iter(["220 well"])
+        server.on("GREETING", lambda line: next(greetings, "421 4.3.2 closing"))
+        server.on("RCPT", lambda line: "250 ok" if line[9] == "a" else HANGS_UP)
+        outcome = await handed_over(hop, "a@example.org", "b@example.org")
+        assert [answer.scope for answer in outcome.answers if isinstance(answer, Reply)] == ["message"] * 2
+        assert only(await handed_over(hop)).scope == "next-hop"
+
+
+async def test_a_server_that_hangs_up_and_then_takes_not_even_mail_is_no_trouble_of_one_message():
+    async with ScriptedServer() as server, next_hop(server.port) as hop:
+        mails = iter(["250 ok"])
+        server.on("MAIL", lambda line: next(mails, "421 4.3.2 closing"))
+        server.on("RCPT", lambda line: "550 5.1.1 no" if line[9] == "a" else HANGS_UP)
+        outcome = await handed_over(hop, *EVERYBODY)
+        assert codes(outcome) == [550]
+        assert all(isinstance(answer, LeftOut) for answer in outcome.answers[1:])
 
 
 @pytest.mark.parametrize("extensions", [EXTENSIONS, NO_PIPELINING])
@@ -232,7 +307,9 @@ async def test_too_many_recipients_may_be_sent_at_once_if_one_was_accepted(exten
     async with ScriptedServer(extensions) as server, next_hop(server.port) as hop:
         server.on("RCPT", lambda line: refusal if line[9] != "a" else "250 ok")
         outcome = await handed_over(hop, "a@example.org", "b@example.org", "c@example.org")
-        assert outcome.answers[1:] == (TooManyRecipients(refusal),) * 2
+        for left_out in outcome.answers[1:]:
+            assert isinstance(left_out, LeftOut)
+            assert left_out.reply.said == refusal
         assert codes(outcome) == [250]
 
 
@@ -377,18 +454,23 @@ async def test_recipients_refused_before_keep_their_answer_when_the_dot_has_none
         assert isinstance(unknown, NoAnswer)
 
 
-@pytest.mark.parametrize("stage", ["MAIL", "RCPT", "DATA"])
+GARBLED = (b"nonsense\r\n", b"250 one\r\n250 two\r\n250 three\r\n250 4\r\n", b"250 lf\n")
+
+
 @pytest.mark.parametrize(
-    "way", [DROP, CLOSE, b"nonsense\r\n", b"250 one\r\n250 two\r\n250 three\r\n250 4\r\n", b"250 lf\n"]
+    ("stage", "way", "scope"),
+    [(stage, way, "next-hop") for stage in ("MAIL", "RCPT", "DATA") for way in GARBLED]
+    + [("MAIL", way, "next-hop") for way in (DROP, CLOSE)]
+    + [(stage, way, "message") for stage in ("RCPT", "DATA") for way in (DROP, CLOSE)],
 )
-async def test_a_connection_lost_before_the_dot_is_the_next_hops_fault(stage, way):
+async def test_a_connection_lost_before_the_dot_is_the_next_hops_fault_unless_it_took_mail(stage, way, scope):
     durable = Durable()
     async with ScriptedServer() as server, next_hop(server.port) as hop:
         server.on(stage, way)
         outcome = await hop.hand_over(transaction("a@example.org", "b@example.org"), durable)
         for answer in outcome.answers:
             assert isinstance(answer, Reply)
-            assert (answer.code, answer.scope) == (421, "next-hop")
+            assert (answer.code, answer.scope) == (421, scope)
             assert f"127.0.0.1[127.0.0.1]:{server.port}" in answer.text
         assert durable.calls == 0
         assert server.taken == []

@@ -14,7 +14,7 @@ from typing import Any
 from engine.core import orders, replaying, tagging
 from engine.core.arrival import FIXED, Candidate, ListenerTerms, MailboxTerms
 from engine.core.decide import decide, untried
-from engine.core.outcome import Answer, NoAnswer, Outcome, Reply, TooManyRecipients
+from engine.core.outcome import Answer, LeftOut, NoAnswer, Outcome, Reply
 from engine.core.plan import HandOver, Record, Scan, plan
 from engine.core.policy import HopPolicy, Policy, Retention, backoff
 from engine.core.relaying import Rules
@@ -183,7 +183,7 @@ class Gateway:
                 Reply(552, "5.3.4 too large", "5.3.4", "message"),
                 Reply(421, "4.4.1 refused", "4.4.1", "next-hop"),
                 NoAnswer("the connection broke behind the dot"),
-                TooManyRecipients("452 4.5.3 too many"),
+                LeftOut(Reply(452, "4.5.3 too many")),
             )
         )
 
