@@ -3,10 +3,12 @@
 Owns how many connections there are, which one a transaction gets, when one is closed. A kept connection may
 have been closed by the server without our knowing; if it is gone before MAIL was taken, the transaction is
 tried once more, on a fresh one. Every connection counts from its opening to its closing, so there are never
-more than `connections`. Where the server hangs up amid an envelope, because of one recipient or of how many it refused,
-the others get a transaction without him, on a fresh connection, at once: a few of them, then the next attempt goes on.
-Whoever waited for his turn while no session could be opened shares that outcome: a server
-that is gone costs one time-out, not one for each message. Never retries anything else.
+more than `connections`. Where the server refuses one more while others are in use or idle, it is no trouble of
+the next hop: one of those is waited for, and there are fewer for a while. Whoever waited for his turn while no
+session could be opened shares that outcome: a server that is gone costs one time-out, not one for each message.
+Where the server hangs up amid an envelope, because of one recipient or of how many it refused, the others get a
+transaction of their own, on a fresh connection, at once: a few of them, then the next attempt goes on. Never
+retries anything else.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from engine.adapters.smtp_delivery import Delivery, settled
 from engine.adapters.smtp_line import SmtpLine
 from engine.adapters.smtp_measured import Measured, measure, refused_here
 from engine.adapters.smtp_session import NotOpened, open_line
+from engine.adapters.smtp_slots import Slots
 from engine.ports import Greeting, NextHopTrouble, Outcome, Reply, Transaction
 from engine.wire.smtp import ACCESS_FIRST, Dialogue, mail_command
 
@@ -34,10 +37,15 @@ MORE_TRANSACTIONS = 2
 
 @dataclass(slots=True)
 class _Turn:
-    """Who holds a slot: with which connection, and whether that may be used again."""
+    """Who holds a slot: with which connection, whether that may be used again, whether it could not be had beside others'."""
 
     line: SmtpLine | None = None
     usable: bool = False
+    crowded: bool = False
+
+
+class _Crowded(Exception):
+    """No session could be opened, but there are others, or there will be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +67,7 @@ class SmtpNextHop:
         self.access = access  # how the next connection is made
         self._hello = hello
         # A slot is held while a connection is opened, used or closed, not while it is idle.
-        self._slots = asyncio.Semaphore(access.connections)
+        self._slots = Slots(access.connections)
         self._idle: list[SmtpLine] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._closed = False
@@ -82,7 +90,20 @@ class SmtpNextHop:
         asked: float,
     ) -> Handed:
         """The same for a transaction that was measured, of which is known whom not to ask for; since when it waits."""
-        await self._slots.acquire()
+        handed: Handed | None = None
+        while handed is None:
+            handed = await self._attempted(measured, refused, before_dot, asked)
+        return handed
+
+    async def _attempted(
+        self,
+        measured: Measured,
+        refused: dict[int, Reply],
+        before_dot: Callable[[], Awaitable[None]],
+        asked: float,
+    ) -> Handed | None:
+        """One turn; None where another's connection is to be waited for: then there is a slot less."""
+        await self._slots.take()
         started = time.monotonic()
         turn = _Turn()
         try:
@@ -91,13 +112,19 @@ class SmtpNextHop:
             delivery = await self._delivered_to_others(turn, delivery, measured, before_dot)
             answers, dsn = settled(delivery.answers()), delivery.wish_passed_on
             address, tls = delivery.peer.address, delivery.peer.tls
+        except _Crowded:
+            turn.crowded = True
+            return None
         except NotOpened as trouble:
             not_taken = Reply(421, trouble.text, trouble.text.partition(" ")[0], "next-hop")
             places = range(len(measured.transaction.recipients))
             answers = tuple(refused.get(place, not_taken) for place in places)
             address, tls, dsn = trouble.address, "none", False
         finally:
-            self._settle(turn.line, usable=turn.usable)
+            if turn.crowded:
+                self._slots.hold_back()
+            else:
+                self._settle(turn.line, usable=turn.usable)
         took_ms = int((time.monotonic() - started) * 1000)
         return Handed(Outcome(answers, address, tls, took_ms, dsn), not_taken)
 
@@ -109,7 +136,7 @@ class SmtpNextHop:
         before_dot: Callable[[], Awaitable[None]],
         asked: float,
     ) -> Delivery:
-        """One transaction, on a fresh connection where a kept one turns out to be gone. Raises NotOpened."""
+        """One transaction, on a fresh connection where a kept one turns out to be gone. Raises NotOpened or _Crowded."""
         turn.line, kept = await self._line(asked)
         delivery = Delivery(turn.line, measured, refused)
         turn.usable = await delivery.run(before_dot)
@@ -152,7 +179,7 @@ class SmtpNextHop:
 
     async def greet(self) -> Greeting:
         """A new session, kept for use afterwards. Raises NextHopTrouble."""
-        await self._slots.acquire()
+        await self._slots.take()
         line: SmtpLine | None = None
         try:
             if self._idle:
@@ -198,7 +225,7 @@ class SmtpNextHop:
             await asyncio.gather(*self._tasks)
 
     async def _line(self, asked: float) -> tuple[SmtpLine, bool]:
-        """A connection for who asked at that time, and whether it is a kept one. Raises NotOpened."""
+        """A connection for who asked at that time, and whether it is a kept one. Raises NotOpened or _Crowded."""
         while self._idle:
             line = self._wake(self._idle.pop())
             if line.trouble is None:
@@ -213,6 +240,9 @@ class SmtpNextHop:
         try:
             return await open_line(self.access, self._hello)
         except NotOpened as trouble:
+            if self._slots.beside_others(len(self._idle)):
+                raise _Crowded from trouble
+            self._slots.release_all()
             self._not_opened = (time.monotonic(), trouble)
             raise
 
@@ -221,13 +251,13 @@ class SmtpNextHop:
         if line is None or not usable or line.trouble is not None:
             if line is not None:
                 line.drop()
-            self._slots.release()
+            self._slots.give()
         elif self._closed or line.transactions >= self.access.messages_per_connection:
             self._in_background(self._quit_and_release(line))
         else:
             self._rest(line)
             self._idle.append(line)
-            self._slots.release()
+            self._slots.give()
 
     def _rest(self, line: SmtpLine) -> None:
         line.on_idle_end = self._idle_ended
@@ -242,26 +272,26 @@ class SmtpNextHop:
     def _idle_ended(self, line: SmtpLine) -> None:
         if line.trouble is not None:
             self._idle.remove(line)
-        elif self._slots.locked():
+        elif self._slots.wanted():
             # Somebody is about to take an idle connection; look again later.
             self._rest(line)
         else:
             self._in_background(self._quit_idle(line))
 
     async def _quit_idle(self, line: SmtpLine) -> None:
-        await self._slots.acquire()
+        await self._slots.take()
         # While we waited for the slot somebody may have taken the connection, which is as well.
         if line in self._idle:
             self._idle.remove(line)
             await self._quit_and_release(line)
         else:
-            self._slots.release()
+            self._slots.give()
 
     async def _quit_and_release(self, line: SmtpLine) -> None:
         try:
             await line.quit()
         finally:
-            self._slots.release()
+            self._slots.give()
 
     def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)

@@ -9,7 +9,7 @@ import pytest
 from aiosmtpd.smtp import SMTP as AiosmtpdSession
 from aiosmtpd.smtp import AuthResult, Envelope, Session
 
-from engine.adapters import smtp_access
+from engine.adapters import smtp_access, smtp_slots
 from engine.adapters.smtp_next_hop import NextHopAccess, NextHopTimeouts, SmtpNextHop
 from engine.ports import NextHopTrouble, NoAnswer
 from tests.engine.adapters.handing_over import (
@@ -125,6 +125,82 @@ async def test_who_waits_while_no_session_can_be_opened_shares_the_outcome():
 
         server.on("GREETING", "220 again")
         assert codes(await handed_over(hop)) == [250]  # who comes later asks for himself
+
+
+def few_at_once(server: ScriptedServer, most: int) -> None:
+    """More connections than these the server refuses."""
+    refusal = "421 4.7.0 too many connections from 127.0.0.1"
+    server.on("GREETING", lambda line: "220 well" if server.open <= most else refusal)
+
+
+async def refused(server: ScriptedServer) -> int:
+    await server.until(lambda: all(c.over.is_set() for c in server.connections if not c.lines))
+    return sum(not connection.lines for connection in server.connections)
+
+
+@pytest.mark.parametrize("most", [1, 2])
+async def test_a_server_that_allows_fewer_connections_gets_everything_by_those(most):
+    async with ScriptedServer() as server, next_hop(server.port, messages_per_connection=7) as hop:
+        few_at_once(server, most)
+        outcomes = await asyncio.gather(*(handed_over(hop) for _ in range(40)))
+        assert [codes(outcome) for outcome in outcomes] == [[250]] * 40
+        assert len(server.taken) == 40
+        assert await refused(server) <= 4 - most  # each slot too many has asked once
+
+
+async def test_one_more_connection_is_asked_for_after_a_while(monkeypatch):
+    monkeypatch.setattr(smtp_slots, "HELD_BACK_SECONDS", 0.05)
+    async with ScriptedServer() as server, next_hop(server.port, connections=2) as hop:
+        few_at_once(server, 1)
+        await asyncio.gather(*(handed_over(hop) for _ in range(5)))
+        server.on("GREETING", "220 come in")
+        await asyncio.sleep(0.1)
+        await asyncio.gather(*(handed_over(hop) for _ in range(5)))
+        assert server.open == 2
+
+
+async def test_who_waits_for_another_s_connection_may_be_cancelled():
+    async with ScriptedServer() as server, next_hop(server.port, connections=2) as hop:
+        few_at_once(server, 1)
+        going, goes_on = asyncio.Event(), asyncio.Event()
+
+        async def wait() -> None:
+            going.set()
+            await goes_on.wait()
+
+        first = asyncio.create_task(hop.hand_over(transaction(), Durable(wait)))
+        await going.wait()
+        second, third = (asyncio.create_task(handed_over(hop)) for _ in range(2))
+        await server.until(lambda: len(server.connections) == 2 and server.open == 1)
+        second.cancel()
+        assert isinstance((await asyncio.gather(second, return_exceptions=True))[0], asyncio.CancelledError)
+        goes_on.set()
+        assert [codes(outcome) for outcome in await asyncio.gather(first, third)] == [[250], [250]]
+        assert codes(await handed_over(hop)) == [250]
+        assert await refused(server) == 1
+
+
+async def test_a_server_that_takes_no_connection_is_trouble_once_nobody_has_one():
+    async with ScriptedServer() as server, next_hop(server.port) as hop:
+        few_at_once(server, 0)
+        outcomes = await asyncio.gather(*(handed_over(hop) for _ in range(40)))
+        assert {only(outcome).scope for outcome in outcomes} == {"next-hop"}
+        assert len(server.connections) == 4
+
+        server.on("GREETING", "220 again")
+        await asyncio.gather(*(handed_over(hop) for _ in range(40)))
+        assert server.open == 4  # that it was down says nothing of how many it allows
+
+
+async def test_a_connection_that_breaks_where_there_can_be_no_other_is_trouble():
+    async with ScriptedServer() as server, next_hop(server.port, connections=2) as hop:
+        few_at_once(server, 1)
+        await asyncio.gather(*(handed_over(hop) for _ in range(3)))
+        few_at_once(server, 0)
+        server.on("MAIL", DROP)
+        assert [
+            only(outcome).scope for outcome in await asyncio.gather(handed_over(hop), handed_over(hop))
+        ] == ["next-hop"] * 2
 
 
 async def test_an_idle_connection_is_ended_after_a_while():
