@@ -28,7 +28,7 @@ from engine.scanning import Scanning
 from engine.settings import Listen, Settings
 from engine.settler import STORE_RETRY_SECONDS
 from engine.webhooks import Webhooks
-from engine.wiring import hops_of, listener_brief, policy_of, pollable
+from engine.wiring import hops_of, listener_brief, outlook_of, policy_of, pollable
 from engine.worker import Worker
 from store import queries
 from store.database import reachable, reading, sqlite_file
@@ -77,8 +77,10 @@ class Gateway:
             read=self._read,
             budget=self._budget,
             webhooks=[hook.name for hook in settings.webhooks],
+            outlook=outlook_of(settings, sqlite_file(engine), self._outage.trouble),
         )
-        self._journal = Journal(engine, self._monitoring.watch if self._monitoring else None)
+        watch = self._monitoring.watch if self._monitoring else None
+        self._journal = Journal(engine, watch, self._outage.committed)
         asking = asking_of(settings.scanners, policy.scanners, clock.now, logger.getEffectiveLevel())
         self._scanning = Scanning(asking, policy, clock.now)
         means = Means(

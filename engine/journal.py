@@ -60,9 +60,15 @@ class _Entry:
 class Journal:
     """The one writer of this process. Start and close it on the event loop that uses it."""
 
-    def __init__(self, engine: Engine, watch: Callable[[Sequence[Unit], float], None] | None = None) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        watch: Callable[[Sequence[Unit], float], None] | None = None,
+        ended: Callable[[StoreUnreachable | None], None] | None = None,
+    ) -> None:
         self._engine = engine
         self._watch = watch  # told what was committed, and in how many seconds; in the journal's thread
+        self._ended = ended  # told how commits end that are to change something; on the event loop
         self._entries: SimpleQueue[_Entry | None] = SimpleQueue()
         # Taken from the queue by the thread: what messages in hand wait for, and what is new.
         self._steps: deque[_Entry] = deque()
@@ -127,6 +133,7 @@ class Journal:
         try:
             self._commit(batch)
         except StoreUnreachable as error:
+            self._tell(error)
             _fail(batch, error)
         except Exception as error:  # noqa: BLE001 - whatever one entry breaks, the others must still commit
             if len(batch) == 1:
@@ -139,10 +146,13 @@ class Journal:
         names = _events(batch)
         began = time.monotonic()
         try:
+            before = _changes(self._connected())
             with write_transaction(self._connected()) as connection:
                 for _, run in groupby(batch, key=lambda entry: entry.unit is None):
                     _perform(connection, list(run))
                 _reached("before-commit", names)
+            if before is None or _changes(self._connected()) != before:
+                self._tell(None)
             _reached("after-commit", names)
             if self._watch is not None:
                 units = [entry.unit for entry in batch if entry.unit is not None and entry.error is None]
@@ -152,6 +162,10 @@ class Journal:
                 self._disconnect()
                 raise trouble from error
             raise
+
+    def _tell(self, trouble: StoreUnreachable | None) -> None:
+        if self._ended is not None:
+            self._loop.call_soon_threadsafe(self._ended, trouble)
 
     def _connected(self) -> Connection:
         if self._connection is None:
@@ -177,6 +191,12 @@ def _perform(connection: Connection, run: Sequence[_Entry]) -> None:
     for entry in run:
         if entry.call is not None:
             entry.result = entry.call(connection)
+
+
+def _changes(connection: Connection) -> int | None:
+    """Return how many rows a connection to SQLite has changed: on a full disk a commit of nothing goes through."""
+    changes: int | None = getattr(connection.connection.driver_connection, "total_changes", None)
+    return changes
 
 
 def _events(batch: Sequence[_Entry]) -> set[str]:

@@ -18,6 +18,7 @@ from prometheus_client.registry import Collector
 from sqlalchemy import Connection
 
 from engine.budget import OctetBudget
+from engine.watched import Outlook
 from store import followers, mailbox_queries, queries
 from store.log import Unit
 
@@ -32,7 +33,13 @@ class Metrics:
     """The figures of one gateway. `watch` and `beat` are told what happens; everything else is asked."""
 
     def __init__(
-        self, *, read: Read, budget: OctetBudget, now: Callable[[], datetime], webhooks: Collection[str] = ()
+        self,
+        *,
+        read: Read,
+        budget: OctetBudget,
+        now: Callable[[], datetime],
+        webhooks: Collection[str] = (),
+        outlook: Outlook | None = None,
     ) -> None:
         self.registry = CollectorRegistry()
         self._read = read
@@ -49,6 +56,19 @@ class Metrics:
         in_flight.set_function(lambda: budget.used_octets)
         limit = Gauge("mailgate_in_flight_limit_octets", "The memory budget.", registry=self.registry)
         limit.set(budget.total_octets)
+        self._outlook = outlook or Outlook()
+        _well(
+            self.registry,
+            "mailgate_store_writable",
+            "1 where the last commit did not fail.",
+            self._outlook.commits,
+        )
+        _well(
+            self.registry,
+            "mailgate_disk_room",
+            "1 where the store's disk has room to spare.",
+            self._outlook.shortage,
+        )
         self.registry.register(_Standing(read, now, webhooks))
         self._beat_at = time.monotonic()
 
@@ -76,7 +96,15 @@ class Metrics:
             self._read(queries.open_count)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is the answer
             return f"the store can't be asked: {' '.join(str(error).split())}"
-        return None
+        if trouble := self._outlook.commits():
+            return f"nothing can be kept: {trouble}"
+        shortage = self._outlook.shortage() if self._outlook.refuses else None
+        return shortage and f"new mail is refused: {shortage}"
+
+
+def _well(registry: CollectorRegistry, name: str, meaning: str, trouble: Callable[[], str | None]) -> None:
+    """Tell whether there is no trouble, asked anew each time."""
+    Gauge(name, meaning, registry=registry).set_function(lambda: trouble() is None)
 
 
 class _Standing(Collector):

@@ -12,6 +12,7 @@ from sqlalchemy import Connection
 from engine import clock
 from engine.budget import OctetBudget
 from engine.settings import MetricsSettings
+from engine.watched import Outlook
 
 if TYPE_CHECKING:
     from engine.adapters.metrics_server import MetricsServer
@@ -31,11 +32,12 @@ class Monitoring:
         read: Callable[[Callable[[Connection], Any]], Any],
         budget: OctetBudget,
         webhooks: Collection[str],
+        outlook: Outlook,
     ) -> None:
         from engine.metrics import Metrics  # and with it a library that most gateways don't need
 
         self._address = settings.address
-        self._metrics = Metrics(read=read, budget=budget, now=clock.now, webhooks=webhooks)
+        self._metrics = Metrics(read=read, budget=budget, now=clock.now, webhooks=webhooks, outlook=outlook)
         self._server: MetricsServer | None = None
         self.watch = self._metrics.watch
 
@@ -63,7 +65,10 @@ def monitoring(
     *,
     read: Callable[[Callable[[Connection], Any]], Any],
     budget: OctetBudget,
-    webhooks: Collection[str] = (),
+    webhooks: Collection[str],
+    outlook: Outlook,
 ) -> Monitoring | None:
     """Return what monitoring asks; None where nobody is to ask."""
-    return None if settings is None else Monitoring(settings, read=read, budget=budget, webhooks=webhooks)
+    if settings is None:
+        return None
+    return Monitoring(settings, read=read, budget=budget, webhooks=webhooks, outlook=outlook)

@@ -1,4 +1,7 @@
-"""Trouble with the store, in the log: said once, however many wait for it and however often they try."""
+"""Trouble with the store: said once in the log, however many wait for it and however often they try, and once when it is over.
+
+Reading may well go on while nothing can be written, as on a full disk: so it is by commits that one knows how the store is.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,9 @@ import time
 
 from store.errors import Conflict, LeaseLost, StoreError, StoreUnreachable
 
-QUIET_SECONDS = 60.0  # without a failure: then the next one is another outage
+QUIET_SECONDS = (
+    60.0  # without a failure: then the next one is another outage, and nobody knows how the store is
+)
 
 logger = logging.getLogger("mailgate.store")
 listening = logging.getLogger("mailgate.listen")
@@ -18,6 +23,9 @@ class Outage:
 
     def __init__(self) -> None:
         self._until = time.monotonic()  # until when a failure is part of the outage that was said
+        self._said = False  # and not yet that it is over
+        self._failed = ""  # what the last commit failed with
+        self._failed_at = time.monotonic()
 
     def say(self, error: StoreError, whose: str = "") -> None:
         """Log what the store refused: trouble with one stream each time, that it is down once."""
@@ -29,7 +37,22 @@ class Outage:
         now = time.monotonic()
         if now >= self._until:
             logger.error("%s; waiting for it", error)
-        self._until = now + QUIET_SECONDS
+            self._said = True
+        if self._said:
+            self._until = now + QUIET_SECONDS
+
+    def committed(self, trouble: StoreUnreachable | None) -> None:
+        """Take note of how a commit ended that was to change something."""
+        now = time.monotonic()
+        self._failed, self._failed_at = "" if trouble is None else str(trouble), now
+        if self._said and trouble is None:
+            logger.warning("the store works again")
+            self._said, self._until = False, now + QUIET_SECONDS
+
+    def trouble(self) -> str | None:
+        """Return what the last commit failed with; None where it went through, or nobody has tried for a while."""
+        recent = time.monotonic() - self._failed_at < QUIET_SECONDS
+        return self._failed or None if recent else None
 
 
 class Refusals:

@@ -58,6 +58,7 @@ class TroubleWatch:
         self._began = means.now()
         self._short_since: datetime | None = None
         self._room_since: datetime | None = None
+        self._lasted: str | None = None  # a shortage to tell of
         self._away_since: datetime | None = None  # the store
         self._away = ""
 
@@ -76,11 +77,14 @@ class TroubleWatch:
         `settled`: every mailbox was just polled, and this process looks once only.
         """
         try:
-            found: Standings = await self._means.read(self._standings)
-        except StoreUnreachable as error:
-            self._away_since, self._away = self._away_since or self._means.now(), str(error)
+            return await self._looked(settled)
+        except StoreUnreachable as error:  # a notice that can't be written, too: a full disk can be read
+            self._is_away(str(error))
             raise
-        news = await self._store_back()
+
+    async def _looked(self, settled: bool) -> bool:
+        found: Standings = await self._means.read(self._standings)
+        news = await self._of_store()
         tried = settled or self._means.now() - self._began >= SETTLED_AFTER
         for mailbox in found.mailboxes.values():
             news = await self._of_mailbox(mailbox, found.told_mailboxes.get(mailbox.name), tried) or news
@@ -147,24 +151,43 @@ class TroubleWatch:
         now, shortage = self._means.now(), self._watched.shortage()
         if shortage is not None:
             self._short_since, self._room_since = self._short_since or now, None
-            if not begins(before) or not (settled or now - self._short_since >= DISK):
-                return False
-            write = partial(trouble_report.disk_full, shortage, self._means.policy)
-            return await self._teller.tell("disk-full", "", write, begins)
-        self._short_since, self._room_since = None, self._room_since or now
-        calm = settled or now - self._room_since >= DISK_CALM
+            if begins(before) and (settled or now - self._short_since >= DISK):
+                self._lasted = shortage
+        else:
+            self._short_since, self._room_since = None, self._room_since or now
+        if self._lasted is not None:  # where there was no room even for the notice: as soon as there is
+            write = partial(trouble_report.disk_full, self._lasted, shortage is None, self._means.policy)
+            told = await self._teller.tell("disk-full", "", write, begins)
+            self._lasted = None
+            return told
+        return shortage is None and await self._of_room(before, settled)
+
+    async def _of_room(self, before: Told | None, settled: bool) -> bool:
+        assert self._room_since is not None
+        calm = settled or self._means.now() - self._room_since >= DISK_CALM
         if before is None or not before.trouble or not calm:
             return False
         write = partial(trouble_report.disk_free, before.at, self._means.policy)
         return await self._teller.tell("disk-free", "", write, ends)
 
-    async def _store_back(self) -> bool:
-        since, self._away_since = self._away_since, None
-        if since is None or self._means.now() - since < STORE:
+    def _is_away(self, said: str) -> None:
+        self._away_since, self._away = self._away_since or self._means.now(), said
+
+    async def _of_store(self) -> bool:
+        """Tell that it was away; where others can't write to it, it is."""
+        if failed := self._means.outage.trouble():
+            self._is_away(failed)
             return False
-        write = partial(trouble_report.store_back, since, self._away, self._means.policy)
-        # Of several gateways one tells.
-        return await self._teller.tell("store-back", "", write, lambda last: last is None or last.at < since)
+        since = self._away_since
+        told = False
+        if since is not None and self._means.now() - since >= STORE:
+            write = partial(trouble_report.store_back, since, self._away, self._means.policy)
+            # Of several gateways one tells.
+            told = await self._teller.tell(
+                "store-back", "", write, lambda last: last is None or last.at < since
+            )
+        self._away_since = None
+        return told
 
     def _standings(self, connection: Connection) -> Standings:
         return Standings(

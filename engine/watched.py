@@ -17,3 +17,16 @@ class Watched:
     mailboxes: tuple[str, ...]
     hops: tuple[str, ...]
     shortage: Callable[[], str | None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outlook:
+    """Whether new mail would be kept, as far as one knows without any. To be asked from any thread.
+
+    `commits` says what the last commit failed with, `shortage` how little room there is; None where it is well. `refuses`:
+    whether clients are refused for a shortage.
+    """
+
+    commits: Callable[[], str | None] = lambda: None
+    shortage: Callable[[], str | None] = lambda: None
+    refuses: bool = False

@@ -27,7 +27,7 @@ from engine.poll import MailboxPlan
 from engine.ports import SourceSession, SourceTrouble
 from engine.secrets import Secret, SecretError
 from engine.settings import Listen, Mailbox, NextHopSettings, ScannerSettings, Settings
-from engine.watched import Watched
+from engine.watched import Outlook, Watched
 
 if TYPE_CHECKING:
     from engine.adapters.listener_brief import Brief
@@ -86,12 +86,21 @@ def _scanner_policy(settings: ScannerSettings) -> ScannerPolicy:
 
 def watched_of(settings: Settings, file: Path | None) -> Watched:
     """Return what the postmaster hears of; `file` is the store, where it is one."""
-    folder = None if file is None else file.parent
-    shortage = partial(shortage_of, folder, unasked, "a safe store")
-    if settings.listen is not None:
-        shortage = partial(shortage_of, folder, settings.listen.free_space.octets_of)
     mailboxes = tuple(mailbox.name for mailbox in settings.mailboxes)
-    return Watched(mailboxes=mailboxes, hops=tuple(settings.next_hops), shortage=shortage)
+    return Watched(mailboxes=mailboxes, hops=tuple(settings.next_hops), shortage=_shortage(settings, file))
+
+
+def outlook_of(settings: Settings, file: Path | None, commits: Callable[[], str | None]) -> Outlook:
+    """Return what says whether new mail would be kept; `file` is the store, where it is one."""
+    listens = settings.listen is not None
+    return Outlook(commits=commits, shortage=_shortage(settings, file), refuses=listens)
+
+
+def _shortage(settings: Settings, file: Path | None) -> Callable[[], str | None]:
+    folder = None if file is None else file.parent
+    if settings.listen is None:
+        return partial(shortage_of, folder, unasked, "a safe store")
+    return partial(shortage_of, folder, settings.listen.free_space.octets_of)
 
 
 def mailbox_rule(mailbox: Mailbox) -> MailboxRule:

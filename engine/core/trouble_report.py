@@ -73,12 +73,18 @@ def next_hop_up(
     return letter(f"Next hop {name} is up again", lines, policy, notice_id, now)
 
 
-def disk_full(shortage: str, policy: Policy, notice_id: str, now: datetime) -> Notice:
-    """Tell that there is little room where the store is."""
+def disk_full(shortage: str, late: bool, policy: Policy, notice_id: str, now: datetime) -> Notice:
+    """Tell that there is little room where the store is; `late`: that there was, too little to tell so."""
     lines = ["there is little room left where the store is:", "", f"  {shortage}", ""]
-    lines += [
+    now_so = [
         "Submitted mail is refused for now (452), and comes again; once the disk is full,",
         "nothing is fetched either. What is in the store is safe.",
+    ]
+    if late:
+        lines[0] = "there was so little room where the store is that not even this could be told:"
+        now_so = ["Submitted mail was refused meanwhile (452), and comes again. Now there is room."]
+    lines += [
+        *now_so,
         "Make room on that disk, or keep octets for a shorter time ([retention] contents).",
         AFTERWARDS,
         "How large the store is:",
@@ -95,8 +101,9 @@ def disk_free(since: datetime, policy: Policy, notice_id: str, now: datetime) ->
 
 def store_back(since: datetime, said: str, policy: Policy, notice_id: str, now: datetime) -> Notice:
     """Tell afterwards that the store was out of reach: while it is, nothing can be told."""
-    lines = ["the store could not be reached, and can be again.", "", *_over(since, now)]
-    lines += [f"  It said:   {short(said)}", ""]
+    lines = ["the store could not be reached or written to, and can be again.", ""]
+    lines += [f"  Since:      {moment(since)}", f"  Over since: {moment(now)} ({span(now - since)} later)"]
+    lines += [f"  It said:    {short(said)}", ""]
     lines += [
         "Meanwhile nothing was fetched, taken or handed over. What was accepted before is",
         "there, and goes on:",

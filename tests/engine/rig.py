@@ -42,6 +42,7 @@ from engine.worker import Worker
 from store import agenda, conserve, log, queries
 from store.conserve import Count
 from store.database import open_store, reachable, reading, writing
+from store.errors import StoreUnreachable
 from store.events import Event
 from store.life import Message
 from store.log import Unit
@@ -86,8 +87,13 @@ def mail(number: int, size_octets: int = 0, *, header: str = "") -> bytes:
 class _CountingJournal(Journal):
     """Counts the units that the store refused, so that a test can wait for it."""
 
-    def __init__(self, engine: Engine, refused: Callable[[], None]) -> None:
-        super().__init__(engine)
+    def __init__(
+        self,
+        engine: Engine,
+        refused: Callable[[], None],
+        ended: Callable[[StoreUnreachable | None], None],
+    ) -> None:
+        super().__init__(engine, ended=ended)
         self._refused = refused
 
     def append(self, unit: Unit) -> asyncio.Future[None]:
@@ -178,10 +184,10 @@ class Rig:
         self._lives += 1
         self.holder = f"life {self._lives}"
         self.journal_refused = 0
-        self.journal = _CountingJournal(self.engine, self._refused)
+        self.outage = outage = Outage()
+        self.journal = _CountingJournal(self.engine, self._refused, outage.committed)
         self.budget = OctetBudget(self.budget_octets)
         self.policy = self._policy()
-        outage = Outage()
         self.hops = Hops({name: self._hop(name) for name in self.homes})
         self.scanning = Scanning(
             Here({one.name: one.post(self.clock) for one in self.scanners}), self.policy, self.clock
@@ -265,7 +271,7 @@ class Rig:
     def means(self, **changes: Any) -> Means:
         """What parts of this gateway work with."""
         usual = {"journal": self.journal, "read": self.read, "policy": self.policy, "now": self.clock}
-        return Means(**{"outage": Outage()} | usual | changes)
+        return Means(**{"outage": self.outage} | usual | changes)
 
     async def read(self, function: Callable[[Connection], Any]) -> Any:
         reading = asyncio.ensure_future(asyncio.to_thread(self.read_now, function))

@@ -19,7 +19,7 @@ from engine.journal import ARRIVALS_BESIDE, BATCH_OCTETS, BATCH_UNITS, Journal
 from store import agenda, log
 from store.agenda import Claim, Lease
 from store.database import open_store, reading, writing
-from store.errors import Conflict, LeaseLost, StoreError, StoreUnreachable
+from store.errors import Conflict, LeaseLost, StoreError, StoreFull, StoreUnreachable
 from store.events import Downloaded, Held
 from store.life import Message
 from store.log import Append, Unit
@@ -324,6 +324,27 @@ async def test_a_full_disk_fails_the_batch_and_changes_nothing_and_all_works_aga
         await journal.append(unit(2))
         await journal.append(unit(3, octets=bytes(1 << 20)))
         assert len(streams(engine)) == 3
+
+
+async def test_how_commits_end_is_told_and_one_of_nothing_proves_nothing(sqlite_url: str) -> None:
+    told: list[StoreUnreachable | None] = []
+    engine = open_store(sqlite_url, checkpoints=True)
+    migrations.upgrade(engine)
+    journal = Journal(engine, ended=told.append)
+    try:
+        await journal.append(unit(1))
+        assert told == [None]
+        with full_disk(engine):
+            await journal.call(lambda c: c.exec_driver_sql("PRAGMA max_page_count = 1"))
+            with pytest.raises(StoreFull):
+                await journal.append(unit(2, octets=bytes(1 << 20)))
+            await journal.call(agenda.lanes)
+            assert [type(one) for one in told[1:]] == [StoreFull]
+        await journal.append(unit(2))
+        assert told[2:] == [None]
+    finally:
+        await journal.close()
+        engine.dispose()
 
 
 @contextmanager

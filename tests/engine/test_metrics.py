@@ -18,6 +18,7 @@ from engine.adapters import metrics_server
 from engine.adapters.metrics_server import MetricsServer, MetricsTrouble
 from engine.budget import OctetBudget
 from engine.metrics import Metrics
+from engine.watched import Outlook
 from store import followers
 from store.agenda import Claim
 from store.database import reading, writing
@@ -121,6 +122,27 @@ def test_alive_as_long_as_the_loop_moves_and_ready_as_long_as_the_store_answers(
     monkeypatch.setattr(watched, "ALIVE_SECONDS", 0.0)
     assert ask(server, "/livez") == (503, "the event loop stands still\n")
     assert ask(server, "/readyz")[0] == 503
+
+
+def test_not_ready_where_nothing_can_be_kept_and_where_new_mail_is_refused(metrics: Metrics) -> None:
+    failed: list[str | None] = [None]
+    short: list[str | None] = [None]
+
+    def standing(*, refuses: bool) -> tuple[int, str, float, float]:
+        outlook = Outlook(commits=lambda: failed[0], shortage=lambda: short[0], refuses=refuses)
+        watched = Metrics(read=metrics._read, budget=OctetBudget(1 << 20), now=lambda: NOON, outlook=outlook)
+        with closing(MetricsServer("127.0.0.1", 0, watched)) as server:
+            found = figures(server)
+            status, said = ask(server, "/readyz")
+            return status, said, found["mailgate_store_writable", ()], found["mailgate_disk_room", ()]
+
+    assert standing(refuses=True) == (200, "ready\n", 1, 1)
+    short[0] = "2 MB are free"
+    assert standing(refuses=True) == (503, "new mail is refused: 2 MB are free\n", 1, 0)
+    assert standing(refuses=False) == (200, "ready\n", 1, 0)
+    failed[0] = "disk is full"
+    for refuses in (True, False):
+        assert standing(refuses=refuses) == (503, "nothing can be kept: disk is full\n", 0, 0)
 
 
 def _broken(_: Any) -> Any:

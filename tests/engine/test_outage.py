@@ -6,7 +6,7 @@ import pytest
 
 from engine import outage
 from engine.outage import QUIET_SECONDS, Outage, Refusals
-from store.errors import LeaseLost, StoreError, StoreUnreachable
+from store.errors import LeaseLost, StoreError, StoreFull, StoreUnreachable
 
 
 @pytest.fixture
@@ -68,3 +68,34 @@ def test_refusals_that_come_and_go_are_said_once_a_minute_and_all_of_them_counte
     clock[0] += QUIET_SECONDS
     refusals.taken()
     assert caplog.messages[2:] == ["new mail is taken again; 4 refused for now meanwhile"]
+
+
+def test_that_the_store_works_again_is_said_once_and_coming_and_going_once_a_minute(
+    clock: list[float], caplog: pytest.LogCaptureFixture
+) -> None:
+    store = Outage()
+    store.committed(None)
+    assert caplog.messages == []
+    for _ in range(3):  # small commits go through on a disk that is nearly full
+        store.say(StoreFull("the store can't be used: full"))
+        store.committed(None)
+        store.committed(None)
+    first = ["the store can't be used: full; waiting for it", "the store works again"]
+    assert caplog.messages == first
+    for passed in (QUIET_SECONDS, QUIET_SECONDS - 1):
+        clock[0] += passed
+        store.say(StoreFull("the store can't be used: full"))
+    store.committed(None)
+    assert caplog.messages[2:] == first
+
+
+def test_how_the_store_is_is_known_by_the_last_commit_unless_it_was_long_ago(clock: list[float]) -> None:
+    store = Outage()
+    assert store.trouble() is None
+    store.committed(StoreFull("full"))
+    assert store.trouble() == "full"
+    clock[0] += QUIET_SECONDS
+    assert store.trouble() is None
+    store.committed(StoreFull("full"))
+    store.committed(None)
+    assert store.trouble() is None

@@ -15,7 +15,7 @@ from engine.mailbox_record import record
 from engine.telling import Teller
 from engine.trouble_watch import DISK, DISK_CALM, PASSING, PERMANENT, SETTLED_AFTER, TroubleWatch
 from engine.watched import Watched
-from store.errors import StoreUnreachable
+from store.errors import StoreFull, StoreUnreachable
 from store.events import Generated
 from store.mailbox_events import PollFailed, PollRecovered, UidlResetSuspected
 from tests.engine.rig import POSTMASTER, Rig, mail
@@ -318,6 +318,65 @@ async def test_that_the_store_was_out_of_reach_is_told_afterwards_once(database_
         (told,) = heard(rig)
         assert told["Subject"] == "The store was out of reach at gate.example.com"
         assert "7 min" in told.get_content()
+
+
+async def test_a_shortage_that_left_no_room_for_its_notice_is_told_as_soon_as_there_is(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with Rig(database_url) as rig:
+        short: list[str | None] = ["0 MB are free in /var/lib/mailgate"]
+        looking = watch(rig, shortage=lambda: short[0])
+        assert not await looking.look()
+        rig.clock.later(seconds=DISK.total_seconds())
+        with monkeypatch.context() as patched:
+            patched.setattr(rig.journal, "call", full)
+            with pytest.raises(StoreFull):
+                await looking.look()
+        short[0] = None
+        rig.clock.later(seconds=30)  # less than a minute since the store was seen to be away
+        assert await looking.look()
+        assert not await looking.look()
+        rig.clock.later(seconds=DISK_CALM.total_seconds())
+        assert await looking.look()
+        assert not await looking.look()
+        await rig.settled()
+        assert subjects(rig) == ["Little room for mail", "Room for mail again"]
+        assert "not even this could be told" in heard(rig)[0].get_content()
+
+
+async def full(_function: Any) -> Any:
+    raise StoreFull("the store can't be used: database or disk is full")
+
+
+async def test_a_store_that_can_be_read_but_not_written_to_is_away(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with Rig(database_url) as rig:
+        looking = watch(rig)
+        await fails(rig, kind="auth", permanent=True)
+        rig.clock.later(minutes=10)
+        with monkeypatch.context() as patched:
+            patched.setattr(rig.journal, "call", full)
+            for _ in range(3):  # a notice that can't be written is as good a proof as any
+                with pytest.raises(StoreFull):
+                    await looking.look()
+                rig.clock.later(minutes=1)
+        assert await looking.look()
+        assert [kind for kind, _ in kinds(rig)] == ["store-back", "mailbox-failing"]
+        await rig.settled()  # its commits would say that all is well
+        rig.clock.later(minutes=1)
+        rig.outage.committed(StoreFull("the store can't be used: database or disk is full"))
+        for _ in range(3):  # and so are the commits of others
+            assert not await looking.look()
+            rig.clock.later(minutes=1)
+        rig.outage.committed(None)
+        assert await looking.look()
+        assert not await looking.look()
+        await rig.settled()
+        told = heard(rig)[-1]
+        assert told["Subject"] == "The store was out of reach at gate.example.com"
+        assert "3 min" in told.get_content()
+        assert "disk is full" in told.get_content()
 
 
 def _routes(recipients: tuple[str, ...], next_hop: str) -> tuple[Any, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import resource
 import socket
 from collections.abc import Iterator
 from contextlib import closing
@@ -12,6 +13,7 @@ import pytest
 
 from tests.life.gateway import running
 from tests.life.house import House, house, mail
+from tests.real.process import wait_until
 
 
 @pytest.fixture
@@ -53,6 +55,26 @@ def test_a_running_gateway_tells_what_it_did(opened: House) -> None:
     last = opened.json("events")[-1]["position"]
     put_again = opened.json("events", "--after", str(last - 1))
     assert [event["position"] for event in put_again] == [last]
+
+
+def test_a_gateway_that_can_t_write_to_its_store_is_not_ready_until_it_can(
+    tmp_path: Path, sqlite_url: str
+) -> None:
+    port, unlimited = free_port(), resource.RLIM_INFINITY
+    with house(tmp_path, sqlite_url) as opened:
+        opened.more = f'[metrics]\naddress = "127.0.0.1:{port}"\n'
+        opened.mailbox = {"poll_every": "10s"}
+        with running(opened) as gateway:
+            wait_until(lambda: ask(port, "/readyz") == (200, "ready\n"), "readiness")
+            resource.prlimit(gateway.process.pid, resource.RLIMIT_FSIZE, (0, unlimited))
+            gateway.says("the store can't be used")
+            wait_until(lambda: ask(port, "/readyz")[0] == 503, "no readiness")
+            assert ask(port, "/readyz")[1].startswith("nothing can be kept: the store can't be used")
+            assert "mailgate_store_writable 0.0" in ask(port, "/metrics")[1]
+            resource.prlimit(gateway.process.pid, resource.RLIMIT_FSIZE, (unlimited, unlimited))
+            gateway.says("the store works again")
+            wait_until(lambda: ask(port, "/readyz") == (200, "ready\n"), "readiness")
+            assert gateway.stop() == 0
 
 
 def test_a_port_that_is_taken_is_one_line(opened: House) -> None:
