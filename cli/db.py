@@ -135,6 +135,21 @@ def restore(file: Annotated[Path, typer.Argument(metavar="FILE", show_default=Fa
         ):
             copied = copies.restore(file, engine, show)
         render.line(f"{url(settings)}: {_copied(copied)}, in {_since(began)}")
+        _say_what_goes_on(engine)
+
+
+def _say_what_goes_on(engine: Engine) -> None:
+    """Say what will be sent from a restored store, and how to keep it back: its original may have gone on."""
+    from store import queries
+    from store.database import reading
+
+    with reading(engine) as connection:
+        count = queries.moving_count(connection)
+    if count:
+        render.line(
+            f"{render.counted(count, 'message')} open: what was handed over after the backup was made is sent again by the"
+            " next 'mailgate run'; 'mailgate hold --before 1s' keeps all of it back until you have looked"
+        )
 
 
 @contextmanager

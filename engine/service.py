@@ -12,8 +12,11 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from engine import presence
+from engine.core.report_words import messages
 from engine.gateway import Gateway, Roles, Round
 from engine.settings import Settings
+from store import copy_mark, queries
+from store.database import reading, writing
 
 PRESENCE_SECONDS = 10.0  # well within a lease's term: whoever finds our locks gone takes our leases over
 
@@ -30,6 +33,8 @@ async def gateway(
         taken = await asyncio.to_thread(present.take_over)
         if taken:
             logger.info("took over %d messages from a gateway that is gone", taken)
+        if copied := await asyncio.to_thread(_of_a_copy, engine):
+            logger.warning(copied)
         if apart := await asyncio.to_thread(presence.clocks_apart, engine):
             logger.warning(apart)
         staying = asyncio.create_task(_stay(present), name="presence")
@@ -40,6 +45,22 @@ async def gateway(
             await asyncio.gather(staying, return_exceptions=True)
     finally:
         await asyncio.to_thread(present.leave)
+
+
+def _of_a_copy(engine: Engine) -> str | None:
+    """Say, once, what may be sent twice from a store that is a copy."""
+    with reading(engine) as connection:
+        count = queries.moving_count(connection) if copy_mark.stands(connection) else None
+    if count is None:
+        return None
+    with writing(engine) as connection:
+        copy_mark.clear(connection)
+    if not count:
+        return None
+    return (
+        f"this store is a copy made by 'mailgate db backup', open in it: {messages(count)}; what its original handed over since"
+        " then is sent again"
+    )
 
 
 async def _stay(present: presence.Presence) -> None:

@@ -30,6 +30,7 @@ from sqlalchemy import (
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
+from store import copy_mark
 from store.copying import Copied, Progress, Row, holds_any, insert_rows, pour, quiet, size
 from store.database import first_line, open_store, reading, writing
 from store.errors import NeedsUpgrade, StoreError
@@ -54,6 +55,7 @@ def backup(
             _vacuum(source, part, progress)
         else:
             _fill(source, part, prepare, progress)
+        copy_mark.mark(part)
         copied = _count(part)
         _publish(part, file)
     except (SQLAlchemyError, sqlite3.Error, OSError) as error:

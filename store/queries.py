@@ -90,6 +90,13 @@ def open_count(connection: Connection) -> int:
     return connection.scalar(counted) or 0
 
 
+def moving_count(connection: Connection) -> int:
+    """Return how many messages go on by themselves: those of which somebody's fate is open and waits for no person."""
+    moving = [state for state in ATTENTION if state not in ("held", "quarantined")]
+    counted = select(func.count(recipients.c.message.distinct())).where(recipients.c.state.in_(moving))
+    return connection.scalar(counted) or 0
+
+
 def queue(connection: Connection, wanted: Filter = Filter(), limit: int = 1000) -> Iterator[Json]:  # noqa: B008 - immutable
     """Yield what is open and fits, oldest first."""
     if wanted.state is not None and wanted.state not in ATTENTION:

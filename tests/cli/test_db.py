@@ -167,6 +167,45 @@ def test_a_gateway_goes_on_with_a_restored_store(database_url: str, tmp_path: Pa
         assert "is not empty" in house.mailgate("db", "restore", "copy.db", code=1)
 
 
+def test_what_is_open_in_a_copy_is_said_before_it_is_sent_again(house: Installation) -> None:
+    house.put(3)
+    house.home.fault("rcpt", "reply", code=451, text="4.7.1 later", times=3)
+    house.configure(more='[retry]\nfirst = "1s"\n')
+    house.mailgate("run", "--once", code=1)
+    house.mailgate("db", "backup", "copy.db")
+    while "open" in house.mailgate("run", "--once", code=None):
+        pass
+    assert len(house.home.ledger) == 3
+
+    house.store_url = f"sqlite:///{house.folder}/restored.db"
+    house.configure(more='[retry]\nfirst = "1s"\n')
+    assert "3 messages open: what was handed over after" in house.mailgate("db", "restore", "copy.db")
+    assert house.mailgate("hold", "--before", "1s", "--yes", "--reason", "restored").count(": held") == 3
+    house.mailgate("run", "--once", code=1)
+    assert len(house.home.ledger) == 3
+
+    house.store_url = f"sqlite:///{house.folder}/copy.db"
+    house.configure(more='[retry]\nfirst = "1s"\n')
+    said = house.mailgate("run", "--once", code=None)
+    assert "a copy made by 'mailgate db backup', open in it: 3 messages; what its original" in said
+    while "open" in (said := house.mailgate("run", "--once", code=None)):
+        assert "a copy made by" not in said
+    assert len(house.home.ledger) == 6
+
+
+def test_a_copy_in_which_nothing_is_open_is_nothing_to_tell_of(house: Installation) -> None:
+    house.put(2)
+    house.mailgate("run", "--once")
+    house.mailgate("db", "backup", "copy.db")
+    house.store_url = f"sqlite:///{house.folder}/copy.db"
+    house.configure()
+    assert "a copy made by" not in house.mailgate("run", "--once")
+    house.mailgate("db", "backup", "again.db")
+    house.store_url = f"sqlite:///{house.folder}/restored.db"
+    house.configure()
+    assert " open: " not in house.mailgate("db", "restore", "again.db")
+
+
 def test_a_restore_fills_a_database_that_has_no_schema_yet(house: Installation, postgres_url: str) -> None:
     house.put(2)
     house.mailgate("run", "--once")
