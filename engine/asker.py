@@ -110,7 +110,7 @@ async def _serve(brief: Brief, end: socket.socket) -> None:
 
 def main() -> None:
     """Be the process that asks."""
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # to a whole group of processes; this ends with the gateway
     end = socket.socket(fileno=int(sys.argv[1]))
     try:

@@ -217,7 +217,7 @@ async def _listen(brief: Brief, end: socket.socket) -> None:
 
 def main() -> None:
     """Be the process that listens."""
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(
             number, signal.SIG_IGN
         )  # to a whole group of processes; ours end when the gateway says so

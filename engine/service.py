@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -47,6 +48,21 @@ async def gateway(
         await asyncio.to_thread(present.leave)
 
 
+def _has_terminal() -> bool:
+    """Whether there is a terminal that may be closed: where there is none, somebody means by SIGHUP that we read things anew."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True
+
+
+def _say_no_reload() -> None:
+    logger.warning(
+        "SIGHUP changes nothing: a new configuration counts after a restart, and there are no files to reopen"
+    )
+
+
 def _of_a_copy(engine: Engine) -> str | None:
     """Say, once, what may be sent twice from a store that is a copy."""
     with reading(engine) as connection:
@@ -72,11 +88,13 @@ async def _stay(present: presence.Presence) -> None:
 
 
 async def serve(settings: Settings, engine: Engine, roles: Roles) -> None:
-    """Run the gateway until SIGTERM or SIGINT. Raises ListenTrouble."""
+    """Run the gateway until SIGTERM or SIGINT, or until its terminal is closed. Raises ListenTrouble."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as nohup sets it
+        loop.add_signal_handler(signal.SIGHUP, stop.set if _has_terminal() else _say_no_reload)
     async with gateway(settings, engine) as opened:
         await opened.run(roles, stop)
         logger.info("stopped")

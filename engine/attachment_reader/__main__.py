@@ -22,6 +22,7 @@ def main(source: BinaryIO, sink: BinaryIO) -> None:
     for number in (
         signal.SIGINT,
         signal.SIGTERM,
+        signal.SIGHUP,
     ):  # a whole group may get them: who asked ends us by ending the input
         signal.signal(number, signal.SIG_IGN)
     first = _frame(source)

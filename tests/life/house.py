@@ -116,7 +116,13 @@ password = "{PASSWORD}"
         environment = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
         environment |= {"PYTHONPATH": str(ROOT), **self.environment}
         return subprocess.Popen(
-            [*command, *arguments], cwd=self.folder, env=environment, text=True, stdout=-1, stderr=-1
+            [*command, *arguments],
+            cwd=self.folder,
+            env=environment,
+            text=True,
+            stdout=-1,
+            stderr=-1,
+            start_new_session=True,  # as under a service manager: without the terminal that the tests run on
         )
 
     def run(self, *arguments: str, seam: str = "-", count: int = 1) -> subprocess.CompletedProcess[str]:

@@ -5,9 +5,11 @@ errors, the log, what arrived, what is on record.
 """
 
 import os
+import pty
 import resource
 import signal
 import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -114,6 +116,30 @@ def test_with_nothing_to_do_a_signal_ends_it_at_once(on_sqlite: House, number: s
     with running(on_sqlite) as gateway:
         gateway.process.send_signal(number)
         assert gateway.ended() == 0
+
+
+def test_a_service_outlives_sighup_and_says_that_it_reads_nothing_anew(on_sqlite: House) -> None:
+    expected = put(on_sqlite, 1)
+    with running(on_sqlite) as gateway:
+        gateway.process.send_signal(signal.SIGHUP)
+        gateway.says("SIGHUP changes nothing: a new configuration counts after a restart")
+        all_there(on_sqlite, expected)
+        assert gateway.stop() == 0
+
+
+def test_a_terminal_that_is_closed_ends_it_as_sigterm_does(on_sqlite: House) -> None:
+    on_sqlite.write()
+    command = [sys.executable, "-m", "cli.main", "--config", str(on_sqlite.config), "run"]
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.chdir(ROOT)
+        os.execve(command[0], command, os.environ | on_sqlite.environment)
+    said = b""
+    while b" running with " not in said:
+        said += os.read(terminal, 1000)
+    os.close(terminal)
+    _, status = os.waitpid(pid, 0)
+    assert os.waitstatus_to_exitcode(status) == 0
 
 
 def test_what_a_killed_gateway_held_is_taken_over_at_once(opened: House) -> None:

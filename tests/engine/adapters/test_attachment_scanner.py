@@ -214,7 +214,7 @@ async def test_a_process_outlives_the_signals_of_its_group_and_ends_with_its_gat
 ) -> None:
     await scanner.scan(mail(FINE))
     (pid,) = readers()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         os.kill(pid, number)
     assert (await scanner.scan(mail(EVIL))).verdict == "infected"
     assert readers() == {pid}
