@@ -144,14 +144,15 @@ def _why(case: Case) -> Iterator[str]:
 
 
 def _told(case: Case) -> Iterator[str]:
-    """Who was told of what; of mail that goes out and failed, also why nobody was."""
+    """Who was told of what; of mail that failed, also why nobody was."""
     message, events = case.message, [(step.entry.at, step.entry.event) for step in case.life]
     reports = [(at, event) for at, event in events if isinstance(event, Reported)]
     for at, event in reports:
         who = ", ".join(case.told.get(event.report, ())) or "somebody whose address was erased"
         yield f"{times.stamp(at)} {who} ({event.kind}), by message {event.report}"
     unreported = any(isinstance(event, Failed) and event.report is None for _, event in events)
-    if message.direction == "outbound" and not reports and unreported:
+    outbound = message.direction == "outbound"
+    if (outbound or message.known_reverse_path == "") and not reports and unreported:
         yield f"nobody: {silence(message) or 'the client asked for no report'}"
 
 

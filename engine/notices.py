@@ -3,8 +3,8 @@
 A notice is a message of its own, taken in like any other; the message it is about says that it was sent. Both go
 into the log together, so that nobody is told twice and nobody is forgotten.
 
-Of inbound mail that failed the postmaster is told, never the outside sender. Of what was submitted its sender is told, by a
-report (`core.owed`, `core.dsn`).
+Of inbound mail that failed the postmaster is told, never the outside sender; nobody where it has the null reverse-path. Of what
+was submitted its sender is told, by a report (`core.owed`, `core.dsn`).
 
 Of what was kept back as infected its recipients are told, where that is wanted; of spam by a digest (`digest`).
 """
@@ -102,11 +102,16 @@ def _kept_from(
 
 
 def _called_for(after: Message, event: MessageEvent, policy: Policy, now: datetime) -> Notice | None:
-    """Tell the postmaster of what failed for good; never about a notice."""
+    """Tell the postmaster of what failed for good; never about a notice, nor about what could be one.
+
+    Reports to forged senders come in by the thousand. The daily report counts them, and Postfix tells of none either.
+    """
     if not isinstance(event, Failed | RejectedOversize) or after.direction != "inbound":
         return None
     if isinstance(event, RejectedOversize):
         return oversize(after, event.limit_octets, recipient=policy.postmaster, policy=policy, now=now)
+    if after.known_reverse_path == "":
+        return None
     written = report.failure(
         after,
         hostname=policy.hostname,

@@ -150,7 +150,7 @@ class _Kept:
 
 def _say_untold(after: Message, events: tuple[MessageEvent, ...]) -> None:
     """Nothing is dropped silently: of what failed and nobody is told, the log tells."""
-    if after.direction == "outbound" and any(isinstance(one, Failed | RejectedOversize) for one in events):
+    if after.direction != "internal" and any(isinstance(one, Failed | RejectedOversize) for one in events):
         logger.warning("%s: failed, and nobody is told: %s", after.id, silence(after) or "not asked for")
     elif after.about and any(isinstance(one, Failed) for one in events):
         logger.warning("%s: failed: it was to tell of %s, and nobody else is told", after.id, after.about)

@@ -58,7 +58,7 @@ def owed(after: Message, events: Iterable[MessageEvent], policy: Policy, now: da
 
 
 def silence(message: Message) -> str | None:
-    """Return why nobody is told what becomes of a message that was submitted; None where somebody is."""
+    """Return why nobody is told what becomes of a message; None where somebody is."""
     if not message.reverse_path:
         return "it has the null reverse-path"
     if message.automatic:

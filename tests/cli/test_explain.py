@@ -331,6 +331,12 @@ def test_why_nobody_was_told_of_a_failure_is_said(
     assert explained(mailgate, sent(builder, **facts))["Told"] == f"nobody: {why}"
 
 
+def test_that_nobody_was_told_of_a_refused_report_is_said(mailgate: Mailgate, builder: Builder) -> None:
+    stream = builder.downloaded(reverse_path="")
+    builder.failed(stream)
+    assert explained(mailgate, stream)["Told"] == "nobody: it has the null reverse-path"
+
+
 def test_only_commands_that_exist_are_proposed(stock: Stock) -> None:
     from cli.main import PLACES
 

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from engine import notices
+from engine.daily import Daily
+from engine.telling import Teller
+from engine.watched import Watched
 from store.events import Generated, MessageEvent, Quarantined, RejectedOversize, Reported
 from store.life import Message, evolve
 from tests.engine.core.lives import BRANCH, NOON, VERSION, downloaded, policy, submitted
@@ -28,6 +33,27 @@ async def test_the_postmaster_is_told_once_of_what_failed(database_url: str) -> 
         (about,) = [m for m in rig.messages() if m.direction == "internal"]
         assert told.report == about.id
         assert about.about == rig.message().id
+
+
+async def test_of_refused_reports_to_forged_senders_only_the_daily_report_tells(
+    database_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with Rig(database_url) as rig:
+        rig.home.fault("rcpt", "reply", matching=INFO, code=550, text="5.1.1 no such user", times=None)
+        rig.put(*(b"Return-Path: <>\r\nFrom: postmaster@shop.example\r\n\r\n%d\r\n" % n for n in range(20)))
+        await rig.poll()
+        await rig.settled()
+        assert [message.state for message in rig.messages()] == ["failed"] * 20
+        assert rig.events(Generated) == []
+        assert sum("failed, and nobody is told: it has the null" in line for line in caplog.messages) == 20
+        rig.clock.later(days=1)
+        means = rig.means()
+        watched = Watched(mailboxes=(), hops=(), shortage=lambda: None)
+        daily = Daily(means, watched, teller=Teller(means, rig.worker.wake), at_seconds=7 * 3600)
+        assert await daily.send()
+        await rig.settled()
+        (report,) = rig.home.taken_for(POSTMASTER)
+        assert b"20 messages failed for good" in report.octets
 
 
 async def test_a_notice_that_fails_makes_no_notice(database_url: str) -> None:
