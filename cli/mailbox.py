@@ -1,7 +1,7 @@
 """`mailgate mailbox`: how each mailbox does, a poll at once, and taking what is there as seen.
 
-Beside a running gateway a poll is only asked for; without one it happens here. Adopting looks at the listing under the mailbox's
-lease, so that nobody fetches meanwhile, and takes as seen exactly what was shown.
+Beside a running gateway a poll is asked for; without one it happens here (`poll`). Adopting looks at the listing under the
+mailbox's lease, so that nobody fetches meanwhile, and takes as seen exactly what was shown.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import datetime
 
-    from sqlalchemy import Connection, Engine
+    from sqlalchemy import Engine
 
     from engine.settings import Mailbox, Settings
 
@@ -58,7 +58,7 @@ def list_mailboxes(
         raise Misuse("--json and --csv don't go together")
     settings = context.settings()
     with context.opened(settings) as engine:
-        rows = _rows(settings, engine)
+        rows = rows_of(settings, engine)
     if csv:
         flat = ({**row, "withheld": len(row["withheld"])} for row in rows)
         render.comma_separated(FACTS, ([row[name] for name in FACTS] for row in flat))
@@ -67,7 +67,7 @@ def list_mailboxes(
             render.json_line(row)
     else:
         _print_rows(rows)
-    return EXIT_DONE if all(_well(row) for row in rows) else EXIT_BAD_NEWS
+    return EXIT_DONE if all(well(row) for row in rows) else EXIT_BAD_NEWS
 
 
 @app.command()
@@ -78,8 +78,10 @@ def poll(
     """Poll mailboxes now.
 
     By the gateway where one runs, else here, with the work that follows. Exit code 1 if a poll failed, or a message is listed
-    and not to be had.
+    and not to be had. The gateway is waited for, 15 seconds at most: of a poll that takes longer, only that is said.
     """
+    from cli import poll as polling
+
     settings = context.settings()
     if everything == bool(names):
         raise Misuse("name the mailboxes to poll, or give --all")
@@ -90,9 +92,9 @@ def poll(
     context.ensure_store(settings)
     with context.opened(settings, checkpoints=True) as engine:
         if gateway_runs(engine):
-            return _ask_gateway(engine, chosen)
+            return polling.ask_gateway(settings, engine, chosen)
         log_to_stderr()
-        return _poll_here(settings, engine, chosen)
+        return polling.poll_here(settings, engine, chosen)
 
 
 @app.command()
@@ -125,7 +127,7 @@ def mailbox(settings: Settings, name: str) -> Mailbox:
 # -- list
 
 
-def _rows(settings: Settings, engine: Engine) -> list[dict[str, Any]]:
+def rows_of(settings: Settings, engine: Engine) -> list[dict[str, Any]]:
     """Return what `--json` prints: the configured mailboxes in the file's order, then those on record only."""
     from store import mailbox_queries, queries
     from store.database import reading
@@ -186,14 +188,16 @@ def _print_rows(rows: Sequence[dict[str, Any]]) -> None:
     current = times.now()
     render.table(COLUMNS, (_cells(row, current) for row in rows))
     for row in rows:
-        _print_trouble(row)
+        print_trouble(row)
 
 
-def _well(row: dict[str, Any]) -> bool:
+def well(row: dict[str, Any]) -> bool:
+    """Whether a mailbox needs no attention."""
     return row["health"] in ("ok", "new") and not row["withheld"]
 
 
-def _print_trouble(row: dict[str, Any]) -> None:
+def print_trouble(row: dict[str, Any]) -> None:
+    """Say what a mailbox needs attention for."""
     if row["text"]:
         render.paragraph(*_trouble(row), indent=2)
     for one in row["withheld"]:
@@ -242,51 +246,3 @@ def _withheld(name: str, one: dict[str, Any]) -> list[render.Part]:
 
     since = times.brief(one["since"], times.now())
     return [(f"{name}:", HEALTH_STYLES["failing"]), f" since {since}: {in_words(Withheld(**one))}"]
-
-
-# -- poll
-
-
-def _ask_gateway(engine: Engine, names: Sequence[str]) -> int:
-    """Make the mailboxes due; the gateway looks at what is due every second."""
-    from store import agenda
-    from store.database import writing
-    from store.mailbox_events import mailbox_stream
-
-    current = times.now()
-    with writing(engine) as connection:
-        busy = [name for name in names if _held(connection, name, current)]
-        for name in names:
-            if name not in busy:
-                agenda.put(connection, mailbox_stream(name), agenda.POLL, current)
-    for name in names:
-        render.line(f"{name}: ", "is being polled right now" if name in busy else "the gateway polls it now")
-    return EXIT_DONE
-
-
-def _held(connection: Connection, name: str, current: datetime) -> bool:
-    from store import queries
-    from store.mailbox_events import mailbox_stream
-
-    planned = queries.lease(connection, mailbox_stream(name))
-    return planned is not None and planned["lease_until"] is not None and planned["lease_until"] > current
-
-
-def _poll_here(settings: Settings, engine: Engine, names: Sequence[str]) -> int:
-    from cli.run import complete
-    from engine import service
-    from engine.gateway import Roles
-
-    before = {row["name"]: row["downloaded"] for row in _rows(settings, engine)}
-    still_open = complete(service.once(settings, engine, Roles(), frozenset(names))).open
-    rows = [row for row in _rows(settings, engine) if row["name"] in names]
-    for row in rows:
-        if row["health"] == "ok":
-            render.line(
-                f"{row['name']}: {row['downloaded'] - before[row['name']]:,} downloaded,"
-                f" {row['present']:,} known in the mailbox"
-            )
-        _print_trouble(row)
-    if still_open:
-        render.line(f"{still_open:,} open in the store: 'mailgate queue' shows what for")
-    return EXIT_DONE if all(_well(row) for row in rows) else EXIT_BAD_NEWS

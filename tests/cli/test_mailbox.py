@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from cli.person import operator
+from tests.cli.command import Mailgate
 from tests.cli.installation import LETTER, PROCESS_SECONDS, Installation, installed
 from tests.peers.pop3d import Pop3Peer
 
@@ -110,6 +111,30 @@ def test_a_gateway_that_runs_is_asked_to_poll(database_url: str, tmp_path: Path)
             house.put()
             assert "info: the gateway polls it now" in house.mailgate("mailbox", "poll", "info")
             house.home.wait_until(lambda: len(house.home.ledger) == 1)
+
+
+def test_what_the_gateway_s_poll_came_to_is_said(
+    house: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house.configure(mailbox=HOURLY)
+    with house.running():
+        house.mailbox.wait_until(lambda: any(s.closed_at_seconds for s in house.mailbox.sessions))
+        while health(house)["polling"]:
+            pass
+        house.put(2)
+        assert "info: 2 downloaded, " in house.mailgate("mailbox", "poll", "info")
+        house.mailbox.fault("pass", "err", text="[AUTH] no", times=None)
+        for _ in range(2):  # the second time it fails already
+            said = house.mailgate("mailbox", "poll", "--all", code=1)
+            assert "auth: the server refused the login" in said
+        house.mailbox.heal()
+        assert "info: 0 downloaded" in house.mailgate("mailbox", "poll", "info")
+        slow = house.mailbox.fault("uidl", "stall")
+        monkeypatch.setattr("cli.poll.PATIENCE_SECONDS", 2.0)
+        done = Mailgate(house.folder)("mailbox", "poll", "info")
+        assert done.code == 0
+        assert "info: is not through yet" in done.out
+        slow.release()
 
 
 def test_names_are_checked_before_anything_is_done(house: Installation) -> None:
