@@ -4,6 +4,7 @@ import fcntl
 import os
 import pty
 import re
+import shlex
 import struct
 import subprocess
 import sys
@@ -50,6 +51,24 @@ def test_every_event_has_its_name_in_the_manual() -> None:
     _, words = (ROOT / "README.md").read_text().split("Events of a message: ")
     named = re.findall(r"`([a-z-]+)`", words)
     assert sorted(named) == sorted(CLASSES)
+
+
+def commands_of_the_manual() -> list[str]:
+    """Each command of its shell blocks, without what stands behind it."""
+    blocks = re.findall(r"```sh\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    lines = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
+    found = [re.search(r"(?:^|-- )mailgate( .*)", line.strip()) for line in lines]
+    return sorted({one[1] for one in found if one})
+
+
+@pytest.mark.parametrize("line", commands_of_the_manual())
+def test_every_command_of_the_manual_is_one(line: str, mailgate: Mailgate) -> None:
+    lexer = shlex.shlex(line, posix=True, punctuation_chars="|&;<>")
+    lexer.whitespace_split = True
+    words = list(lexer)
+    end = next((n for n, word in enumerate(words) if set(word) <= set("|&;<>")), len(words))
+    answer = mailgate(*words[:end], "--help")  # what it doesn't know it refuses even so
+    assert answer.code == 0, answer.err
 
 
 def test_the_version_is_the_packages(mailgate: Mailgate) -> None:
