@@ -193,9 +193,10 @@ def _next(case: Case) -> str:
                 for event in step.events
             )
         case Scan():
-            return f"{' and '.join(step.scanners)} will be asked about it, {_when(case)}."
+            when = _when(case, (case.hop or {}).get("next_hop", ""))
+            return f"{' and '.join(step.scanners)} will be asked about it, {when}."
         case HandOver():
-            return f"Attempt {step.attempt}, to {step.next_hop}, {_when(case)}, by {step.rule}. {_given_up(case)}"
+            return f"Attempt {step.attempt}, to {step.next_hop}, {_when(case, 'that')}, by {step.rule}. {_given_up(case)}"
         case _:
             assert_never(step)
 
@@ -210,13 +211,14 @@ def _in_quarantine(case: Case) -> str:
     return f"{nothing}; it is discarded {then}, by [retention] quarantined."
 
 
-def _when(case: Case) -> str:
+def _when(case: Case, hop: str) -> str:
+    """When it goes on; `hop` is what the next hop that it waits for is called there."""
     due = case.message.due_at
     if due is not None and due > case.now:
         return f"{times.away(due, case.now)} at {times.stamp(due)}"
     probe = (case.hop or {}).get("probe_at") if (case.hop or {}).get("failures") else None
     if probe is not None and probe > case.now and case.message.ordered_at is None:
-        return f"once that is up again (one message tries {times.away(probe, case.now)}, at {times.stamp(probe)})"
+        return f"once {hop} is up again (one message tries {times.away(probe, case.now)}, at {times.stamp(probe)})"
     return "now" if case.gateway_runs is not False else "as soon as a gateway runs"
 
 

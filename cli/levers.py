@@ -29,9 +29,9 @@ def _waiting(message: Message, step: Step, policy: Policy) -> Iterator[tuple[str
         yield from _unroutable(message)
     elif message.state == "outcome-unknown":
         yield from _unknown(message, policy)
-    elif isinstance(step, Scan):
+    elif isinstance(step, Scan) and any(f.awaited and f.scanner in step.scanners for f in message.findings):
         yield "[[scanner]] on_error", '"pass" lets it go on unscanned where the scanner fails'
-    elif isinstance(step, HandOver) and message.state == "deferred":
+    elif isinstance(step, Scan | HandOver) and message.state == "deferred":
         yield (
             "retry.first and retry.cap",
             f"how often: {times.span(policy.first)}, doubled up to {times.span(policy.cap)}",

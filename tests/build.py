@@ -89,6 +89,7 @@ class Builder:
         reverse_path: str = "alice@customer.example",
         mailbox: str = "info",
         octets: bytes | None = None,
+        next_hop: str | None = None,
     ) -> str:
         stream = self.new_id()
         number = stream[-4:]
@@ -102,6 +103,7 @@ class Builder:
             bare_newlines=False,
             recipient_count=len(recipients),
             policy=POLICY,
+            next_hop=next_hop,
             reverse_path=reverse_path,
             recipients=recipients,
             routed_by=tuple("mailbox recipients" for _ in recipients),

@@ -75,6 +75,39 @@ def test_a_next_hop_that_is_down_is_said_to_be(mailgate: Mailgate, builder: Buil
     assert told["Next"].startswith("Attempt 1, to home, once that is up again (one message tries in ")
 
 
+def scans(mailgate: Mailgate) -> None:
+    """Have the configuration name a scanner."""
+    file = mailgate.folder / "mailgate.toml"
+    file.write_text(file.read_text() + '[[scanner]]\nkind = "clamd"\naddress = "127.0.0.1:3310"\n')
+
+
+def test_what_waits_for_a_next_hop_is_not_laid_on_the_scanner(mailgate: Mailgate, builder: Builder) -> None:
+    scans(mailgate)
+    stream = builder.downloaded()
+    builder.attempted(stream)
+    again = times.now() + timedelta(minutes=30)
+    builder.deferred(stream, again, code=421, reply="4.4.1 connection refused", scope="next-hop")
+    told = explained(mailgate, builder.downloaded(next_hop="home"))
+    assert told["Next"].startswith(
+        "clamd will be asked about it, once home is up again (one message tries in "
+    )
+    assert "Setting" not in told
+    told = explained(mailgate, stream)
+    assert told["Next"].startswith("clamd will be asked about it, in ")
+    assert told["Setting"].startswith("retry.first and retry.cap: ")
+    assert "on_error" not in told["Setting"]
+
+
+def test_what_waits_for_a_scanner_may_be_let_go_on_without_it(mailgate: Mailgate, builder: Builder) -> None:
+    scans(mailgate)
+    stream = builder.downloaded(next_hop="home")
+    again = times.now() + timedelta(minutes=1)
+    builder.scanned(stream, "error", retry_at=again, blame="scanner", detail="clamd: can't connect")
+    told = explained(mailgate, stream)
+    assert told["Setting"] == '[[scanner]] on_error: "pass" lets it go on unscanned where the scanner fails'
+    assert told["Scanner"].startswith("clamd: clamd: can't connect; waited for since ")
+
+
 def test_a_changed_route_is_what_counts(mailgate: Mailgate, builder: Builder) -> None:
     stream = builder.downloaded(recipients=("info@other.example",))
     told = explained(mailgate, stream)
