@@ -67,7 +67,8 @@ class Archive:
             return [one["id"] for one in queries.every(connection, wanted)]
 
     def _fits(self, message: Message, wanted: Filter) -> bool:
-        hops = {event.next_hop for event in self.events[message.id] if getattr(event, "next_hop", None)}
+        named = ("next_hop", "bound_for")  # where it was tried, or was to go
+        hops = {getattr(event, name, None) for event in self.events[message.id] for name in named} - {None}
         tests: list[Callable[[Any], bool]] = [
             lambda sender: like(message.reverse_path, sender),
             lambda recipient: any(like(r.address, recipient) for r in message.recipients),
