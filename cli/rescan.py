@@ -50,7 +50,8 @@ def rescan(
     """Scan kept messages again, with today's signatures.
 
     Verdicts go on record; what is still open is kept back by them. What had been delivered and would not be today is listed,
-    and the postmaster is told: nothing is recalled. May be stopped and begun anew. Exit code 1 if something bad was found.
+    and the postmaster is told: nothing is recalled. What a person released in spite of the same finding is listed as that. May
+    be stopped and begun anew. Exit code 1 if something bad was found.
     """
     if sum((bool(ids), wanted != Filter(), everything)) != 1:
         raise Misuse("name the messages, or give filters, or --all")
@@ -65,7 +66,7 @@ def rescan(
             start(_rescan(settings, engine, names, streams, wanted, said))
         finally:
             said.end()
-    return EXIT_BAD_NEWS if said.bad or said.failed else EXIT_DONE
+    return EXIT_BAD_NEWS if said.bad or said.released or said.failed else EXIT_DONE
 
 
 def _names(settings: Settings, asked: list[str]) -> tuple[str, ...]:
@@ -124,7 +125,7 @@ class _Said:
     """Says what was found as it is found, and in the end what it came to."""
 
     def __init__(self, *, as_json: bool) -> None:
-        self.scanned = self.passed_over = self.failed = self.bad = self.delivered = 0
+        self.scanned = self.passed_over = self.failed = self.bad = self.released = self.delivered = 0
         self.notice: str | None = None
         self._as_json = as_json
         self._progress_at = 0.0
@@ -134,7 +135,9 @@ class _Said:
         self.scanned += not one.skipped
         self.failed += one.failed
         self.passed_over += bool(one.skipped) and not one.failed
-        if one.rule:
+        if one.rule and one.released_by is not None:
+            self.released += 1
+        elif one.rule:
             self.bad += 1
             self.delivered += bool(one.has_it)
         if one.rule or one.failed:
@@ -151,7 +154,12 @@ class _Said:
             parts.append(f"{self.passed_over:,} passed over (no octets kept, or no scanner for them)")
         if self.failed:
             parts.append(f"{self.failed:,} could not be")
-        parts.append(f"{self.bad:,} would not be delivered today" if self.bad else "nothing found")
+        if self.bad:
+            parts.append(f"{self.bad:,} would not be delivered today")
+        if self.released:
+            parts.append(f"{self.released:,} with what a person let go on")
+        if not self.bad and not self.released:
+            parts.append("nothing found")
         render.line(", ".join(parts))
         if self.delivered:
             had = "1 of them has been" if self.delivered == 1 else f"{self.delivered:,} of them have been"
@@ -165,6 +173,7 @@ class _Said:
                     "id": message.id,
                     "state": message.state,
                     "rule": one.rule or None,
+                    "released_by": one.released_by,
                     "skipped": one.skipped or None,
                     "has_it": list(one.has_it),
                     "verdicts": [
@@ -183,13 +192,14 @@ class _Said:
             render.line(f"{message.id}  not scanned: {one.skipped}")
         else:
             had = f"; delivered to {', '.join(one.has_it)}" if one.has_it else ""
-            render.line(f"{message.id}  {message.state}  {one.rule}{had}")
+            found = f"released by {one.released_by}, still: {one.rule}" if one.released_by else one.rule
+            render.line(f"{message.id}  {message.state}  {found}{had}")
 
     def _progress(self) -> None:
         now = time.monotonic()
         if is_terminal(sys.stderr) and now - self._progress_at >= PROGRESS_EVERY_SECONDS:
             self._progress_at, self._shown = now, True
-            text = f"\r{self.scanned + self.passed_over + self.failed:,} looked at, {self.bad:,} found\x1b[K"
+            text = f"\r{self.scanned + self.passed_over + self.failed:,} looked at, {self.bad + self.released:,} found\x1b[K"
             print(text, end="", file=sys.stderr, flush=True)  # noqa: T201
 
     def _clear(self) -> None:

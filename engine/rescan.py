@@ -54,13 +54,14 @@ class ScannerGone(Exception):
 class Rescanned:
     """What scanning one message again came to.
 
-    `rule` says why it would not be delivered today, "" where it would be. Where it was not scanned, `skipped` says why; `failed`
-    where it should have been.
+    `rule` says by what finding it would be kept back today, "" for none; `released_by` who let it go on in spite of that very
+    finding, so that it would be delivered. Where it was not scanned, `skipped` says why; `failed` where it should have been.
     """
 
     message: Message
     verdicts: tuple[Scanned, ...] = ()
     rule: str = ""
+    released_by: str | None = None
     skipped: str = ""
     failed: bool = False
 
@@ -152,7 +153,8 @@ class Rescan:
             return Rescanned(message=message, skipped=trouble.text, failed=True)
         news = tuple(one for one in answers if not _again(one, said))
         after = await self._record(message, news)
-        return Rescanned(message=after, verdicts=tuple(answers), rule=self._rule(after, answers))
+        rule, released_by = self._rule(after, answers)
+        return Rescanned(message=after, verdicts=tuple(answers), rule=rule, released_by=released_by)
 
     async def _ask(self, post: ScannerPost, message: Message, octets: Octets) -> Scanned:
         began = time.monotonic()
@@ -190,19 +192,18 @@ class Rescan:
             return append.after
         return message
 
-    def _rule(self, message: Message, answers: list[Scanned]) -> str:
-        """Why it would not be delivered today, "" where it would be."""
+    def _rule(self, message: Message, answers: list[Scanned]) -> tuple[str, str | None]:
+        """Why it would not be delivered today, "" where it would be; and who let it go on in spite of that."""
         today = message
         for answer in answers:
             today = evolve(today, today.id, answer, message.changed_at)
-        match judge(today, self._policy.scanners):
-            case Passed():
-                return ""
-            case Kept(rule=rule) | Dropped(rule=rule) | Redirected(rule=rule):
-                return rule
+        if rule := _kept_by(today, self._policy.scanners):
+            return rule, None
+        rule = _kept_by(_as_if_not_released(today, answers), self._policy.scanners)
+        return rule, (message.released_by or "somebody") if rule else None
 
     def _noted(self, one: Rescanned) -> Rescanned:
-        if one.rule and one.has_it:
+        if one.rule and one.has_it and one.released_by is None:  # whoever released it knows
             self._found += 1
             if len(self._told) < rescan_report.TOLD:
                 self._told.append((one.message, one.rule))
@@ -256,6 +257,22 @@ def _again(event: Scanned, said: Mapping[str, Scanned]) -> bool:
 
 def _words(event: Scanned) -> tuple[Any, ...]:
     return event.verdict, event.signature, event.score, event.symbols, event.engine
+
+
+def _kept_by(message: Message, scanners: tuple[ScannerPolicy, ...]) -> str:
+    """Return the rule by which it is not delivered, "" for none."""
+    match judge(message, scanners):
+        case Passed():
+            return ""
+        case Kept(rule=rule) | Dropped(rule=rule) | Redirected(rule=rule):
+            return rule
+
+
+def _as_if_not_released(message: Message, answers: list[Scanned]) -> Message:
+    """Return it with what these answers say counted, also where a person has seen it and let the message go on."""
+    asked = {one.scanner for one in answers}
+    findings = tuple(replace(f, forgiven=False) if f.scanner in asked else f for f in message.findings)
+    return replace(message, findings=findings)
 
 
 def _late(event: Scanned) -> Scanned:

@@ -98,6 +98,29 @@ def test_what_is_in_quarantine_already_stays_as_it_is(scans: ScannedHouse) -> No
     assert [one["verdict"] for one in events(scans) if one.get("late")] == ["clean"]
 
 
+def test_what_a_person_released_is_listed_apart_and_no_good_news(scans: ScannedHouse) -> None:
+    scans.clamd.signatures[b"Subject: number 5"] = "Old.Worm"
+    scans.house.provider.put("info", mail(5))
+    scans.house.run("run", "--once")
+    worm = row(scans, 5)["id"]
+    assert scans.house.run("release", worm, "--reason", "a test file").returncode == 0
+    assert scans.house.run("run", "--once").returncode == 0
+    released = scans.house.json("events", "--event", "released")[0]
+    who = released["data"]["operator"]
+    told = len(scans.house.notices())
+    done = scans.house.run("rescan", worm)
+    assert done.returncode == 1, done.stdout
+    assert f"{worm}  delivered  released by {who}, still: clamd found Old.Worm; delivered to " in done.stdout
+    assert "1 message scanned, 1 with what a person let go on" in done.stdout
+    (one,) = scans.house.json("rescan", worm)
+    assert (one["rule"], one["released_by"]) == ("clamd found Old.Worm", who)
+    assert scans.house.run("rescan", worm, "--scanner", "spamd").returncode == 0  # which finds nothing
+    scans.house.run("run", "--once")
+    assert len(scans.house.notices()) == told
+    scans.clamd.signatures[b"Subject: number 5"] = NEW
+    assert f"{worm}  delivered  clamd found {NEW}; delivered to " in scans.house.run("rescan", worm).stdout
+
+
 def test_only_what_and_by_whom_it_was_asked_for(scans: ScannedHouse) -> None:
     asked = len(scans.clamd.questions("INSTREAM")), len(scans.spamd.questions("SYMBOLS"))
     found = row(scans, 1)["id"]
