@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from cli import context, listening, render, times
 from cli.context import EXIT_BAD_NEWS, EXIT_CONFIGURATION, EXIT_DONE, Failure, StoreFailure
+from cli.stale import stale
 from engine.core import direct, envelope
 
 if TYPE_CHECKING:
@@ -47,7 +48,8 @@ def check(
 
     parts = list(understood(settings, trials))
     shortage = listening.shortage(settings)
-    warnings = (*_warnings(settings), shortage) if shortage else _warnings(settings)
+    found = (shortage, _stale(settings, trials))
+    warnings = (*_warnings(settings), *(one for one in found if one is not None))
     if json:
         _print_json(settings, parts, warnings, refusals)
     else:
@@ -63,6 +65,24 @@ def _warnings(settings: Settings) -> tuple[str, ...]:
     from engine.settings import warnings
 
     return warnings(settings)
+
+
+def _stale(settings: Settings, trials: Mapping[tuple[str, str], Trial]) -> str | None:
+    """Say that a gateway runs with another configuration; a server is asked where it was tried out and answers."""
+    file, tried = context.sqlite_file(settings), trials.get(("store", "store"))
+    if not (tried.ok if tried is not None else file is not None and file.exists()):
+        return None
+    from sqlalchemy.exc import SQLAlchemyError
+
+    from store.database import open_store
+
+    engine = open_store(settings.store.url)
+    try:
+        return stale(settings, engine)
+    except SQLAlchemyError:  # gone since it was tried out
+        return None
+    finally:
+        engine.dispose()
 
 
 # -- trying it out

@@ -16,6 +16,7 @@ from cli.levers import levers
 from cli.message import Json, MessageId
 from cli.outlook import legal_hold, outlook
 from cli.show import facts, labelled, life
+from cli.stale import stale
 from cli.waits import standing
 from engine.core import direct
 from engine.core.owed import silence
@@ -46,6 +47,7 @@ class Case:
     hop: Json | None  # the standing of the next hop that it goes to
     gateway_runs: bool | None  # None: it can't be said
     now: datetime
+    stale: str | None = None  # that a gateway runs by another policy than this
 
     @property
     def step(self) -> Step:
@@ -62,6 +64,8 @@ def explain(message: MessageId) -> None:
     policy = policy_of(settings)
     with context.opened(settings) as engine:
         case = _case(engine, message, policy)
+        if case.gateway_runs:
+            case = replace(case, stale=stale(settings, engine))
     _page(case)
 
 
@@ -125,7 +129,7 @@ def _page(case: Case) -> None:
                 "Next hop", f"{case.hop['next_hop']}: {standing(case.hop, case.now)}{_limit(case, case.hop)}"
             )
         if case.gateway_runs is not None:
-            labelled("Gateway", "runs on this store" if case.gateway_runs else NO_GATEWAY)
+            labelled("Gateway", case.stale or "runs on this store" if case.gateway_runs else NO_GATEWAY)
     for number, (command, purpose) in enumerate(commands(case.message)):
         labelled(
             "" if number else "You can", f"mailgate {command} {message.id}: {purpose}".replace("  ", " ")

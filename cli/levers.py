@@ -37,7 +37,10 @@ def _waiting(message: Message, step: Step, policy: Policy) -> Iterator[tuple[str
             f"how often: {times.span(policy.first)}, doubled up to {times.span(policy.cap)}",
         )
         yield "retry.give_up_after", f"how long: {times.span(policy.give_up_after)}"
-        if any(one.via is None for one in message.recipients if one.number in step.numbers):
+        going = [
+            r for r in message.recipients if r.open and (isinstance(step, Scan) or r.number in step.numbers)
+        ]
+        if any(one.via is None for one in going):
             yield "[[route]]", "where it goes: another next hop is taken at the next attempt"
 
 

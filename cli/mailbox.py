@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli import context, render, times
+from cli import context, render, stale, times
 from cli.context import EXIT_BAD_NEWS, EXIT_DONE, Misuse, nearest
 
 if TYPE_CHECKING:
@@ -59,6 +59,7 @@ def list_mailboxes(
     settings = context.settings()
     with context.opened(settings) as engine:
         rows = rows_of(settings, engine)
+        stale.warn(settings, engine)
     if csv:
         flat = ({**row, "withheld": len(row["withheld"])} for row in rows)
         render.comma_separated(FACTS, ([row[name] for name in FACTS] for row in flat))
@@ -92,6 +93,7 @@ def poll(
     context.ensure_store(settings)
     with context.opened(settings, checkpoints=True) as engine:
         if gateway_runs(engine):
+            stale.warn(settings, engine)
             return polling.ask_gateway(settings, engine, chosen)
         log_to_stderr()
         return polling.poll_here(settings, engine, chosen)

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cli import context, filters, render, times, words
+from cli import context, filters, render, stale, times, words
 from cli.message import LISTED, AsCsv, AsJson, At, Json, as_listed, flat, one_format
 from cli.overview import Overview, as_hold, show
 from store import queries
@@ -37,7 +37,10 @@ def queue(
     current = times.now()
     moment = times.past_optional(at, "--at", current)
     overview = Overview(words.limit(limit))
-    with context.opened(context.settings()) as engine, reading(engine) as connection:
+    settings = context.settings()
+    with context.opened(settings) as engine, reading(engine) as connection:
+        if moment is None:
+            stale.warn(settings, engine)
         found = waiting(connection, wanted, moment)
         if as_json:
             for one in found:

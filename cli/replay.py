@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli import context, filters, render, times, words
+from cli import context, filters, render, stale, times, words
 from cli.context import EXIT_BAD_NEWS, EXIT_DONE, Failure, Misuse
 from cli.message import AsJson
 from cli.operator import Ids, Reason, Yes
@@ -91,6 +91,7 @@ def replay(
     settings = context.settings()
     request = _request(name, to, recipients or (), reason, force=force)
     with context.opened(settings) as engine:
+        stale.warn(settings, engine)
         work = _replay(settings, engine, request, _per_second(rate))
         streams = _named(engine, ids or ()) if by_ids else _fitting(engine, wanted)
         if not as_json or dry_run:

@@ -3,6 +3,8 @@
 SQLite: a lock on a file beside the store, held by the one gateway that runs on it. Postgres: an advisory lock of the
 session, so that it works from any machine. A restart of the server frees it though its holder lives, until that gives it anew:
 so it proves an end only together with that of the process. What a process of another machine held runs out.
+
+With it stands by which configuration a gateway runs: in that file, or as another such lock.
 """
 
 from __future__ import annotations
@@ -33,6 +35,9 @@ CLOCKS_APART_SECONDS = (
 )
 LOCK_SECONDS = 0.5  # somebody who asks whether a gateway runs holds the lock for an instant
 GATEWAY_KEY = 0x6761746577617921  # Postgres: shared by every gateway on the store
+CONFIGURATION_KEY = (
+    0x636F6E66  # Postgres: with the fingerprint of a configuration, by every gateway that has it
+)
 
 
 class AlreadyRunning(StoreError):
@@ -61,34 +66,54 @@ class Presence(Protocol):
         ...
 
 
-def arrive(engine: Engine) -> Presence:
-    """Give a sign of life. Raises AlreadyRunning where only one gateway may run."""
+def arrive(engine: Engine, configuration: str = "") -> Presence:
+    """Give a sign of life, with the fingerprint of our configuration. Raises AlreadyRunning where only one gateway may run."""
     file = sqlite_file(engine)
-    return _OnSqlite(engine, file) if file is not None else _OnPostgres(engine)
+    if file is not None:
+        return _OnSqlite(engine, file, configuration)
+    return _OnPostgres(engine, configuration)
 
 
 def gateway_runs(engine: Engine) -> bool:
     """Whether a gateway runs on this store now."""
     file = sqlite_file(engine)
-    if file is None:
-        with engine.connect() as connection:
-            return bool(connection.exec_driver_sql(_GATEWAY_RUNS).scalar())
+    if file is not None:
+        return _said_in(file) is not None
+    with engine.connect() as connection:
+        return bool(connection.exec_driver_sql(_GATEWAY_RUNS).scalar())
+
+
+def configurations(engine: Engine) -> tuple[str, ...]:
+    """Return the fingerprints of the configurations of the gateways that run, of each that says so."""
+    file = sqlite_file(engine)
+    if file is not None:
+        return tuple((_said_in(file) or "").splitlines()[1:])
+    with engine.connect() as connection:
+        return tuple(f"{int(key):08x}" for key in connection.exec_driver_sql(_CONFIGURATIONS).scalars())
+
+
+def _said_in(file: Path) -> str | None:
+    """Return what whoever runs on a SQLite store has put into its lock, None where nobody does. Raises LockTrouble."""
     where = lock_file(file)
     try:
-        with where.open() as lock:
-            return not _locked(lock, fcntl.LOCK_SH)
+        with where.open(encoding="utf-8") as lock:
+            return None if _locked(lock, fcntl.LOCK_SH) else lock.read()
     except FileNotFoundError:
-        return False  # nor is it made by asking for it
+        return None  # nor is it made by asking for it
     except OSError as error:
         raise _trouble(where, error) from error
 
 
 # Seen, not tried: who tried the lock would look like a gateway to somebody else who asks at the same moment.
-_GATEWAY_RUNS = (
-    "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 1"  # noqa: S608
-    f" AND classid = {GATEWAY_KEY >> 32} AND objid = {GATEWAY_KEY & 0xFFFFFFFF}"
-    " AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))"
+_HERE = (
+    "FROM pg_locks WHERE locktype = 'advisory' AND granted"
+    " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
 )
+_GATEWAY_RUNS = (
+    f"SELECT EXISTS (SELECT {_HERE} AND objsubid = 1"
+    f" AND classid = {GATEWAY_KEY >> 32} AND objid = {GATEWAY_KEY & 0xFFFFFFFF})"
+)
+_CONFIGURATIONS = f"SELECT objid {_HERE} AND objsubid = 2 AND classid = {CONFIGURATION_KEY}"
 
 
 def clocks_apart(engine: Engine) -> str | None:
@@ -162,7 +187,7 @@ def _locked(lock: IO[str], kind: int) -> bool:
 
 
 class _OnSqlite:
-    def __init__(self, engine: Engine, file: Path) -> None:
+    def __init__(self, engine: Engine, file: Path, configuration: str) -> None:
         self.holder = _holder()
         self._engine = engine
         self._lock = _opened(lock_file(file), file.resolve())
@@ -170,13 +195,13 @@ class _OnSqlite:
         while not _locked(self._lock, fcntl.LOCK_EX):
             if time.monotonic() > until:
                 self._lock.seek(0)
-                who = self._lock.read().strip() or "another process"
+                who = self._lock.readline().strip() or "another process"
                 self._lock.close()
                 raise AlreadyRunning(f"{who} runs on this store already: stop it first")
             time.sleep(LOCK_SECONDS / 10)
         self._lock.seek(0)
         self._lock.truncate()
-        self._lock.write(f"mailgate, process {os.getpid()},")
+        self._lock.write(f"mailgate, process {os.getpid()},\n{configuration}")
         self._lock.flush()
 
     def take_over(self) -> int:
@@ -193,9 +218,10 @@ class _OnSqlite:
 
 
 class _OnPostgres:
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, configuration: str) -> None:
         self.holder = _holder()
         self._engine = engine
+        self._configuration = configuration
         self._session = self._sign()
         self._one = threading.Lock()  # a renewal may still be under way in its thread when we leave
         self._left = False
@@ -204,6 +230,9 @@ class _OnPostgres:
         session = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
         session.exec_driver_sql(f"SELECT pg_advisory_lock({_key(self.holder)})")
         session.exec_driver_sql(f"SELECT pg_advisory_lock_shared({GATEWAY_KEY})")
+        if self._configuration:
+            signed = int.from_bytes(bytes.fromhex(self._configuration), "big", signed=True)
+            session.exec_driver_sql(f"SELECT pg_advisory_lock_shared({CONFIGURATION_KEY}, {signed})")
         return session
 
     def renew(self) -> None:

@@ -29,7 +29,7 @@ async def gateway(
     settings: Settings, engine: Engine, only: frozenset[str] | None = None
 ) -> AsyncIterator[Gateway]:
     """Open a gateway on a store: give a sign of life, take over what the dead left."""
-    present = await asyncio.to_thread(presence.arrive, engine)
+    present = await asyncio.to_thread(presence.arrive, engine, settings.fingerprint)
     try:
         taken = await asyncio.to_thread(present.take_over)
         if taken:

@@ -199,7 +199,7 @@ class SmtpNextHop:
         asked = Dialogue(mail=mail_command(""), recipients=(), pipelining=False)
         line: SmtpLine | None = None
         usable = False
-        await self._slots.acquire()
+        await self._slots.take()
         try:
             line, _ = await self._line(time.monotonic())
             await line.open(asked)

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from engine.secrets import Secret, SecretError
 from engine.settings.addresses import HttpUrl, TcpAddress, UnixAddress
+from engine.settings.fingerprint import fingerprint
 from engine.settings.lines import Place, line_of
 from engine.settings.reading import Fault
 from engine.settings.rules import settings_from
@@ -118,7 +120,7 @@ def load(path: Path) -> Settings:
     source = _source(path)
     written = _parsed(path, source)
     try:
-        return settings_from(written, path.absolute())
+        return replace(settings_from(written, path.absolute()), fingerprint=fingerprint(written))
     except Fault as fault:
         line = line_of(source, fault.place)
         at = "" if line is None else f" line {line}:"

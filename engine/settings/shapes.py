@@ -241,7 +241,10 @@ class WebhookSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """A whole configuration. `policy_version` changes when, and only when, something that decides changes."""
+    """A whole configuration. `policy_version` changes when, and only when, something that decides changes.
+
+    `fingerprint` changes with whatever the file says; "" where it is from no file.
+    """
 
     path: Path
     gateway: Gateway
@@ -256,6 +259,7 @@ class Settings:
     webhooks: tuple[WebhookSettings, ...] = ()
     retry: Retry = Retry()
     retention: Retention = Retention()
+    fingerprint: str = ""
     policy_version: str = field(init=False)
 
     def __post_init__(self) -> None:
@@ -270,6 +274,7 @@ _DECIDES_NOTHING = frozenset(
         "free_space",
         "nameservers",
         "policy_version",
+        "fingerprint",
         "metrics",
         "webhooks",
     }

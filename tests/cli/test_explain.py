@@ -9,6 +9,7 @@ import pytest
 
 from cli import times
 from engine import presence
+from engine.settings import load
 from store import agenda
 from store.agenda import Claim
 from store.database import writing
@@ -177,6 +178,16 @@ def test_a_gateway_that_runs_is_seen(mailgate: Mailgate, builder: Builder) -> No
         running.leave()
     assert told["Gateway"] == "runs on this store"
     assert told["Next"].startswith("Attempt 1, to home, now, ")
+
+
+def test_a_gateway_with_another_configuration_is_to_be_restarted(
+    mailgate: Mailgate, builder: Builder
+) -> None:
+    stream = builder.downloaded()
+    running = presence.arrive(builder.engine, "0badcafe")
+    told = explained(mailgate, stream)
+    assert told["Gateway"] == "the gateway that runs was started with another configuration: restart it"
+    running.leave()
 
 
 def test_an_attempt_too_late_is_the_last(mailgate: Mailgate, builder: Builder) -> None:
@@ -388,5 +399,16 @@ def test_it_asks_a_server_too(mailgate: Mailgate, postgres_url: str) -> None:
     assert told["Gateway"] == "none runs on this store: 'mailgate run' starts one"
     running = presence.arrive(builder.engine)
     assert explained(mailgate, stream)["Gateway"] == "runs on this store"
-    running.leave()
+    others = [presence.arrive(builder.engine, one) for one in ("0badcafe", "f00dcafe")]
+    assert explained(mailgate, stream)["Gateway"] == (
+        "2 gateways that run were started with another configuration: restart them"
+    )
+    same = presence.arrive(builder.engine, load(mailgate.folder / "mailgate.toml").fingerprint)
+    assert explained(mailgate, stream)["Gateway"].startswith("2 of 3 gateways that run were started with ")
+    others.pop().leave()
+    assert explained(mailgate, stream)["Gateway"] == (
+        "1 of 2 gateways that run was started with another configuration: restart it"
+    )
+    for one in (running, same, *others):
+        one.leave()
     builder.close()

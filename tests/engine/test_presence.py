@@ -26,6 +26,7 @@ from engine.presence import (
     Presence,
     arrive,
     clocks_apart,
+    configurations,
     gateway_runs,
 )
 from store import agenda
@@ -113,6 +114,39 @@ def test_a_gateway_that_arrived_runs_until_it_leaves(engine: Engine) -> None:
     assert gateway_runs(engine)
     present.leave()
     assert not gateway_runs(engine)
+
+
+@pytest.mark.parametrize("configuration", ["0badcafe", "f00dcafe", "00000000"])
+def test_with_what_a_gateway_was_started_is_told_while_it_runs(configuration: str, engine: Engine) -> None:
+    assert configurations(engine) == ()
+    present = arrive(engine, configuration)
+    assert configurations(engine) == (configuration,)
+    present.leave()
+    assert configurations(engine) == ()
+
+
+def test_who_runs_without_a_configuration_tells_none(engine: Engine) -> None:
+    present = arrive(engine)
+    assert gateway_runs(engine)
+    assert configurations(engine) == ()
+    present.leave()
+
+
+def test_each_of_several_gateways_tells_what_it_was_started_with(postgres_store: Engine) -> None:
+    present = [arrive(postgres_store, one) for one in ("0badcafe", "0badcafe", "f00dcafe")]
+    assert sorted(configurations(postgres_store)) == ["0badcafe", "0badcafe", "f00dcafe"]
+    with (
+        postgres_store.connect() as connection
+    ):  # the server was restarted, and the locks went with the sessions
+        connection.exec_driver_sql(
+            "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 2"
+        ).all()
+    for one in present:
+        one.renew()
+    assert sorted(configurations(postgres_store)) == ["0badcafe", "0badcafe", "f00dcafe"]
+    for one in present:
+        one.leave()
+    assert configurations(postgres_store) == ()
 
 
 def test_asking_whether_a_gateway_runs_neither_stops_one_nor_makes_one(engine: Engine) -> None:

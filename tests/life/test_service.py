@@ -34,6 +34,7 @@ BOXES = 4
 TINY_DISK = "2m"
 TINY_OCTETS = 2 << 20
 MB = 1_000_000
+STALE = "the gateway that runs was started with another configuration: restart it"
 
 
 @pytest.fixture
@@ -88,6 +89,35 @@ def complaint(opened: House, *arguments: str, code: int) -> str:
 
 
 # -- stopped and killed
+
+
+def test_a_file_that_was_changed_since_the_start_is_said_not_to_be_in_force(
+    opened: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened.home.fault("rcpt", "reply", code=450, text="4.2.0 later", times=None)
+    put(opened, 1)
+    with running(opened, "--only", "fetch,work"):
+        wait_until(lambda: bool(opened.json("list", "--state", "deferred")), "it is deferred")
+        (one,) = opened.json("list", "--state", "deferred")
+        commands = (
+            *(("explain", one["id"]), ("replay", "--dry-run", one["id"]), ("check", "--connect")),
+            *(("mailbox", "list"), ("mailbox", "poll", "info"), ("queue",), ("queue", "--json")),
+        )
+
+        def told() -> list[tuple[str, ...]]:
+            done = {command: opened.run(*command) for command in commands}
+            said = {command: " ".join((x.stdout + x.stderr).split()) for command, x in done.items()}
+            return [command for command in commands if STALE in said[command]]
+
+        opened.more = "# a remark\n"
+        assert told() == []
+        opened.more = '[[route]]\nrecipients = ["info@example.com"]\nnext_hop = "home"\n'
+        assert told() == list(commands)
+        assert STALE not in opened.run("queue", "--json").stdout
+        opened.more = ""
+        monkeypatch.setattr("tests.life.house.PASSWORD", "another")
+        assert STALE in opened.run("mailbox", "list").stderr
+    assert told() == []
 
 
 def test_sigterm_waits_for_the_answer_that_is_under_way(opened: House) -> None:
