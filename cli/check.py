@@ -48,7 +48,7 @@ def check(
 
     parts = list(understood(settings, trials))
     shortage = listening.shortage(settings)
-    found = (shortage, _stale(settings, trials))
+    found = (shortage, listening.expiry(settings, times.now()), _stale(settings, trials))
     warnings = (*_warnings(settings), *(one for one in found if one is not None))
     if json:
         _print_json(settings, parts, warnings, refusals)

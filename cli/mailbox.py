@@ -230,11 +230,15 @@ def next_poll(row: dict[str, Any], current: datetime) -> str:
 
 def _trouble(row: dict[str, Any]) -> list[render.Part]:
     """What is wrong, and what a person can do."""
+    from cli.trial import EXPIRED, RENEW
+
     hint = ""
     if row["health"] == "suspended":
         hint = (
             f"; nothing is fetched until 'mailgate mailbox adopt {row['name']}' takes what is there as seen"
         )
+    elif EXPIRED in row["text"]:
+        hint = f"; {RENEW}: 'mailgate check --connect' says how to go on until then"
     elif row["permanent"]:
         hint = "; waiting won't help: 'mailgate check --connect' says what might"
     kind = f"{row['kind']}: " if row["kind"] else ""

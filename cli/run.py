@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from cli import context
+from cli import context, listening, times
 from cli.context import EXIT_BAD_NEWS, EXIT_CONFIGURATION, EXIT_DONE, Failure, Misuse, nearest
 from engine.log_lines import log_to_stderr
 
@@ -53,7 +53,8 @@ def run(
     from engine.gateway import Roles
     from engine.settings import warnings
 
-    for warning in warnings(settings):
+    expiry = listening.expiry(settings, times.now()) if "listen" in parts and not once else None
+    for warning in (*warnings(settings), *((expiry,) if expiry else ())):
         logger.warning("%s", warning)
     context.ensure_store(settings)
     roles = Roles(fetch="fetch" in parts, work="work" in parts, listen="listen" in parts)

@@ -11,6 +11,9 @@ from typing import Any
 CONNECT_SECONDS = 10.0  # shorter than the gateway's patience: a person is waiting
 REPLY_SECONDS = 10.0  # longer than servers hold their greeting back to catch spammers
 
+EXPIRED = "certificate has expired"  # as OpenSSL says it
+RENEW = "whoever runs the server has to renew its certificate"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trial:
@@ -27,15 +30,15 @@ class Trial:
         return {"ok": self.ok, **said, **self.facts, "advice": list(self.advice)}
 
 
-def distrusted(fingerprint: str | None) -> tuple[str, ...]:
-    """Return what to do about a certificate nobody vouches for."""
-    trust = 'if this is the right server, trust the authority that signed its certificate: tls_ca="ca.pem"'
+def distrusted(text: str, fingerprint: str | None) -> tuple[str, ...]:
+    """Return what to do about a certificate that is not trusted; `text` says why, `fingerprint` is its own."""
     # Without spaces, so that the setting stays on one line and can be pasted.
-    return (
-        (trust, f'or pin the certificate it shows: tls_fingerprint="{fingerprint}"')
-        if fingerprint
-        else (trust,)
-    )
+    pin = f'tls_fingerprint="{fingerprint}"'
+    if EXPIRED in text:
+        until_then = f"until then, if this is the right server, pin the certificate it shows: {pin}"
+        return (RENEW, until_then) if fingerprint else (RENEW,)
+    trust = 'if this is the right server, trust the authority that signed its certificate: tls_ca="ca.pem"'
+    return (trust, f"or pin the certificate it shows: {pin}") if fingerprint else (trust,)
 
 
 class Doors:

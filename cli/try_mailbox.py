@@ -130,7 +130,7 @@ async def _advice(mailbox: Mailbox, trouble: SourceTrouble) -> tuple[str, ...]:
 async def _tls_advice(mailbox: Mailbox, trouble: SourceTrouble) -> tuple[str, ...]:
     opening: Opening = "implicit" if mailbox.tls == "implicit" else "pop3"
     if "not trusted" in trouble.text:
-        return distrusted(await certificate_of(mailbox.host, mailbox.port, opening))
+        return distrusted(trouble.text, await certificate_of(mailbox.host, mailbox.port, opening))
     if mailbox.tls == "implicit" and await greeting_of(mailbox.host, mailbox.port) is not None:
         if await certificate_of(mailbox.host, mailbox.port, "pop3") is not None:
             return ('the server begins in the clear there and offers STLS: set tls = "starttls"',)

@@ -111,7 +111,7 @@ async def _advice(hop: NextHopSettings, text: str) -> tuple[str, ...]:
     """What might help, by what was said; the adapter's words are the only thing to go by."""
     opening: Opening = "implicit" if hop.tls == "implicit" else "smtp"
     if "not trusted" in text:
-        return distrusted(await certificate_of(hop.host, hop.port, opening))
+        return distrusted(text, await certificate_of(hop.host, hop.port, opening))
     if "not offered" in text:
         without = "without tls_verify, tls_ca and tls_fingerprint"
         return (

@@ -44,7 +44,7 @@ def _answered(answer: Answer, took: timedelta) -> Trial:
 
 def _advice(text: str) -> tuple[str, ...]:
     if "not trusted" in text:
-        return distrusted(None)
+        return distrusted(text, None)
     if "connect to" in text:
         return ("check the url, and whether a firewall lets this machine through; no proxy is used",)
     return ()

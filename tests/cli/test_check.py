@@ -8,15 +8,19 @@ import ssl
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from engine import clock
 from tests.cli.installation import PASSWORD, Installation, installed
-from tests.peers.certificates import server_context, write_certificate, write_certificate_and_key
+from tests.peers.certificates import server_context, until, write_certificate, write_certificate_and_key
 from tests.peers.pop3d import Pop3Peer
 from tests.peers.smtpd import HomePeer
+
+NOW = clock.now()
 
 
 @pytest.fixture
@@ -147,6 +151,52 @@ def test_a_certificate_nobody_vouches_for_is_shown_and_can_be_pinned(
         parts = by_kind(house.rows("check", "--connect"))
         for kind in ("mailbox", "next-hop"):
             assert re.fullmatch(r"TLSv1\.\d \S+ verified", parts[kind]["connect"]["tls"])
+
+
+def test_a_certificate_that_has_expired_is_for_its_owner_to_renew(tmp_path: Path) -> None:
+    expired = until(NOW - timedelta(days=3))
+    peers = (
+        Pop3Peer(tls="implicit", tls_context=server_context(expired)),
+        HomePeer(tls="implicit", tls_context=server_context(expired)),
+    )
+    (tmp_path / "old.pem").write_text(expired)
+    with meeting(tmp_path, *peers) as house:
+        tls = 'tls = "implicit"\ntls_ca = "old.pem"'
+        house.configure(mailbox=tls, next_hop=tls)
+        for said in advice(house):
+            assert said.startswith("whoever runs the server has to renew its certificate\nuntil then, ")
+            assert "tls_ca" not in said
+            (pin,) = re.findall(r'tls_fingerprint="sha256:[0-9a-f]{64}"', said)
+        house.mailgate("mailbox", "poll", "info", code=1)
+        listed = house.mailgate("mailbox", "list", code=1)
+        assert "certificate has expired; whoever runs the server has to renew its certificate" in listed
+        assert "waiting won't help" not in listed
+        pinned = f'tls = "implicit"\n{pin}'
+        house.configure(mailbox=pinned, next_hop=pinned)
+        advice(house, code=0)
+
+
+@pytest.mark.parametrize(
+    ("end", "said"),
+    [
+        (timedelta(days=-3), r"expired 3d( \dh)? ago, on \S+: clients that check it can't submit\. Renew it"),
+        (timedelta(days=13), r"expires in 1[23]d( \d+h)?, on \S+: clients that check it can't submit then"),
+        (timedelta(days=40), None),
+        (timedelta(days=365 * 40), None),  # behind 2050 the year has four digits
+    ],
+)
+def test_our_own_certificate_is_said_to_expire_before_it_does(
+    end: timedelta, said: str | None, house: Installation
+) -> None:
+    certificate, key = write_certificate_and_key(house.folder)
+    certificate.write_text("a remark before it\n" + until(NOW + end) + until(NOW - timedelta(days=9)))
+    listening = f'[listen]\naddress = "127.0.0.1:0"\ntls_cert = "{certificate}"\ntls_key = "{key}"\n'
+    house.configure(more=listening)
+    printed = " ".join(house.mailgate("check").split())
+    assert printed.count("listen.tls_cert: ") == (said is not None)
+    if said is not None:
+        assert re.search(f"warning: listen.tls_cert: {certificate} {said}", printed)
+        assert f"on {NOW + end:%Y-%m-%d}" in printed
 
 
 def test_tls_from_the_start_where_the_server_begins_in_the_clear(
@@ -330,3 +380,12 @@ def test_listening_is_said_in_words(house: Installation) -> None:
     assert "192.0.2.0/24 may send to our domains" in said
     part = by_kind(house.rows("check"))["listen"]
     assert (part["users"], part["tls"], part["free_space"]) == (["exchange"], True, "10%")
+
+
+def test_a_gateway_with_another_configuration_is_warned_of(house: Installation) -> None:
+    with house.running():
+        assert "warning" not in house.mailgate("check")
+        house.configure(mailbox='poll_every = "2h"')
+        warnings = [row["text"] for row in house.rows("check") if row["kind"] == "warning"]
+        assert warnings == ["the gateway that runs was started with another configuration: restart it"]
+    assert "warning" not in house.mailgate("check")

@@ -10,14 +10,17 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from cli.run import complete
+from engine import clock
 from engine.log_lines import OneLine
 from store.errors import StoreUnreachable
 from tests.cli.installation import PROCESS_SECONDS, Installation, installed
+from tests.peers.certificates import until, write_certificate_and_key
 
 SCANNER = '[[scanner]]\nkind = "clamd"\naddress = "127.0.0.1:3310"\non_found = "quarantine"\n'
 LISTEN = '[listen]\naddress = "127.0.0.1:2500"\n'
@@ -162,6 +165,26 @@ def test_warnings_are_said_once_at_the_start(house: Installation) -> None:
     house.configure(mailbox='remove = "never"')
     said = house.mailgate("run", "--once").splitlines()
     assert [n for n, line in enumerate(said) if 'remove = "never"' in line] == [0]
+
+
+def test_who_listens_with_a_certificate_that_expires_is_told_so(house: Installation) -> None:
+    certificate, key = write_certificate_and_key(house.folder)
+    certificate.write_text(until(clock.now() + timedelta(days=5, minutes=5)))
+    listening = f'[listen]\naddress = "127.0.0.1:0"\ntls_cert = "{certificate}"\ntls_key = "{key}"\n'
+    house.configure(more=listening)
+    for words, told in ((("--only", "listen"), True), (("--only", "work"), False)):
+        process = subprocess.Popen(
+            house.command("run", *words), stderr=subprocess.PIPE, text=True, env=house.environment
+        )
+        assert process.stderr is not None
+        said = ""
+        for line in process.stderr:
+            said += line
+            if " running with " in line:
+                break
+        process.kill()
+        process.communicate()
+        assert (f"WARNING listen.tls_cert: {certificate} expires in 5d" in said) is told
 
 
 def test_errors_are_one_line_with_the_exit_code_of_the_contract(house: Installation) -> None:

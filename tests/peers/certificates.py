@@ -1,11 +1,19 @@
 """A certificate for localhost and 127.0.0.1, for the peers alone.
 
-It signs itself, is good from 2020 to 2120 and its key is public: here it is. Nothing real may trust it.
+It signs itself, is good from 2020 to 2120 and its key is public: here it is. Nothing real may trust it. Others like it, good
+until another time, are made of the same key.
 """
 
 import ssl
 import tempfile
+from datetime import datetime, timedelta
+from ipaddress import ip_address
 from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+from cryptography.x509.oid import NameOID
 
 CERTIFICATE = """\
 -----BEGIN CERTIFICATE-----
@@ -29,12 +37,28 @@ n0SJLifqDkJYp6ttj3rGd2SGePuDAKwPRGm61QzgDygjNOcBn1HE16sL
 """
 
 
-def server_context() -> ssl.SSLContext:
+def until(end: datetime) -> str:
+    """A certificate as PEM that expires then."""
+    key = serialization.load_pem_private_key(KEY.encode(), None)
+    assert isinstance(key, EllipticCurvePrivateKey)
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    made = (
+        x509.CertificateBuilder(name, name, key.public_key(), serial_number=1)
+        .not_valid_before(end - timedelta(days=90))
+        .not_valid_after(end)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    return made.public_bytes(serialization.Encoding.PEM).decode()
+
+
+def server_context(certificate: str = CERTIFICATE) -> ssl.SSLContext:
     """For a peer that offers TLS."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "peer.pem"
-        path.write_text(CERTIFICATE + KEY)
+        path.write_text(certificate + KEY)
         context.load_cert_chain(path)
     return context
 
