@@ -32,7 +32,7 @@ HOPS = (
     Column(title="OPEN", right=True),
     Column(title="OLDEST", right=True),
     Column(title="NEXT TRY"),
-    Column(title="STANDING", least=15),
+    Column(title="STANDING", least=15, in_full=": "),
 )
 HELD = (
     Column(title="HELD"),
@@ -40,7 +40,7 @@ HELD = (
     Column(title="AS", least=10),
     Column(title="UNTIL"),
     Column(title="TO", least=12, from_width=95),
-    Column(title="WHY", least=9),
+    Column(title="WHY", least=9, in_full=": "),
 )
 OLDEST = (
     Column(title="ID"),
@@ -50,7 +50,7 @@ OLDEST = (
     Column(title="NEXT HOP", from_width=110),
     Column(title="NEXT TRY"),
     Column(title="TO", least=12, from_width=95),
-    Column(title="LAST REPLY", least=10),
+    Column(title="LAST REPLY", least=10, in_full=": "),
 )
 
 

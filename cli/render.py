@@ -63,13 +63,17 @@ _sheet: ContextVar[Sheet | None] = ContextVar("sheet", default=None)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Column:
-    """One column of a table. Only one with `least` is ever cut, and to no fewer characters than that."""
+    """One column of a table. Only one with `least` is ever cut, and to no fewer characters than that.
+
+    What is cut of one with `in_full` is told below the table: the row's first cell, `in_full`, the whole text.
+    """
 
     title: str
     right: bool = False
     least: int | None = None
     styles: Mapping[str, str] | None = None  # by the cell's text
     from_width: int = 0  # left out where the output is narrower
+    in_full: str | None = None
 
 
 def width() -> int | None:
@@ -130,14 +134,24 @@ def paragraph(*parts: Part, first: str = "", indent: int = 0) -> None:
 
 def table(columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> None:
     """Print a table. Rows have a cell for every column, also for one that is left out."""
-    for parts in laid_out(columns, rows, width()):
+    cut: dict[str, list[str]] = {}
+    for parts in laid_out(columns, rows, width(), cut):
         line(*parts)
+    for text, labels in cut.items():
+        more = f" and {len(labels) - 1:,} more" if labels[1:] else ""
+        paragraph(f"{labels[0]}{more}{text}", indent=2)
 
 
 def laid_out(
-    columns: Sequence[Column], rows: Iterable[Sequence[str]], limit: int | None
+    columns: Sequence[Column],
+    rows: Iterable[Sequence[str]],
+    limit: int | None,
+    cut: dict[str, list[str]] | None = None,
 ) -> Iterator[list[Part]]:
-    """Yield the lines of a table, the first with the titles, in no more than so many characters where columns can be cut."""
+    """Yield the lines of a table, the first with the titles, in no more than so many characters where columns can be cut.
+
+    `cut` is given what is to be told in full, with the first cells of the rows in which it is cut.
+    """
     kept = [n for n, column in enumerate(columns) if limit is None or limit >= column.from_width]
     chosen = [columns[n] for n in kept]
     cells = ([clean(row[n]) for n in kept] for row in rows)
@@ -146,6 +160,9 @@ def laid_out(
     yield [(GAP.join(_fitted(c.title, w, c) for c, w in zip(chosen, widths, strict=True)).rstrip(), "bold")]
     for row in chain(measured, cells):
         yield list(_row(chosen, widths, row))
+        if cut is not None:
+            for text in _cut_from(chosen, widths, row):
+                cut.setdefault(text, []).append(row[0])
 
 
 def json_line(value: Mapping[str, Any]) -> None:
@@ -200,6 +217,12 @@ def _widths(columns: Sequence[Column], rows: Sequence[Sequence[str]], limit: int
             break
         widths[max(cuttable, key=lambda n: widths[n])] -= 1
     return widths
+
+
+def _cut_from(columns: Sequence[Column], widths: Sequence[int], row: Sequence[str]) -> Iterator[str]:
+    for column, size, cell in zip(columns, widths, row, strict=True):
+        if column.in_full is not None and cells(cell) > size:
+            yield column.in_full + cell
 
 
 def _row(columns: Sequence[Column], widths: Sequence[int], row: Sequence[str]) -> Iterator[Part]:

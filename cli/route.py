@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 STDIN = "-"
 COLUMNS = (
     Column(title="RECIPIENT", least=16),
-    Column(title="NAMED BY", least=16),
+    Column(title="NAMED BY", least=16, in_full=": named by "),
     Column(title="NEXT HOP"),
-    Column(title="BY", least=16),
+    Column(title="BY", least=16, in_full=": goes there by "),
 )
 
 

@@ -112,6 +112,32 @@ def test_nothing_is_tried_before_its_next_hop_is_probed_unless_a_person_wants_it
     assert next_tries() == ["now", "in 1h 30m", "now"]
 
 
+@pytest.mark.parametrize("columns", ["80", "60"])
+def test_why_a_next_hop_is_down_is_told_in_full_on_a_narrow_page(
+    columns: str, mailgate: Mailgate, builder: Builder
+) -> None:
+    builder.later(days=6)
+    why = "5.7.1 your IP 192.0.2.1 is blocked, see https://x.example"
+    made = []
+    for _ in range(3):
+        made.append(builder.submitted())
+        builder.attempted(made[-1], hop="provider")
+        again = times.now() + timedelta(minutes=30)
+        builder.deferred(made[-1], again, hop="provider", code=554, reply=why, scope="next-hop")
+    held = builder.downloaded()
+    builder.held(held, rule="no header named an own address (Delivered-To, X-Envelope-To absent)")
+    page = mailgate("queue", COLUMNS=columns).out
+    said = " ".join(page.split())
+    standing = rf" provider: down for \S+, failed 3 times in a row, tried again in \S+( \d+s)?: {why} "
+    assert len(re.findall(standing, said)) == 1
+    assert f" {made[0]} and 2 more: {why}" in said
+    assert f" {held}: no header named an own address (Delivered-To, X-Envelope-To absent)" in said
+    assert all(len(line) <= int(columns) for line in page.splitlines())
+    wide = mailgate("queue", COLUMNS="400").out
+    assert wide.count(why) == 1 + len(made)
+    assert "provider: down" not in wide
+
+
 def test_each_next_hop_counts_what_waits_for_it_in_every_direction(
     mailgate: Mailgate, builder: Builder
 ) -> None:

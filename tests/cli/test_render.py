@@ -69,6 +69,24 @@ def test_no_line_is_wider_than_allowed_and_none_moves_the_cursor(rows: list[tupl
     assert all(render.cells(line) <= 44 and line.isprintable() for line in lines)
 
 
+def test_what_was_cut_is_told_below_once(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    columns = (Column(title="WHO"), Column(title="NOTE", least=4), Column(title="WHY", least=8, in_full=": "))
+    same = "the same long reason for several"
+    rows = [("a", "x" * 40, same), ("b", "", "short"), ("c", "", same), ("d", "", "another reason, as long")]
+    monkeypatch.setenv("COLUMNS", "40")
+    render.table(columns, rows)
+    assert printed(capsys)[5:] == [
+        "  a and 1 more: the same long reason for",
+        "  several",
+        "  d: another reason, as long",
+    ]
+    monkeypatch.setenv("COLUMNS", "200")
+    render.table(columns, rows)
+    assert len(printed(capsys)) == 1 + len(rows)
+
+
 def test_rows_are_taken_as_they_come(capsys: pytest.CaptureFixture[str]) -> None:
     """What comes after the measured rows does not change the widths any more."""
     count = render.MEASURED_ROWS

@@ -69,6 +69,21 @@ def test_a_mailbox_can_be_named(configured: Mailgate) -> None:
     ]
 
 
+def test_by_which_rule_is_told_in_full_on_a_narrow_page(configured: Mailgate) -> None:
+    file = configured.folder / "mailgate.toml"
+    route = '[[route]]\nrecipients = ["postmaster@example.com", "anna@example.com"]\nnext_hop = "home"\n'
+    file.write_text(file.read_text() + route)
+    answer = configured("route", "message", COLUMNS="60")
+    said = " ".join(answer.out.split())
+    for named in (
+        "anna@example.com: named by header Delivered-To, instance 1",
+        "postmaster@example.com: named by fallback: no header named an own address (X-Envelope-To absent)",
+        "postmaster@example.com: goes there by route 1: recipients postmaster@example.com",
+    ):
+        assert named in said
+    assert ": named by " not in configured("route", "message").out
+
+
 def test_without_a_catch_all_every_mailbox_answers(mailgate: Mailgate) -> None:
     second = MAILBOX.replace('"info"', '"sales"', 1) + RECIPIENTS
     (mailgate.folder / "mailgate.toml").write_text(GATEWAY + MAILBOX + RECIPIENTS + second + HOME)
