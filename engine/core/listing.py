@@ -102,6 +102,9 @@ class Difference:
 def compare(offers: Sequence[Offer], present: Sequence[Known], marked: Collection[str] = ()) -> Difference:
     """Hold a listing against what the mailbox is known to hold.
 
+    What was adopted has no octets to be recognised by: a listing of nothing at all, as of a mailbox that its server
+    can't read just now, does not count against it.
+
     Offers without a UIDL are all new or doubtful: without names only the octets can tell. `marked` are the streams that
     the last QUIT may have deleted: they are expected to vanish, and what is listed in their place may be another message.
     """
@@ -118,7 +121,9 @@ def compare(offers: Sequence[Offer], present: Sequence[Known], marked: Collectio
         (groups[uidl] if uidl in records else new).append(offer)
     doubtful: list[Offer] = []
     known: list[tuple[Offer, Known]] = []
-    vanished = [one for uidl, ones in records.items() if uidl not in groups for one in ones]
+    vanished = [
+        one for uidl, ones in records.items() if uidl not in groups for one in ones if offers or one.stream
+    ]
     for uidl, group in groups.items():
         _compare_group(uidl, group, records[uidl], doubted, doubtful, known, vanished)
     sizes = Counter(one.size_octets for one in vanished if one.stream not in doubted)

@@ -247,3 +247,19 @@ async def test_what_was_adopted_is_never_removed(database_url: str) -> None:
         await rig.through()
         assert rig.provider.uidls("info") == [kept]
         assert len(rig.home.ledger) == 1
+
+
+async def test_what_was_adopted_is_still_adopted_after_an_empty_listing(database_url: str) -> None:
+    async with Rig(database_url) as rig:
+        rig.put(mail(1), mail(2))
+        await adopt(rig)
+        listed = rig.provider.mailboxes["info"].messages
+        kept = list(listed)
+        listed.clear()
+        await rig.through()
+        listed[:] = kept
+        await rig.through()
+        assert rig.provider.said("RETR") == rig.provider.said("DELE") == []
+        listed.pop(0)
+        await rig.poll()
+        assert [event.uidl for event in rig.events(RemovedFromSource)] == [kept[0].uidl]
