@@ -30,7 +30,7 @@ from engine.mailbox_record import record, suspend, uidl_text
 from engine.means import Means
 from engine.opening import digest
 from engine.ports import Refused, Retrieved, SourceSession, SourceTrouble
-from engine.recognition import Recognised, come_back, recognisable, same_header, told_of, untold
+from engine.recognition import Recognised, come_back, once_listed, recognisable, same_header, told_of, untold
 from engine.removing import Remover, refuse_nameless
 from engine.shares import LISTING, Shares
 from engine.worker import Worker
@@ -163,9 +163,9 @@ class Poll:
             # A server without UIDL: what was not among the octets it gave is no longer there.
             await self._remover.vanished(before.left(b""))
         if limit is not None and large:
-            present: list[Known] = await self._means.read(lambda c: mailbox_queries.present(c, plan.name))
-            for offer in untold(large, present):
-                await self._oversize(session, offer, limit, told_of(offer, present))
+            known: list[Known] = await self._means.read(lambda c: once_listed(c, plan.name, large))
+            for offer in untold(large, known):
+                await self._oversize(session, offer, limit, told_of(offer, known))
         self._tried_all = True
 
     async def _take(self, got: Retrieved, before: Recognised) -> None:

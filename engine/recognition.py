@@ -87,9 +87,9 @@ def come_back(mailbox: str, offer: Offer, known: Known) -> Adopted | None:
     )
 
 
-def untold(large: Sequence[Offer], present: Sequence[Known]) -> list[Offer]:
+def untold(large: Sequence[Offer], known: Sequence[Known]) -> list[Offer]:
     """Leave out what is on record as too large, where a server without UIDL lists it again: its size tells."""
-    told = Counter(one.size_octets for one in present if not one.uidl and one.state == "rejected-oversize")
+    told = Counter(one.size_octets for one in known if not one.uidl and one.state == "rejected-oversize")
     left: list[Offer] = []
     for offer in large:
         if not offer.uidl and told[offer.size_octets]:
@@ -99,11 +99,20 @@ def untold(large: Sequence[Offer], present: Sequence[Known]) -> list[Offer]:
     return left
 
 
-def told_of(offer: Offer, present: Sequence[Known]) -> list[Known]:
+def once_listed(connection: Connection, mailbox: str, large: Sequence[Offer]) -> list[Known]:
+    """Return what a mailbox is known to hold, and what has left it and had the UIDL of one of these."""
+    names = [offer.uidl for offer in large if offer.uidl]
+    return [
+        *mailbox_queries.present(connection, mailbox),
+        *mailbox_queries.gone(connection, mailbox, names),
+    ]
+
+
+def told_of(offer: Offer, known: Sequence[Known]) -> list[Known]:
     """Return what is on record as too large under an offer's UIDL, and may be another message nevertheless."""
     if not offer.uidl:
         return []
-    return [one for one in present if one.uidl == offer.uidl and one.state == "rejected-oversize"]
+    return [one for one in known if one.uidl == offer.uidl and one.state == "rejected-oversize"]
 
 
 def same_header(connection: Connection, told: Sequence[Known], append: Append) -> Known | None:

@@ -191,6 +191,28 @@ async def test_a_message_of_exactly_the_limit_is_retrieved(database_url: str) ->
         assert len(rig.provider.said("RETR")) == 1
 
 
+async def test_what_is_too_large_and_comes_back_after_an_empty_listing_is_told_of_once(
+    database_url: str,
+) -> None:
+    async with Rig(database_url, mailboxes=box(max_size_octets=2_000)) as rig:
+        rig.put(mail(1, 5_000), mail(2, 6_000))
+        await rig.through()
+        listed = rig.provider.mailboxes["info"].messages
+        kept = list(listed)
+        for _ in range(2):
+            listed.clear()
+            await rig.poll()
+            listed[:] = kept
+            await rig.through()
+        assert len(rig.events(RejectedOversize)) == 2
+        assert len(rig.home.ledger) == 2
+        listed[:] = []
+        await rig.poll()
+        rig.put(mail(3, 5_000), uidl=kept[0].uidl)
+        await rig.through()
+        assert len(rig.events(RejectedOversize)) == 3
+
+
 async def test_without_top_what_is_too_large_is_told_of_all_the_same(database_url: str) -> None:
     provider = Pop3Peer(without={"TOP"})
     async with Rig(database_url, provider=provider, mailboxes=box(max_size_octets=2_000)) as rig:
