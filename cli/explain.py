@@ -22,10 +22,11 @@ from engine.core import direct
 from engine.core.owed import silence
 from engine.core.plan import HandOver, Record, Rest, Scan, Step, goes_to, plan
 from engine.core.policy import HopPolicy, Policy
-from store import queries
+from store import mailbox_queries, queries
 from store.database import reading
 from store.events import Failed, Reported, Scanned
 from store.life import Message
+from store.mailbox_events import Undeleted
 from store.message import SCAN_LANE
 from store.recipient import Recipient
 
@@ -46,6 +47,7 @@ class Case:
     lease: Json | None
     hop: Json | None  # the standing of the next hop that it goes to
     gateway_runs: bool | None  # None: it can't be said
+    undeleted: Undeleted | None  # by its mailbox
     now: datetime
     stale: str | None = None  # that a gateway runs by another policy than this
 
@@ -76,7 +78,8 @@ def _case(engine: Engine, beginning: str, policy: Policy) -> Case:
         told = dict(_addressees(connection, steps))
         lease = queries.lease(connection, stream)
         hops = {row["next_hop"]: row for row in queries.hops(connection)}
-    message = steps[-1].after
+        message = steps[-1].after
+        mailbox = mailbox_queries.mailbox(connection, message.mailbox or "")
     case = Case(
         message=message,
         life=steps,
@@ -85,6 +88,7 @@ def _case(engine: Engine, beginning: str, policy: Policy) -> Case:
         lease=lease,
         hop=None,
         gateway_runs=context.gateway_runs(engine) if message.open else None,
+        undeleted=next((one for one in mailbox.undeleted if one.message == stream), None),
         now=times.now(),
     )
     goes_to = case.step.next_hop if isinstance(case.step, HandOver) else message.place
@@ -118,6 +122,8 @@ def _page(case: Case) -> None:
     for number, told in enumerate(_told(case)):
         labelled("" if number else "Told", told)
     labelled("Next", _next(case))
+    if case.undeleted is not None and not message.removed:
+        labelled("Mailbox", _undeleted(case.undeleted))
     if message.awaited is not None:
         labelled("Scanner", _awaited(case, message.awaited))
     for number, (key, what) in enumerate(levers(message, case.step, case.policy)):
@@ -246,6 +252,12 @@ def _awaited(case: Case, scanner: str) -> str:
     known = "" if case.policy.scanner(scanner) else "; it is no longer configured"
     waits = f"waited for since {times.stamp(first.at)} ({times.away(first.at, case.now)})"
     return f"{scanner}: {last.detail or 'no verdict'}; {waits}{known}"
+
+
+def _undeleted(one: Undeleted) -> str:
+    return (
+        f"the server refuses to delete it, since {times.stamp(one.since)}: {one.text or 'without a reason'}"
+    )
 
 
 def _lease(case: Case) -> str:

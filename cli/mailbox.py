@@ -14,7 +14,7 @@ from cli import context, render, stale, times
 from cli.context import EXIT_BAD_NEWS, EXIT_DONE, Misuse, nearest
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from datetime import datetime
 
     from sqlalchemy import Engine
@@ -32,8 +32,9 @@ app = typer.Typer(
 HEALTH_STYLES = {"ok": "green", "failing": "bold red", "suspended": "bold magenta", "new": "cyan"}
 FACTS = (
     *("name", "configured", "host", "username", "health", "since", "kind", "permanent", "text", "present"),
-    *("downloaded", "last_new_at", "next_poll_at", "polling", "withheld"),
+    *("downloaded", "last_new_at", "next_poll_at", "polling", "withheld", "undeleted"),
 )
+COUNTED = ("withheld", "undeleted")  # in CSV
 COLUMNS = (
     render.Column(title="MAILBOX", least=12),
     render.Column(title="HEALTH", styles=HEALTH_STYLES),
@@ -52,7 +53,7 @@ def list_mailboxes(
 ) -> int:
     """Show how each mailbox does.
 
-    Also which messages it lists and does not give. Exit code 1 if one needs attention.
+    Also which messages it lists and does not give, and which it refuses to delete. Exit code 1 if one needs attention.
     """
     if json and csv:
         raise Misuse("--json and --csv don't go together")
@@ -61,7 +62,7 @@ def list_mailboxes(
         rows = rows_of(settings, engine)
         stale.warn(settings, engine)
     if csv:
-        flat = ({**row, "withheld": len(row["withheld"])} for row in rows)
+        flat = (row | {name: len(row[name]) + row[f"more_{name}"] for name in COUNTED} for row in rows)
         render.comma_separated(FACTS, ([row[name] for name in FACTS] for row in flat))
     elif json:
         for row in rows:
@@ -79,7 +80,8 @@ def poll(
     """Poll mailboxes now.
 
     By the gateway where one runs, else here, with the work that follows. Exit code 1 if a poll failed, or a message is listed
-    and not to be had. The gateway is waited for, 15 seconds at most: of a poll that takes longer, only that is said.
+    and not to be had, or the server refuses to delete one. The gateway is waited for, 15 seconds at most: of a poll that
+    takes longer, only that is said.
     """
     from cli import poll as polling
 
@@ -178,6 +180,9 @@ def _row(
         "downloaded": seen.get("downloaded", 0),
         "last_new_at": seen.get("last_new_at"),
         "withheld": seen.get("withheld", []),
+        "more_withheld": seen.get("more_withheld", 0),
+        "undeleted": seen.get("undeleted", []),
+        "more_undeleted": seen.get("more_undeleted", 0),
         "next_poll_at": planned["wake_at"] if planned and configured else None,
         "polling": held,
     }
@@ -195,15 +200,15 @@ def _print_rows(rows: Sequence[dict[str, Any]]) -> None:
 
 def well(row: dict[str, Any]) -> bool:
     """Whether a mailbox needs no attention."""
-    return row["health"] in ("ok", "new") and not row["withheld"]
+    return row["health"] in ("ok", "new") and not row["withheld"] and not row["undeleted"]
 
 
 def print_trouble(row: dict[str, Any]) -> None:
     """Say what a mailbox needs attention for."""
     if row["text"]:
         render.paragraph(*_trouble(row), indent=2)
-    for one in row["withheld"]:
-        render.paragraph(*_withheld(row["name"], one), indent=2)
+    for one in _named(row):
+        render.paragraph((f"{row['name']}:", HEALTH_STYLES["failing"]), f" {one}", indent=2)
 
 
 def _cells(row: dict[str, Any], current: datetime) -> list[str]:
@@ -245,10 +250,13 @@ def _trouble(row: dict[str, Any]) -> list[render.Part]:
     return [(f"{row['name']}:", HEALTH_STYLES[row["health"]]), f" {kind}{row['text']}{hint}"]
 
 
-def _withheld(name: str, one: dict[str, Any]) -> list[render.Part]:
-    """Which message is not to be had, how, and since when."""
-    from engine.core.withheld import in_words
-    from store.mailbox_events import Withheld
+def _named(row: dict[str, Any]) -> Iterator[str]:
+    """Which messages are not to be had, and which are not deleted, how, and since when."""
+    from engine.core.withheld import in_words, others
+    from store.mailbox_events import Undeleted, Withheld
 
-    since = times.brief(one["since"], times.now())
-    return [(f"{name}:", HEALTH_STYLES["failing"]), f" since {since}: {in_words(Withheld(**one))}"]
+    for name, kind in (("withheld", Withheld), ("undeleted", Undeleted)):
+        for one in row[name]:
+            yield f"since {times.brief(one['since'], times.now())}: {in_words(kind(**one))}"
+        if more := row[f"more_{name}"]:
+            yield others(more)

@@ -6,11 +6,20 @@ from datetime import timedelta
 from typing import assert_never
 
 from cli import times
-from engine.core.withheld import in_words
-from store.mailbox_events import Adopted, PollFailed, PollFinished, PollRecovered, UidlResetSuspected
+from engine.core.withheld import lines
+from store.mailbox_events import (
+    Adopted,
+    MarkedAsDeleted,
+    PollFailed,
+    PollFinished,
+    PollRecovered,
+    UidlResetSuspected,
+)
+
+Happening = PollFailed | PollRecovered | PollFinished | MarkedAsDeleted | Adopted | UidlResetSuspected
 
 
-def happened(event: PollFailed | PollRecovered | PollFinished | Adopted | UidlResetSuspected) -> str:
+def happened(event: Happening) -> str:
     """Return what happened, to stand right behind the event's name."""
     match event:
         case PollFailed():
@@ -19,6 +28,9 @@ def happened(event: PollFailed | PollRecovered | PollFinished | Adopted | UidlRe
             return f": mailbox {event.mailbox} answers again"
         case PollFinished():
             return _poll(event)
+        case MarkedAsDeleted():
+            count = f"{len(event.marked):,}" if event.marked else "nothing"
+            return "; ".join((f": {count}", *lines(event.refused, event.more_refused)))
         case Adopted():
             return f" {len(event.uidls)} UIDLs as seen, by {event.operator}: {event.reason}"
         case UidlResetSuspected():
@@ -37,6 +49,5 @@ def _poll(event: PollFinished) -> str:
     )
     text += f", {event.oversize} too large" if event.oversize else ""
     text += f", {event.refused} refused by the server" if event.refused else ""
-    text += f", {len(event.marked)} marked as deleted" if event.marked else ""
     text += ", and then the session broke" if event.broken else ""
-    return text + "".join(f"; {in_words(one)}" for one in event.withheld)
+    return "; ".join((text, *lines(event.withheld, event.more_withheld)))

@@ -212,7 +212,7 @@ def _mailbox(row: Json, current: datetime) -> tuple[str, ...]:
     kind = f"{row['kind']}: " if row["kind"] else ""
     trouble = f"{kind}{row['text']}" if row["text"] else ""
     if row["withheld"] and not trouble:
-        trouble = f"{len(row['withheld'])} listed and not given"
+        trouble = f"{len(row['withheld']) + row['more_withheld']:,} listed and not given"
     return (
         row["name"],
         row["health"],

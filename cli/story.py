@@ -36,7 +36,6 @@ from store.events import (
     Scanned,
     Submitted,
 )
-from store.mailbox_events import Adopted, PollFailed, PollFinished, PollRecovered, UidlResetSuspected
 
 NAMED_RECIPIENTS = 3  # more are counted
 REPORT = "; it calls itself a delivery status notification"
@@ -47,6 +46,8 @@ def sentence(event: Event, at: datetime, recipients: Sequence[str] | None = None
 
     `at` is when. `recipients` are the addresses of all that the message has, None where they aren't known.
     """
+    if isinstance(event, mailbox_story.Happening):
+        return mailbox_story.happened(event)
     match event:
         case Downloaded():
             return _downloaded(event)
@@ -98,8 +99,6 @@ def sentence(event: Event, at: datetime, recipients: Sequence[str] | None = None
         case RemovedFromSource():
             how = "+OK to QUIT after DELE" if event.confirmed_by == "quit" else "it is no longer listed"
             return f": mailbox {event.mailbox} no longer holds UIDL {event.uidl} ({how})"
-        case PollFailed() | PollRecovered() | PollFinished() | Adopted() | UidlResetSuspected():
-            return mailbox_story.happened(event)
         case _:
             assert_never(event)
 

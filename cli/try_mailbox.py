@@ -14,11 +14,13 @@ from cli import times
 from cli.trial import CONNECT_SECONDS, REPLY_SECONDS, Trial, distrusted, offered
 from engine.adapters.pop3_source import Pop3Session, open_session
 from engine.adapters.tls_probe import Opening, certificate_of, greeting_of
+from engine.core.withheld import lines, passed_over
 from engine.ports import Offer, SourceTrouble
 from engine.secrets import SecretError
 from engine.settings import Mailbox
 from engine.wiring import mailbox_access
 
+NAMED = 3  # of what can't be fetched
 ASKED = ("UIDL", "TOP", "PIPELINING")
 
 
@@ -91,8 +93,8 @@ def _meanings(mailbox: Mailbox, session: Pop3Session, has: dict[str, bool], *, k
         yield "no TOP: of a message that is too large not even the header can be read"
     if not has["PIPELINING"] and known:
         yield "no PIPELINING: one message after the other, each waits for the line's round trip"
-    if session.passed_over:
-        yield f"{session.passed_over:,} messages have a broken line in the listing: they are left alone"
+    some = [passed_over(one, times.now()) for one in session.lacking[:NAMED]]
+    yield from lines(some, session.passed_over - len(some))
     for line in session.capabilities:
         match line.split():
             case ["LOGIN-DELAY", seconds, *_] if seconds.isdecimal() and int(seconds) > mailbox.poll_every:

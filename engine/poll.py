@@ -22,7 +22,7 @@ from engine.budget import OctetBudget
 from engine.core import listing
 from engine.core.listing import Difference, Offer, Removal
 from engine.core.routing import MailboxRule
-from engine.core.withheld import Withholding, in_words
+from engine.core.withheld import Standing, Withholding, lines
 from engine.hops import Hops
 from engine.intake import Arrival
 from engine.limit import Limit, by_size, rejection
@@ -31,13 +31,13 @@ from engine.means import Means
 from engine.opening import digest
 from engine.ports import Refused, Retrieved, SourceSession, SourceTrouble
 from engine.recognition import Recognised, come_back, once_listed, recognisable, same_header, told_of, untold
-from engine.removing import Remover, refuse_nameless
+from engine.removing import Marks, Remover, refuse_nameless
 from engine.shares import LISTING, Shares
 from engine.worker import Worker
 from store import mailbox_queries
 from store.life import Message
 from store.log import Append, Unit
-from store.mailbox_events import PollFinished
+from store.mailbox_events import PollFinished, Withheld
 from store.mailbox_life import Known, Mailbox
 
 logger = logging.getLogger("mailgate.fetch")
@@ -100,7 +100,7 @@ class Poll:
         try:
             offers = await session.listing(self._shares.admit_listing)
             self._shares.give_back(LISTING)
-            self.tally.listed = len(offers)
+            self.tally.listed = len(offers) + session.passed_over
             present, standing = await self._means.read(self._on_record)
             refuse_nameless(offers, self.mailbox.removal)
             difference = listing.compare(offers, present, frozenset(standing.marked))
@@ -113,21 +113,22 @@ class Poll:
             if getattr(session, "passed_over", 0) == 0:
                 await self._remover.vanished([one for one in difference.vanished if one.uidl])
                 self._doubted -= {one.stream for one in difference.vanished if one.stream}
-            withholding = Withholding(standing.withheld)
+            withholding = Withholding(standing.withheld, standing.more_withheld)
+            withholding.pass_over(session.lacking, session.passed_over, self._means.now())
             self._last = (*withholding.breaking, *self._last)
             try:
                 if retrieve:
                     await self._fetch(session, difference, withholding)
                 await self._committed()
-                marked = await self._remover.mark(session, offers, self._proven, self._doubted)
+                marks = await self._remover.mark(session, offers, self._proven, self._doubted)
             except SourceTrouble as trouble:
                 await self._committed()
                 if trouble.offer is not None and trouble.offer.uidl in self._last:
                     withholding.meet(trouble.offer, trouble.text, self._means.now(), breaks=True)
-                await self._finished(began, offers, withholding, broken=True)
+                await self._finished(began, offers, withholding, standing, None)
                 raise
-            await self._finished(began, offers, withholding, marked)
-            self.tally.removed = await self._remover.commit(session, marked)
+            await self._finished(began, offers, withholding, standing, marks)
+            self.tally.removed = await self._remover.commit(session, marks.marked)
         finally:
             await session.abort()  # first: nothing more is admitted then
             self._shares.release()
@@ -263,23 +264,27 @@ class Poll:
         began: float,
         offers: Sequence[Offer],
         withholding: Withholding,
-        marked: Sequence[Known] = (),
-        *,
-        broken: bool = False,
+        standing: Mailbox,
+        marks: Marks | None,
     ) -> None:
-        """Record what the poll found and what it is about to delete, where that is news."""
-        withheld = withholding.after(offers, frozenset(self._proven), whole=self._tried_all)
-        news = withholding.news(withheld)
-        for one in news or ():
-            logger.warning("mailbox %s: %s", self.mailbox.name, in_words(one))
+        """Record what the poll found and what it is about to delete, where that is news; None where the session broke."""
+        after = withholding.after(offers, frozenset(self._proven), whole=self._tried_all)
+        found = self._found(began, withholding.news(after), after, broken=marks is None)
         # Without a UIDL all is told by its octets at every poll.
-        doubted = self._doubted - set(self._proven.values()) | {
-            o.stream for o in marked if o.uidl and o.stream
-        }
-        found = self.tally.downloaded or self.tally.oversize
-        if not found and news is None and doubted == self._doubted:
-            return
-        event = PollFinished(
+        marked = {o.stream for o in (marks.marked if marks else ()) if o.uidl and o.stream}
+        doubted = self._doubted - set(self._proven.values()) | marked
+        asked = self._remover.asked(standing, self._doubted, doubted, marks)
+        if events := tuple(event for event in (found, asked) if event is not None):
+            await record(self._means, self.mailbox.name, events)
+
+    def _found(
+        self, began: float, news: Sequence[Withheld] | None, after: Standing, *, broken: bool
+    ) -> PollFinished | None:
+        for line in lines(news, after.more):
+            logger.warning("mailbox %s: %s", self.mailbox.name, line)
+        if not self.tally.downloaded and not self.tally.oversize and news is None:
+            return None
+        return PollFinished(
             mailbox=self.mailbox.name,
             listed=self.tally.listed,
             downloaded=self.tally.downloaded,
@@ -288,7 +293,6 @@ class Poll:
             downloaded_octets=self.tally.octets,
             duration_ms=round((time.monotonic() - began) * 1000),
             broken=broken,
-            withheld=withheld,
-            marked=tuple(sorted(doubted)),
+            withheld=after.named,
+            more_withheld=after.more,
         )
-        await record(self._means, self.mailbox.name, (event,))

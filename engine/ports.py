@@ -12,7 +12,7 @@ from typing import Final, Literal, Protocol
 
 from msgspec import Struct
 
-from engine.core.listing import Offer
+from engine.core.listing import Lacking, Offer
 from engine.core.outcome import Answer, LeftOut, NoAnswer, Octets, Outcome, Reply, Transaction
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "Answer",
     "Answered",
     "Greeting",
+    "Lacking",
     "LeftOut",
     "Mail",
     "NextHop",
@@ -222,6 +223,8 @@ class SourceSession(Protocol):
     """One logged-in POP3 session."""
 
     capabilities: frozenset[str]
+    passed_over: int  # messages left out of the last listing, for a broken line
+    lacking: tuple[Lacking, ...]  # some of them
 
     async def listing(self, admit: Callable[[int], Awaitable[None]] | None = None) -> tuple[Offer, ...]:
         """LIST and UIDL, put together. UIDLs may repeat.
@@ -244,12 +247,12 @@ class SourceSession(Protocol):
         """The header section by TOP n 0, or None where the server has no TOP or refuses. `admit` as in `retrieve`."""
         ...
 
-    async def delete(self, offers: Sequence[Offer]) -> tuple[Offer, ...]:
-        """DELE each; returns those marked with +OK. Nothing is removed before `quit` returned True."""
+    async def delete(self, offers: Sequence[Offer]) -> tuple[Refused, ...]:
+        """DELE each; returns what was refused, the rest is marked. Nothing is removed before `quit` returned None."""
         ...
 
-    async def quit(self) -> bool:
-        """QUIT; True only for +OK, which commits the deletions (RFC 1939 section 6). Closes the connection."""
+    async def quit(self) -> SourceTrouble | None:
+        """QUIT, and close. None for +OK, which commits the deletions (RFC 1939 section 6); else what came of it."""
         ...
 
     async def abort(self) -> None:

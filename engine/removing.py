@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
 from engine import seams
 from engine.core import listing
 from engine.core.listing import Offer, Removal
+from engine.core.withheld import lines, undeleted
 from engine.mailbox_record import record, uidl_text
 from engine.means import Means
 from engine.ports import SourceSession, SourceTrouble
@@ -18,7 +21,10 @@ from store.errors import Conflict
 from store.events import RemovedFromSource
 from store.life import Message
 from store.log import Append, Unit
-from store.mailbox_life import Known
+from store.mailbox_events import MarkedAsDeleted
+from store.mailbox_life import Known, Mailbox
+
+logger = logging.getLogger("mailgate.fetch")
 
 ConfirmedBy = Literal["quit", "listing"]
 
@@ -26,6 +32,14 @@ NO_UIDL = (
     'the server has no UIDL, so messages can\'t be told apart from one session to the next: set remove = "downloaded"'
     " for this mailbox"
 )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Marks:
+    """What a server was asked to delete: what it has marked for that, and what it refused, in its words."""
+
+    marked: tuple[Known, ...] = ()
+    refused: tuple[tuple[Known, str], ...] = ()
 
 
 class Remover:
@@ -42,14 +56,14 @@ class Remover:
         offers: Sequence[Offer],
         proven: Mapping[int, str],
         doubted: frozenset[str],
-    ) -> tuple[Known, ...]:
-        """Mark what may go as deleted: QUIT is what deletes it. Returns what the server has marked.
+    ) -> Marks:
+        """Mark what may go as deleted: QUIT is what deletes it. Returns what the server has marked, and what it has not.
 
         `proven` has, by message number, the streams whose very octets were retrieved in this session. What an earlier
         QUIT may have deleted is `doubted`: it is marked only where it is proven, for something else may be in its place.
         """
         if not self._removal.ever:
-            return ()
+            return Marks()
         notices = self._removal.oversize
         present: list[Known] = await self._means.read(
             lambda c: mailbox_queries.present(c, self._mailbox, notices=notices)
@@ -58,10 +72,13 @@ class Remover:
         again = _proven_among(difference.doubtful, present, proven)
         pairs = listing.removable((*difference.known, *again), self._removal, self._means.now())
         if not pairs:
-            return ()
-        records = {offer.number: one for offer, one in pairs}
+            return Marks()
         seams.reached("before-dele")
-        return tuple(records[offer.number] for offer in await session.delete([offer for offer, _ in pairs]))
+        said = {no.offer.number: no.text for no in await session.delete([offer for offer, _ in pairs])}
+        return Marks(
+            marked=tuple(one for offer, one in pairs if offer.number not in said),
+            refused=tuple((one, said[offer.number]) for offer, one in pairs if offer.number in said),
+        )
 
     async def commit(self, session: SourceSession, marked: Sequence[Known]) -> int:
         """QUIT; the deletions are a fact only with its +OK. Returns how many."""
@@ -69,11 +86,32 @@ class Remover:
             await session.quit()
             return 0
         seams.reached("before-quit")
-        if not await session.quit():
-            raise SourceTrouble("connect", "the answer to QUIT did not come: nothing is taken as deleted")
+        trouble = await session.quit()
+        if trouble is not None:
+            text = f"{trouble.text}: nothing is taken as deleted until the next listing tells"
+            raise SourceTrouble(trouble.kind, text, permanent=trouble.permanent)
         seams.reached("after-quit")
         await self._removed_all(marked, "quit")
         return len(marked)
+
+    def asked(
+        self, standing: Mailbox, before: frozenset[str], doubted: frozenset[str], marks: Marks | None
+    ) -> MarkedAsDeleted | None:
+        """Return what to record of what is `doubted` now, and of what the server refuses to delete; None if nothing changed.
+
+        Without `marks` the session broke before it was asked to delete anything.
+        """
+        refused, more = standing.undeleted, standing.more_undeleted
+        if marks is not None:
+            refused, more = undeleted(standing, marks.refused, self._means.now())
+        if (doubted, refused, more) == (before, standing.undeleted, standing.more_undeleted):
+            return None
+        news = [one for one in refused if one not in standing.undeleted]
+        for line in lines(news, more - standing.more_undeleted):
+            logger.warning("mailbox %s: %s", self._mailbox, line)
+        return MarkedAsDeleted(
+            mailbox=self._mailbox, marked=tuple(sorted(doubted)), refused=refused, more_refused=more
+        )
 
     async def vanished(self, vanished: Sequence[Known]) -> None:
         """Somebody else removed them, or the provider did: the record follows, so that a reused UIDL is new."""

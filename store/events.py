@@ -18,7 +18,14 @@ from typing import ClassVar, Literal
 from msgspec import Struct
 
 from store.erasure_events import Erased as Erased
-from store.mailbox_events import Adopted, PollFailed, PollFinished, PollRecovered, UidlResetSuspected
+from store.mailbox_events import (
+    Adopted,
+    MarkedAsDeleted,
+    PollFailed,
+    PollFinished,
+    PollRecovered,
+    UidlResetSuspected,
+)
 from store.opening_events import Direction as Direction
 from store.opening_events import Downloaded as Downloaded
 from store.opening_events import Generated as Generated
@@ -272,5 +279,13 @@ MessageEvent = (
     | KeptNoLonger
     | Erased
 )
-MailboxEvent = PollFailed | PollRecovered | PollFinished | Adopted | UidlResetSuspected | RemovedFromSource
+MailboxEvent = (
+    PollFailed
+    | PollRecovered
+    | PollFinished
+    | MarkedAsDeleted
+    | Adopted
+    | UidlResetSuspected
+    | RemovedFromSource
+)
 Event = MessageEvent | MailboxEvent

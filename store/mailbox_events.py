@@ -38,21 +38,25 @@ class PollRecovered(Struct, frozen=True, kw_only=True):
     mailbox: str
 
 
-class Withheld(Struct, frozen=True, kw_only=True):
+# What the listing does not tell of a message, so that it can't be fetched: its UIDL, its size, or even its number.
+Lack = Literal["uidl", "size", "line"]
+
+
+class Withheld(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One message that is listed and not to be had."""
 
-    uidl: str  # "" where the server has no UIDL
-    size_octets: int  # as listed
-    breaks: bool  # the session broke at it, twice running; else the server answered -ERR to RETR
+    uidl: str  # "" where the server has no UIDL, or does not tell this one
+    size_octets: int  # as listed; 0 where that is not told
+    breaks: (
+        bool  # the session broke at it, twice running; else the server answered -ERR to RETR, or see `lacks`
+    )
     text: str  # what the server said, or what broke, when it was first so
     since: datetime
+    lacks: Lack | None = None
 
 
 class PollFinished(Struct, frozen=True, kw_only=True):
-    """Mailbox: a poll that found something new, marked something as deleted, or found others withheld than before.
-
-    Recorded before QUIT, so that what is marked is on record whatever becomes of its answer. Idle polls leave no event.
-    """
+    """Mailbox: a poll that found something new, or found others withheld than before. Idle polls leave no event."""
 
     NAME: ClassVar[str] = "poll-finished"
     VERSION: ClassVar[int] = 1
@@ -66,7 +70,34 @@ class PollFinished(Struct, frozen=True, kw_only=True):
     duration_ms: int
     broken: bool = False  # the session ended before its time; what was retrieved is durable all the same
     withheld: tuple[Withheld, ...] = ()  # as of now; of very many, some
-    marked: tuple[str, ...] = ()  # messages that were marked as deleted, as of now: QUIT deletes them, or did
+    more_withheld: int = 0  # so many others
+
+
+class Undeleted(Struct, frozen=True, kw_only=True):
+    """One message that the server refuses to delete: it answered -ERR to DELE."""
+
+    message: str  # its stream
+    uidl: str
+    size_octets: int
+    text: str  # what the server said when it was first so
+    since: datetime
+
+
+class MarkedAsDeleted(Struct, frozen=True, kw_only=True):
+    """Mailbox: others are marked as deleted than before, or others the server refuses to delete.
+
+    Recorded before QUIT, so that what is marked is on record whatever becomes of its answer.
+    """
+
+    NAME: ClassVar[str] = "marked-as-deleted"
+    VERSION: ClassVar[int] = 1
+
+    mailbox: str
+    marked: tuple[
+        str, ...
+    ]  # messages, as of now: QUIT deletes them, or did, unless it is known that it didn't
+    refused: tuple[Undeleted, ...] = ()  # as of now; of very many, some
+    more_refused: int = 0  # so many others
 
 
 class Adoption(Struct, frozen=True, kw_only=True):

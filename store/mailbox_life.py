@@ -13,11 +13,13 @@ from store.errors import Damaged
 from store.events import Event, MailboxEvent, RemovedFromSource
 from store.mailbox_events import (
     Adopted,
+    MarkedAsDeleted,
     PollFailed,
     PollFinished,
     PollRecovered,
     PollTrouble,
     UidlResetSuspected,
+    Undeleted,
     Withheld,
 )
 from store.recipient import State
@@ -35,8 +37,16 @@ class Mailbox(Struct, frozen=True, kw_only=True):
     text: str | None = None
     last_new_at: datetime | None = None
     downloaded: int = 0  # messages so far
-    withheld: tuple[Withheld, ...] = ()  # listed and not to be had
+    withheld: tuple[Withheld, ...] = ()  # listed and not to be had; of very many, some
+    more_withheld: int = 0  # so many others
     marked: tuple[str, ...] = ()  # messages that the last QUIT deleted, unless it is on record that they left
+    undeleted: tuple[Undeleted, ...] = ()  # what the server refuses to delete; of very many, some
+    more_undeleted: int = 0  # so many others
+
+    @property
+    def withholds(self) -> int:
+        """How many messages it lists that are not to be had."""
+        return len(self.withheld) + self.more_withheld
 
 
 class Known(Struct, frozen=True, kw_only=True):
@@ -75,7 +85,11 @@ def evolve_mailbox(mailbox: Mailbox, event: MailboxEvent, at: datetime) -> Mailb
                 last_new_at=at if event.downloaded or event.oversize else mailbox.last_new_at,
                 downloaded=mailbox.downloaded + event.downloaded,
                 withheld=event.withheld,
-                marked=event.marked,
+                more_withheld=event.more_withheld,
+            )
+        case MarkedAsDeleted():
+            return replace(
+                mailbox, marked=event.marked, undeleted=event.refused, more_undeleted=event.more_refused
             )
         case Adopted():
             if event.operator == "mailgate":

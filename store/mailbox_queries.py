@@ -37,7 +37,10 @@ def mailbox_rows(connection: Connection) -> list[Json]:
 
 def standing_of(found: Mailbox) -> Json:
     """Return a mailbox's standing as `mailbox_rows` has it, but for what is present."""
-    return structs.asdict(found) | {"withheld": [structs.asdict(one) for one in found.withheld]}
+    return structs.asdict(found) | {
+        "withheld": [structs.asdict(one) for one in found.withheld],
+        "undeleted": [structs.asdict(one) for one in found.undeleted],
+    }
 
 
 def mailbox(connection: Connection, name: str) -> Mailbox:

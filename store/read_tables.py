@@ -129,7 +129,10 @@ mailboxes = Table(
     Column("last_new_at", Utc),
     Column("downloaded", BigInteger, nullable=False),
     Column("withheld", Text, nullable=False),  # JSON
+    Column("more_withheld", Integer, nullable=False),
     Column("marked", Text, nullable=False),  # JSON
+    Column("undeleted", Text, nullable=False),  # JSON
+    Column("more_undeleted", Integer, nullable=False),
 )
 
 # Which events happened to which message; not of those that the message's own row tells.

@@ -12,7 +12,7 @@ from sqlalchemy import RowMapping
 
 from store.folding import folded, words
 from store.life import DOMAIN_HOP, Message
-from store.mailbox_events import Adopted, Withheld
+from store.mailbox_events import Adopted, Undeleted, Withheld
 from store.mailbox_life import Mailbox
 from store.message import waits_at
 from store.recipient import Recipient
@@ -224,7 +224,10 @@ def mailbox_row(mailbox: Mailbox) -> Row:
         "last_new_at": mailbox.last_new_at,
         "downloaded": mailbox.downloaded,
         "withheld": msgspec.json.encode(mailbox.withheld).decode(),
+        "more_withheld": mailbox.more_withheld,
         "marked": msgspec.json.encode(mailbox.marked).decode(),
+        "undeleted": msgspec.json.encode(mailbox.undeleted).decode(),
+        "more_undeleted": mailbox.more_undeleted,
     }
 
 
@@ -232,7 +235,8 @@ def mailbox_of(row: RowMapping) -> Mailbox:
     """Return the mailbox whose row this is."""
     withheld = msgspec.json.decode(row["withheld"], type=tuple[Withheld, ...])
     marked = msgspec.json.decode(row["marked"], type=tuple[str, ...])
-    return Mailbox(**dict(row) | {"withheld": withheld, "marked": marked})
+    undeleted = msgspec.json.decode(row["undeleted"], type=tuple[Undeleted, ...])
+    return Mailbox(**dict(row) | {"withheld": withheld, "marked": marked, "undeleted": undeleted})
 
 
 def storable(value: str) -> str:

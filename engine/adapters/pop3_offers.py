@@ -10,29 +10,56 @@ A mailbox may hold a million messages, so there is one mapping and no more, and 
 
 from __future__ import annotations
 
-from engine.ports import Offer
+from collections.abc import Iterator
+from itertools import islice, repeat
+from typing import Final, NamedTuple
+
+from engine.core.listing import NAMED
+from engine.ports import Lacking, Offer
 from engine.wire.pop3_listing import sizes_of, uidls_of
 from engine.wire.pop3_replies import Replied
 
-Offers = dict[int, Offer | None]  # by message number, in the order of LIST; None where a line is broken
+Offers = dict[
+    int, Offer | None
+]  # by message number, in the order of LIST; None where its line there is broken
+Unsized = dict[int, bytes | None]  # the UIDLs of numbers of which LIST tells no size
+
+BROKEN: Final = b""  # for a UIDL: no whole line has it
 
 
-def offers_of(sizes: Replied, uidls: Replied) -> tuple[tuple[Offer, ...], int]:
-    """What is offered, and how many listed messages are not, because a line of theirs is broken.
+class Listed(NamedTuple):
+    """What is offered, how many listed messages are not because a line of theirs is broken, and some of those."""
 
-    The bodies are used up. Raises TooManyOffers.
-    """
+    offers: tuple[Offer, ...]
+    passed_over: int
+    lacking: tuple[Lacking, ...]
+
+
+def offers_of(sizes: Replied, uidls: Replied) -> Listed:
+    """What a listing comes to. The bodies are used up. Raises TooManyOffers."""
     offers: Offers = {}
+    unsized: Unsized = {}
     nameless = _add_sizes(offers, sizes)
-    numbers = len(offers)
-    if uidls.body is None:
-        whole = tuple(offer for offer in offers.values() if offer is not None)
-    else:
-        strange: set[int] = set()  # numbers that LIST does not have
-        nameless = max(nameless, _add_uidls(offers, strange, uidls))
-        numbers += len(strange)
-        whole = tuple(offer for offer in offers.values() if offer is not None and offer.uidl is not None)
-    return whole, nameless + numbers - len(whole)
+    named = uidls.body is not None
+    if named:
+        nameless = max(nameless, _add_uidls(offers, unsized, uidls))
+    whole = tuple(offer for offer in offers.values() if offer is not None and (offer.uidl or not named))
+    strange = sum(number not in offers for number in unsized)
+    passed_over = nameless + strange + len(offers) - len(whole)
+    if not passed_over:
+        return Listed(whole, 0, ())
+    lacking = tuple(islice(_lacking(offers, unsized, nameless, named=named), NAMED))
+    return Listed(whole, passed_over, lacking)
+
+
+def _lacking(offers: Offers, unsized: Unsized, nameless: int, *, named: bool) -> Iterator[Lacking]:
+    for number, offer in offers.items():
+        if offer is None:
+            yield Lacking(None, unsized.get(number))
+        elif named and not offer.uidl:
+            yield Lacking(offer.size_octets, None)
+    yield from (Lacking(None, uidl) for number, uidl in unsized.items() if number not in offers)
+    yield from repeat(Lacking(None, None), nameless)
 
 
 def _add_sizes(offers: Offers, sizes: Replied) -> int:
@@ -49,24 +76,23 @@ def _add_sizes(offers: Offers, sizes: Replied) -> int:
     return nameless
 
 
-def _add_uidls(offers: Offers, strange: set[int], uidls: Replied) -> int:
+def _add_uidls(offers: Offers, unsized: Unsized, uidls: Replied) -> int:
     """Add what UIDL says; returns how many of its lines have no readable number."""
     nameless = 0
     body = uidls.body or bytearray()
     for number, uidl in uidls_of(body, uidls.line_end):
         if number is None:
             nameless += 1
-        elif number in offers:
-            offers[number] = _named(offers[number], uidl)
+        elif (offer := offers.get(number)) is None:
+            unsized[number] = uidl
         else:
-            strange.add(number)
+            offers[number] = _named(offer, uidl)
     body.clear()
     return nameless
 
 
-def _named(offer: Offer | None, uidl: bytes | None) -> Offer | None:
-    if offer is None or uidl is None:
-        return None
-    if offer.uidl is None:
-        return Offer(offer.number, offer.size_octets, uidl)
-    return offer if offer.uidl == uidl else None
+def _named(offer: Offer, uidl: bytes | None) -> Offer:
+    known = offer.uidl
+    if known is not None and known == uidl:
+        return offer
+    return Offer(offer.number, offer.size_octets, BROKEN if uidl is None or known is not None else uidl)

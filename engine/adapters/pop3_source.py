@@ -17,7 +17,7 @@ from engine.adapters.pop3_connection import Pop3Connection
 from engine.adapters.pop3_offers import offers_of
 from engine.adapters.pop3_pipeline import Pipeline
 from engine.adapters.tls import describe
-from engine.ports import Admit, Offer, Refused, Retrieved, SourceTrouble
+from engine.ports import Admit, Lacking, Offer, Refused, Retrieved, SourceTrouble
 from engine.wire import pop3_commands
 from engine.wire.pop3_commands import Command
 from engine.wire.pop3_listing import TooManyOffers
@@ -50,7 +50,7 @@ class Pop3Session:
 
     A retrieval that its consumer leaves early leaves replies under way that nobody takes: from then on only
     `abort` makes sense. The other methods raise SourceTrouble, and `quit` closes without QUIT and returns
-    False.
+    it.
     """
 
     def __init__(self, connection: Pop3Connection, mailbox: MailboxAccess) -> None:
@@ -58,6 +58,7 @@ class Pop3Session:
         verified = mailbox.tls_verify or mailbox.tls_fingerprint is not None
         self.tls = describe(connection.transport, verified=verified)
         self.passed_over = 0  # listed messages left out of the last listing, for a broken line
+        self.lacking: tuple[Lacking, ...] = ()  # some of them
         self._connection = connection
         self._quit_seconds = mailbox.quit_seconds
         self._busy_with: str | None = None  # a run of commands that has not taken all its replies
@@ -86,11 +87,12 @@ class Pop3Session:
         octets = len(sizes.body or b"") + len(uidls.body or b"")
         try:
             if octets > LISTING_OCTETS_AT_ONCE:
-                offers, self.passed_over = await asyncio.to_thread(offers_of, sizes, uidls)
+                listed = await asyncio.to_thread(offers_of, sizes, uidls)
             else:
-                offers, self.passed_over = offers_of(sizes, uidls)
+                listed = offers_of(sizes, uidls)
         except TooManyOffers as error:
             raise SourceTrouble("protocol", str(error)) from error
+        offers, self.passed_over, self.lacking = listed
         if self.passed_over and not offers:
             raise SourceTrouble("protocol", f"no line of the listing can be read, of {self.passed_over}")
         return offers
@@ -123,11 +125,11 @@ class Pop3Session:
         (reply,) = await self._run("TOP", [command], _by_offer(admit))
         return bytes(reply.body) if reply.body is not None else None
 
-    async def delete(self, offers: Sequence[Offer]) -> tuple[Offer, ...]:
-        """DELE each; those the server marked. Raises SourceTrouble, and then nothing is marked."""
+    async def delete(self, offers: Sequence[Offer]) -> tuple[Refused, ...]:
+        """DELE each; those the server refused to mark. Raises SourceTrouble, and then nothing is marked."""
         commands = [pop3_commands.dele(offer.number, about=offer) for offer in offers]
         replies = await self._run("a deletion", commands)
-        return tuple(_offer(reply.command) for reply in replies if reply.ok)
+        return tuple(Refused(_offer(reply.command), text_of(reply.line)) for reply in replies if not reply.ok)
 
     async def noop(self) -> None:
         """NOOP: keep the session from being timed out. Raises SourceTrouble."""
@@ -138,19 +140,19 @@ class Pop3Session:
         (reply,) = await self._run("RSET", [pop3_commands.RSET])
         return reply.ok
 
-    async def quit(self) -> bool:
-        """QUIT and close; True only for +OK. Raises nothing of what the server does."""
+    async def quit(self) -> SourceTrouble | None:
+        """QUIT and close; None only for +OK. Raises nothing of what the server does."""
         if self._busy_with is not None:
             await self.abort()
-            return False
+            return SourceTrouble("protocol", f"{self._busy_with} was left early, so there was no QUIT")
         self._connection.idle_seconds = self._quit_seconds
         try:
             (reply,) = await self._run("QUIT", [pop3_commands.QUIT])
-        except SourceTrouble:
-            return False
+        except SourceTrouble as trouble:
+            return trouble
         finally:
             await self._connection.close()
-        return reply.ok
+        return None if reply.ok else pop3_trouble.of_refusal(reply)
 
     async def abort(self) -> None:
         """Close at once, without QUIT: nothing that was marked is removed."""

@@ -120,8 +120,8 @@ def _parts_in_trouble(day: Day) -> Iterator[str]:
             verb = "fails" if mailbox.health == "failing" else "is suspended"
             yield f"  - mailbox {mailbox.name} {verb}{_since(mailbox.since)}: {_quoted(mailbox.text)}"
             yield "    mailgate mailbox list"
-        if mailbox.withheld:
-            count = messages(len(mailbox.withheld))
+        if mailbox.withholds:
+            count = messages(mailbox.withholds)
             yield f"  - mailbox {mailbox.name} lists {count} and does not give them:"
             yield "    mailgate mailbox list"
     for lane in day.lanes:

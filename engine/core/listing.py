@@ -16,6 +16,7 @@ from typing import Literal
 
 from msgspec import Struct
 
+from store.mailbox_events import Lack
 from store.mailbox_life import Known
 from store.recipient import ACCEPTED
 
@@ -24,6 +25,8 @@ from store.recipient import ACCEPTED
 RESET_VANISHED = 5
 RESET_ALIKE = 0.8
 RESET_GONE = 0.5  # of what was known: a mailbox somebody has cleaned up is no reset
+
+NAMED = 20  # of messages with one fault, in one event: some kilobytes; a mailbox with more has one fault, not many
 
 
 def named(uidl: str, size_octets: int) -> str:
@@ -47,6 +50,20 @@ class Offer(Struct, frozen=True, gc=False):  # there may be a million, and none 
     def named(self) -> str:
         """Which one it is, for a person: by what outlives the session."""
         return named("" if self.uidl is None else self.uidl.decode("latin-1"), self.size_octets)
+
+
+class Lacking(Struct, frozen=True, gc=False):
+    """A listed message that can't be offered, for want of its size, its UIDL or both."""
+
+    size_octets: int | None
+    uidl: bytes | None
+
+    @property
+    def lacks(self) -> Lack:
+        """What is not told of it."""
+        if self.size_octets is not None:
+            return "uidl"
+        return "line" if self.uidl is None else "size"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -238,7 +238,10 @@ def _sources() -> None:
         sa.Column("last_new_at", sa.BigInteger),
         sa.Column("downloaded", sa.BigInteger, nullable=False),
         sa.Column("withheld", sa.Text, nullable=False),
+        sa.Column("more_withheld", sa.Integer, nullable=False),
         sa.Column("marked", sa.Text, nullable=False),
+        sa.Column("undeleted", sa.Text, nullable=False),
+        sa.Column("more_undeleted", sa.Integer, nullable=False),
     )
 
 

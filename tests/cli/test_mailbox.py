@@ -55,6 +55,37 @@ def test_a_mailbox_is_new_then_ok_then_failing(tmp_path: Path, sqlite_url: str) 
         assert "not configured" in said
 
 
+def test_a_message_without_a_unique_id_is_named_as_what_it_is(house: Installation) -> None:
+    house.configure(mailbox='remove = "never"')
+    house.put(2)
+    house.mailbox.fault("uidl", "omit", number=2, times=None)
+    size = len(house.mailbox.mailboxes["info"].messages[-1].octets)
+    told = f"the server lists a message without a unique id ({size:,} octets): it can't be fetched"
+    house.mailgate("mailbox", "poll", "info", code=1)
+    (one,) = health(house, code=1)["withheld"]
+    assert (one["uidl"], one["lacks"]) == ("", "uidl")
+    assert told in " ".join(house.mailgate("mailbox", "list", code=1).split())
+    assert told in " ".join(house.mailgate("check", "--connect").split())
+
+
+def test_what_the_server_refuses_to_delete_is_named_and_explained(house: Installation) -> None:
+    house.put(22)
+    house.mailbox.fault("dele", "err", text="read-only", times=None)
+    house.mailgate("run", "--once")
+    row = health(house, code=1)
+    assert (row["health"], row["withheld"], len(row["undeleted"]), row["more_undeleted"]) == ("ok", [], 20, 2)
+    one = row["undeleted"][0]
+    said = " ".join(house.mailgate("mailbox", "list", code=1).split())
+    assert f"refuses to delete a message (UIDL {one['uidl']}, {one['size_octets']} octets): read-only" in said
+    assert "info: and 2 more" in said
+    said = " ".join(house.mailgate("explain", one["message"]).split())
+    assert "Mailbox the server refuses to delete it, since" in said
+    house.mailbox.heal()
+    house.mailgate("run", "--once")
+    assert health(house)["undeleted"] == []
+    assert "refuses" not in house.mailgate("explain", one["message"])
+
+
 def test_a_message_that_is_listed_and_not_given_is_named_by_its_uidl(house: Installation) -> None:
     house.put(3)
     refused, *_ = house.mailbox.uidls("info")

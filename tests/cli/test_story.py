@@ -26,7 +26,7 @@ from store.events import (
     Released,
     Submitted,
 )
-from store.mailbox_events import PollFinished, Withheld
+from store.mailbox_events import MarkedAsDeleted, PollFinished, Undeleted, Withheld
 from tests.build import NOON
 
 
@@ -350,11 +350,19 @@ def test_a_poll_tells_what_was_new() -> None:
     )
     told = story.sentence(event, NOON)
     assert told == ": 12 listed, 3 new (45.0 kB) in 1.2s, 1 too large, 2 refused by the server"
-    told = story.sentence(replace(event, oversize=0, refused=0, marked=("m1", "m2")), NOON)
-    assert told == ": 12 listed, 3 new (45.0 kB) in 1.2s, 2 marked as deleted"
     one = Withheld(uidl="u7", size_octets=1_234, breaks=True, text="the line is dead", since=NOON)
-    told = story.sentence(replace(event, oversize=0, refused=0, broken=True, withheld=(one,)), NOON)
+    event = replace(event, oversize=0, refused=0, broken=True, withheld=(one,), more_withheld=1_200)
+    told = story.sentence(event, NOON)
     assert told == (
         ": 12 listed, 3 new (45.0 kB) in 1.2s, and then the session broke;"
-        " the session breaks at a message (UIDL u7, 1,234 octets): the line is dead"
+        " the session breaks at a message (UIDL u7, 1,234 octets): the line is dead; and 1,200 more"
+    )
+
+
+def test_what_is_marked_as_deleted_is_told_with_what_the_server_refuses_to_delete() -> None:
+    event = MarkedAsDeleted(mailbox="info", marked=("m1", "m2"))
+    assert story.sentence(event, NOON) == ": 2"
+    one = Undeleted(message="m3", uidl="u7", size_octets=1_234, text="read-only", since=NOON)
+    assert story.sentence(replace(event, marked=(), refused=(one,)), NOON) == (
+        ": nothing; the server refuses to delete a message (UIDL u7, 1,234 octets): read-only"
     )

@@ -8,10 +8,10 @@ from typing import Literal
 
 import pytest
 
-from engine.core.listing import RESET_VANISHED, Removal
+from engine.core.listing import NAMED, RESET_VANISHED, Removal
 from store.errors import StoreError
 from store.events import Downloaded, RemovedFromSource
-from store.mailbox_events import UidlResetSuspected
+from store.mailbox_events import MarkedAsDeleted, PollFailed, PollFinished, UidlResetSuspected
 from tests.engine.rig import INFO, Rig, mail
 from tests.engine.situations import adopt, box, nameless, refusing
 from tests.peers.pop3d import Pop3Peer
@@ -78,6 +78,75 @@ async def test_a_removal_that_the_server_refuses_is_not_taken_for_done(database_
         await rig.poll()
         assert rig.provider.uidls("info") == []
         assert second not in rig.provider.uidls("info")
+
+
+async def test_what_the_server_refuses_to_delete_is_named_once_and_until_it_is_deleted(
+    database_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with Rig(database_url) as rig:
+        first = rig.put(mail(1), mail(2))[0]
+        fault = rig.provider.fault("dele", "err", text="[SYS/PERM] read-only", number=1, times=None)
+        await rig.poll()
+        await rig.settled()
+        since = rig.clock()
+        for _ in range(3):
+            assert await rig.poll()
+            rig.clock.later(minutes=1)
+        assert rig.provider.uidls("info") == [first]
+        (one,) = rig.mailbox().undeleted
+        kept = next(message for message in rig.messages() if message.uidl == first)
+        assert (one.message, one.uidl, one.text, one.since) == (kept.id, first, "[SYS/PERM] read-only", since)
+        said = [record.message for record in caplog.records if "delete" in record.message]
+        assert said == [
+            f"mailbox info: the server refuses to delete a message (UIDL {first}, {len(mail(1))} octets): "
+            "[SYS/PERM] read-only"
+        ]
+        assert [len(event.marked) for event in rig.events(MarkedAsDeleted)] == [1]
+        fault.times = 0
+        await rig.poll()
+        assert rig.provider.uidls("info") == []
+        assert rig.mailbox().undeleted == ()
+        assert len(rig.events(PollFinished)) == 1
+
+
+async def test_of_very_many_that_are_not_deleted_some_are_named(database_url: str) -> None:
+    async with Rig(database_url) as rig:
+        rig.put(*(mail(n) for n in range(NAMED + 3)))
+        rig.provider.fault("dele", "err", times=None)
+        await rig.through()
+        mailbox = rig.mailbox()
+        assert (len(mailbox.undeleted), mailbox.more_undeleted) == (NAMED, 3)
+        await rig.poll()
+        assert len(rig.events(MarkedAsDeleted)) == 1
+
+
+async def test_a_quit_that_the_server_refuses_is_told_in_its_words(database_url: str) -> None:
+    async with Rig(database_url) as rig:
+        rig.put(mail(1))
+        await rig.poll()
+        await rig.settled()
+        rig.provider.fault("quit", "err", text="some deleted messages not removed")
+        assert not await rig.poll()
+        (failed,) = rig.events(PollFailed)
+        assert failed.kind == "protocol"
+        assert failed.text == (
+            "the server refused QUIT: some deleted messages not removed: "
+            "nothing is taken as deleted until the next listing tells"
+        )
+        assert not rig.message().removed
+        await rig.poll()
+        assert rig.message().removed
+
+
+async def test_a_poll_that_only_removes_found_nothing(database_url: str) -> None:
+    async with Rig(database_url) as rig:
+        rig.put(mail(1), mail(2))
+        await rig.through()
+        assert rig.provider.uidls("info") == []
+        (event,) = rig.events(PollFinished)
+        assert event.downloaded == 2
+        (marks,) = rig.events(MarkedAsDeleted)
+        assert set(marks.marked) == {message.id for message in rig.messages()}
 
 
 async def test_to_remove_only_retrieves_nothing(database_url: str) -> None:

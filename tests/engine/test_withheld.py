@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from engine.core.listing import Removal
-from store.mailbox_events import PollFailed, PollFinished, Withheld
+from engine.core.listing import NAMED, Removal
+from store.mailbox_events import MarkedAsDeleted, PollFailed, PollFinished, Withheld
 from tests.engine.rig import Rig, mail
-from tests.engine.situations import nameless
+from tests.engine.situations import box, nameless
 
 
 def named(withheld: tuple[Withheld, ...]) -> list[tuple[str, bool]]:
@@ -85,9 +85,10 @@ async def test_a_message_that_breaks_the_session_each_time_is_named_and_what_cam
             assert not await rig.poll()
         assert named(rig.mailbox().withheld) == [(bad, True)]
         assert rig.mailbox().downloaded == 3
-        event, removing = rig.events(PollFinished)
-        assert (event.broken, event.downloaded, event.marked) == (True, 3, ())
-        assert (removing.downloaded, len(removing.marked)) == (0, 3)
+        (event,) = rig.events(PollFinished)
+        assert (event.broken, event.downloaded) == (True, 3)
+        (marks,) = rig.events(MarkedAsDeleted)
+        assert len(marks.marked) == 3
         assert len(rig.events(PollFailed)) == 1
         fault.times = 0
         assert await rig.poll()
@@ -107,7 +108,7 @@ async def test_two_messages_that_break_the_session_are_both_named_and_not_at_eac
             await rig.poll()
         await rig.settled()
         assert sorted(named(rig.mailbox().withheld)) == [(one, True), (other, True)]
-        assert len([event for event in rig.events(PollFinished) if not event.marked]) == 2
+        assert len(rig.events(PollFinished)) == 2
         assert len(rig.delivered()) == 1
 
 
@@ -161,3 +162,48 @@ async def test_without_uidl_a_refused_message_is_told_by_its_size(database_url: 
         await rig.settled()
         (event,) = rig.events(PollFinished)
         assert [(one.uidl, one.size_octets) for one in event.withheld] == [("", len(mail(1, 5_000)))]
+
+
+async def test_a_message_without_a_unique_id_is_named_once_and_the_others_come(
+    database_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with Rig(database_url, mailboxes=box(removal=Removal(when="never"))) as rig:
+        rig.put(mail(1), mail(2, 5_000))
+        fault = rig.provider.fault("uidl", "omit", number=2, times=None)
+        first = rig.clock()
+        for _ in range(3):
+            assert await rig.poll()
+            await rig.settled()
+            rig.clock.later(minutes=1)
+        assert rig.delivered() == [mail(1)]
+        (one,) = rig.mailbox().withheld
+        assert (one.uidl, one.size_octets, one.lacks, one.since) == ("", len(mail(2, 5_000)), "uidl", first)
+        event, *later = rig.events(PollFinished)
+        assert (event.listed, event.downloaded, event.withheld, later) == (2, 1, (one,), [])
+        said = [record.message for record in caplog.records if "unique id" in record.message]
+        assert said == [
+            "mailbox info: the server lists a message without a unique id (5,000 octets): it can't be fetched"
+        ]
+        fault.times = 0
+        await rig.poll()
+        await rig.settled()
+        assert rig.mailbox().withheld == ()
+        assert rig.delivered() == [mail(1), mail(2, 5_000)]
+
+
+async def test_of_very_many_that_are_withheld_some_are_named_and_the_others_counted(
+    database_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with Rig(database_url) as rig:
+        rig.put(*(mail(n) for n in range(NAMED + 5)))
+        fault = rig.provider.fault("retr", "err", times=None)
+        for _ in range(2):
+            await rig.poll()
+        mailbox = rig.mailbox()
+        assert (len(mailbox.withheld), mailbox.more_withheld) == (NAMED, 5)
+        assert len(rig.events(PollFinished)) == 1
+        assert [record.message for record in caplog.records][-1] == "mailbox info: and 5 more"
+        fault.times = 0
+        await rig.poll()
+        await rig.settled()
+        assert rig.mailbox().withholds == 0

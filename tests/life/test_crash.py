@@ -30,6 +30,7 @@ SEAMS = (
     ("after-commit delivered", 1),
     ("after-commit delivered", 2),
     ("before-commit poll-finished", 1),
+    ("before-commit marked-as-deleted", 1),
     ("before-dele", 1),
     ("before-quit", 1),
     ("after-quit", 1),

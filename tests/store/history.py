@@ -39,10 +39,12 @@ from store.log import Append, Unit
 from store.mailbox_events import (
     Adopted,
     Adoption,
+    MarkedAsDeleted,
     PollFailed,
     PollFinished,
     PollRecovered,
     UidlResetSuspected,
+    Undeleted,
     Withheld,
     mailbox_stream,
 )
@@ -424,7 +426,16 @@ class History:
                     downloaded_octets=77,
                     duration_ms=5,
                     withheld=self._withheld(),
+                    more_withheld=self.random.randrange(2),
+                ),
+                MarkedAsDeleted(
+                    mailbox=name,
                     marked=tuple(f"m{n}" for n in range(self.random.randrange(3))),
+                    refused=tuple(
+                        Undeleted(message=f"m{n}", uidl="u", size_octets=n, text="\0 no", since=self.at)
+                        for n in range(self.random.randrange(3))
+                    ),
+                    more_refused=self.random.randrange(2),
                 ),
                 UidlResetSuspected(mailbox=name, listed=9, vanished=8, alike=7),
             )

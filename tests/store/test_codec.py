@@ -47,10 +47,12 @@ from store.events import (
 from store.mailbox_events import (
     Adopted,
     Adoption,
+    MarkedAsDeleted,
     PollFailed,
     PollFinished,
     PollRecovered,
     UidlResetSuspected,
+    Undeleted,
     Withheld,
 )
 
@@ -304,6 +306,24 @@ EVENTS: tuple[Event, ...] = (
         file="Jürgen.mbox, message 2",
         reason="Jürgen lost it",
         **HEADER,
+    ),
+    MarkedAsDeleted(mailbox="info", marked=("m1", "m2")),
+    MarkedAsDeleted(
+        mailbox="info",
+        marked=(),
+        refused=(Undeleted(message="m1", uidl="u\0", size_octets=5, text="-ERR no", since=AT),),
+        more_refused=7,
+    ),
+    PollFinished(
+        mailbox="info",
+        listed=2,
+        downloaded=0,
+        oversize=0,
+        refused=0,
+        downloaded_octets=0,
+        duration_ms=5,
+        withheld=(Withheld(uidl="", size_octets=5, breaks=False, text="", since=AT, lacks="uidl"),),
+        more_withheld=3,
     ),
 )
 

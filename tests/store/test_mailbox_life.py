@@ -9,10 +9,12 @@ from store.events import Event
 from store.mailbox_events import (
     Adopted,
     Adoption,
+    MarkedAsDeleted,
     PollFailed,
     PollFinished,
     PollRecovered,
     UidlResetSuspected,
+    Undeleted,
     Withheld,
 )
 from store.mailbox_life import Mailbox, evolve_mailbox, fold_mailbox
@@ -53,11 +55,15 @@ def test_a_mailbox_is_well_failing_or_suspended(
     assert (mailbox.text is None) == (health == "ok")
 
 
-def test_what_is_marked_is_what_the_last_poll_says() -> None:
-    events = (replace(FOUND, marked=("m1", "m2")), NO, PollRecovered(mailbox="info"))
+def test_what_is_marked_and_what_is_refused_is_what_was_last_said_of_it() -> None:
+    one = Undeleted(message="m3", uidl="u", size_octets=5, text="-ERR no", since=NOW)
+    marks = MarkedAsDeleted(mailbox="info", marked=("m1", "m2"), refused=(one,), more_refused=4)
+    events = (marks, NO, PollRecovered(mailbox="info"), FOUND)
     told = [(event, after(minutes=n)) for n, event in enumerate(events)]
-    assert fold_mailbox("info", told).marked == ("m1", "m2")
-    assert fold_mailbox("info", [*told, (FOUND, after(hours=1))]).marked == ()
+    mailbox = fold_mailbox("info", told)
+    assert (mailbox.marked, mailbox.undeleted, mailbox.more_undeleted) == (("m1", "m2"), (one,), 4)
+    mailbox = fold_mailbox("info", [*told, (MarkedAsDeleted(mailbox="info", marked=()), after(hours=1))])
+    assert (mailbox.marked, mailbox.undeleted, mailbox.more_undeleted) == ((), (), 0)
 
 
 def test_how_long_it_fails_counts_from_the_first_failure_whatever_fails_then() -> None:
@@ -77,7 +83,7 @@ def test_a_mailbox_counts_what_it_gave() -> None:
 
 def test_what_is_withheld_is_what_the_last_poll_said_and_nothing_new_in_itself() -> None:
     one = Withheld(uidl="u", size_octets=5, breaks=False, text="-ERR no", since=NOW)
-    only = replace(FOUND, downloaded=0, oversize=0, refused=1, withheld=(one,))
+    only = replace(FOUND, downloaded=0, oversize=0, refused=1, withheld=(one,), more_withheld=7)
     mailbox = fold_mailbox("info", [(FOUND, NOW), (only, after(hours=1)), (NO, after(hours=2))])
-    assert (mailbox.withheld, mailbox.last_new_at) == ((one,), NOW)
+    assert (mailbox.withheld, mailbox.withholds, mailbox.last_new_at) == ((one,), 8, NOW)
     assert evolve_mailbox(mailbox, FOUND, after(hours=3)).withheld == ()

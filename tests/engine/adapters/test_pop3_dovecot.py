@@ -47,7 +47,7 @@ async def test_every_octet_comes_from_dovecot_and_deletions_follow_quit(
     got = [happened for happened in await all_of(session, offers) if isinstance(happened, Retrieved)]
     header = await session.top(next(offer for offer in offers if offer.uidl == b"large"), freely)
     marked = await session.delete(offers[:300])
-    assert await session.quit()
+    assert await session.quit() is None
 
     assert {(one.offer.uidl or b"").decode(): bytes(one.octets) for one in got} == there
     assert header == b"Subject: large\r\n\r\n"
@@ -86,7 +86,7 @@ async def test_each_login_works_and_a_wrong_password_is_said_to_be_one(
     for tls, port in (("none", dovecot.port), ("implicit", dovecot.port_implicit)):
         session = await open_session(access(port, tls=tls, tls_verify=False, auth=auth))
         assert await session.listing() == ()
-        assert await session.quit()
+        assert await session.quit() is None
 
     with pytest.raises(SourceTrouble) as caught:
         await open_session(access(dovecot.port, "wrong", tls="none", auth=auth))
@@ -98,7 +98,7 @@ async def test_a_token_works_and_a_bad_one_is_said_to_be_bad(start_dovecot: Call
     dovecot = start_dovecot({"info": "secret"}, tokens={token: "info", "short": "info"})
     for good in (token, "short"):
         session = await open_session(access(dovecot.port_implicit, good, tls_verify=False, auth="xoauth2"))
-        assert await session.quit()
+        assert await session.quit() is None
 
     trouble = await trouble_of(
         open_session(access(dovecot.port_implicit, "bad" * 100, tls_verify=False, auth="xoauth2"))

@@ -82,7 +82,7 @@ async def test_stls_comes_before_the_login_and_everything_is_learnt_anew(
         session = await open_session(access(port, tls="starttls", **trust))
         assert session.capabilities == {"X-BEHIND-TLS"}
         assert session.tls.endswith(" verified")
-        assert await session.quit()
+        assert await session.quit() is None
 
 
 @pytest.mark.parametrize("behind", [b"+OK\r\n.\r\n", b"\0"])
