@@ -36,7 +36,8 @@ def conserve(
 ) -> int:
     """Check that every message is accounted for.
 
-    Over the whole store: each has one fate for each recipient, or is open and will be looked at.
+    Over the whole store: each has one fate for each recipient, or is open and will be looked at. What a mailbox lists and
+    does not give is open.
 
     Exit code 1 if anything does not add up, or a mailbox can't be reached.
     """

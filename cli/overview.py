@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from cli import render, times
 from cli.message import Json, addressees
-from cli.render import Column
+from cli.render import Column, counted
 from cli.waits import last_reply, next_try, place, standing
 from engine.core import direct
 from store.events import Quarantined
+from store.mailbox_queries import Withholds
 from store.message import SCAN_LANE
 from store.waiting import Hold, Waiting
 
@@ -103,11 +104,24 @@ class Overview:
             self.oldest.append(one)
 
 
-def show(overview: Overview, hops: Iterable[Json], current: datetime, *, past: bool) -> None:
-    """Print the page; `current` is the time that is past, or now."""
+def show(
+    overview: Overview,
+    hops: Iterable[Json],
+    withheld: Sequence[Withholds],
+    current: datetime,
+    *,
+    past: bool,
+) -> None:
+    """Print the page; `current` is the time that is past, or now. `withheld` is what mailboxes list and do not give."""
+    for one in withheld:
+        what = f"mailbox {one.mailbox} lists {counted(one.number, 'message')} not to be had"
+        render.paragraph(
+            (what, "bold"), f", for {times.span(current - one.since)}: 'mailgate mailbox list' says why."
+        )
     total, then = overview.ages.total(), f" at {times.stamp(current)}" if past else ""
     if not total or overview.oldest_at is None:
-        render.line(f"nothing was open{then}" if past else "nothing is open")
+        if not withheld:
+            render.line(f"nothing was open{then}" if past else "nothing is open")
         return
     are = ("was", "were") if past else ("is", "are")
     count = f"1 message {are[0]} open" if total == 1 else f"{total} messages {are[1]} open"

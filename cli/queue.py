@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, Any
 
 import typer
+from sqlalchemy import Connection
 
 from cli import context, filters, render, stale, times, words
 from cli.message import LISTED, AsCsv, AsJson, At, Json, as_listed, flat, one_format
 from cli.overview import Overview, as_hold, show
-from store import queries
+from store import mailbox_queries, queries
 from store.database import reading
+from store.mailbox_queries import Withholds
 from store.message import SCAN_LANE
 from store.queries import Filter
 from store.waiting import Waiting, waiting
@@ -28,10 +31,10 @@ def queue(
     as_json: AsJson = False,
     as_csv: AsCsv = False,
 ) -> None:
-    """Show what is open, by next hop and by age; what is held, and why; and the oldest.
+    """Show what is open, by next hop and by age; what is held, and why; the oldest; what mailboxes list and don't give.
 
     With --json or --csv all of it, an object or a line for each message. With --at what was open then; how the next hops
-    were doing is not told of a time that is past.
+    were doing, and what mailboxes listed and did not give, is not told of a time that is past.
     """
     one_format(as_json=as_json, as_csv=as_csv)
     current = times.now()
@@ -52,7 +55,16 @@ def queue(
         for one in found:
             overview.add(one, moment or current)
         hops = queries.hops(connection) if moment is None else []
-    show(overview, hops, moment or current, past=moment is not None)
+        withheld = _withheld(connection, wanted) if moment is None else []
+    show(overview, hops, withheld, moment or current, past=moment is not None)
+
+
+def _withheld(connection: Connection, wanted: Filter) -> list[Withholds]:
+    """Return what mailboxes list and do not give: of that only the mailbox is known, so no other filter fits."""
+    if replace(wanted, mailbox=None) != Filter():
+        return []
+    found = mailbox_queries.withholding(connection)
+    return [one for one in found if wanted.mailbox in (None, one.mailbox)]
 
 
 def _flat(one: Waiting) -> list[Any]:

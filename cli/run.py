@@ -44,7 +44,8 @@ def run(
 ) -> int:
     """Fetch, listen and deliver until stopped; SIGTERM drains.
 
-    With --once the exit code is 0 if every mailbox could be polled and nothing is open at the end, else 1.
+    With --once the exit code is 0 if every mailbox could be polled and nothing is open at the end, else 1. What a mailbox
+    lists and does not give is open.
     """
     parts = _parts(only)
     settings = context.settings()
@@ -122,7 +123,10 @@ def _once(settings: Settings, engine: Engine, roles: Roles) -> int:
     if came_to.open:
         is_open = "1 message is open" if came_to.open == 1 else f"{came_to.open} messages are open"
         logger.info("%s: 'mailgate queue' shows what for", is_open)
-    return EXIT_DONE if came_to.polled_well and not came_to.open else EXIT_BAD_NEWS
+    if came_to.withheld:
+        listed = "1 message is" if came_to.withheld == 1 else f"{came_to.withheld} messages are"
+        logger.info("%s listed and not to be had: 'mailgate mailbox list' says why", listed)
+    return EXIT_DONE if came_to.polled_well and not came_to.open and not came_to.withheld else EXIT_BAD_NEWS
 
 
 def _until_stopped(settings: Settings, engine: Engine, roles: Roles) -> int:

@@ -30,7 +30,7 @@ from engine.settler import STORE_RETRY_SECONDS
 from engine.webhooks import Webhooks
 from engine.wiring import hops_of, listener_brief, outlook_of, policy_of, pollable
 from engine.worker import Worker
-from store import queries
+from store import mailbox_queries, queries
 from store.database import reachable, reading, sqlite_file
 from store.errors import StoreError
 
@@ -57,9 +57,13 @@ class Roles:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Round:
-    """What one run came to: how many messages are open in the store, and whether every poll went well."""
+    """What one run came to: how many messages are open in the store, and whether every poll went well.
+
+    `withheld` counts what the mailboxes list and do not give: that is open, too.
+    """
 
     open: int
+    withheld: int
     polled_well: bool
 
 
@@ -213,9 +217,17 @@ class Gateway:
             if roles.work:
                 await self.purger.purge(ROUND_MESSAGES, rest=0)
                 await self.webhooks.send()
-            return Round(open=await self.read(queries.open_count), polled_well=well)
+            return Round(
+                open=await self.read(queries.open_count),
+                withheld=await self.read(self._withheld),
+                polled_well=well,
+            )
         finally:
             await self._end(tasks, drain=False)
+
+    def _withheld(self, connection: Connection) -> int:
+        names = {mailbox.name for mailbox in self._settings.mailboxes}
+        return sum(one.number for one in mailbox_queries.withholding(connection) if one.mailbox in names)
 
     async def _until_settled(self, working: asyncio.Task[None]) -> None:
         settled = asyncio.create_task(self.worker.settled())

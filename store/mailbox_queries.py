@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from datetime import datetime
+from typing import Any, NamedTuple
 
 from msgspec import structs
 from sqlalchemy import Connection, Select, func, select
@@ -41,6 +42,21 @@ def standing_of(found: Mailbox) -> Json:
         "withheld": [structs.asdict(one) for one in found.withheld],
         "undeleted": [structs.asdict(one) for one in found.undeleted],
     }
+
+
+class Withholds(NamedTuple):
+    """How many messages a mailbox lists that are not to be had, and since when the oldest of those that are named."""
+
+    mailbox: str
+    number: int
+    since: datetime
+
+
+def withholding(connection: Connection) -> list[Withholds]:
+    """Return which mailboxes list messages that are not to be had: these are open, though not in the store."""
+    some = select(mailboxes).where(mailboxes.c.withheld != "[]").order_by(mailboxes.c.name)
+    found = map(mailbox_of, connection.execute(some).mappings())
+    return [Withholds(one.name, one.withholds, min(each.since for each in one.withheld)) for one in found]
 
 
 def mailbox(connection: Connection, name: str) -> Mailbox:

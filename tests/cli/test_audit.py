@@ -114,9 +114,36 @@ def test_a_mailbox_is_compared_with_what_it_lists_now(house: Installation) -> No
 def test_a_message_that_the_server_does_not_give_is_told_from_a_new_one(house: Installation) -> None:
     house.put(1)
     house.mailbox.fault("retr", "err", text="damaged", times=None)
-    house.mailgate("run", "--once", code=None)
+    house.mailgate("run", "--once", code=1)
+    for connect in ((), ("--connect",)):
+        said = house.mailgate("audit", "conserve", *connect)
+        assert "\nopen: mailbox info lists 1 message not to be had, for " in said
+    assert "1 mailbox lists what is on record, and nothing else but what is not to be had" in said
+    (total,) = house.rows("audit", "conserve")
+    (one,) = house.rows("mailbox", "list", code=1)[0]["withheld"]
+    assert (total["messages"], total["open"], total["withheld"], total["problems"]) == (0, 1, 1, 0)
+    assert total["oldest_open_at"] == one["since"]
+    house.put(1)
+    new = house.mailbox.uidls("info")[-1]
     said = house.mailgate("audit", "conserve", "--connect", code=1)
-    assert "listed, and not on record: the server does not give it" in said
+    assert [line.partition(",")[0] for line in said.splitlines()] == [f"mailbox info: UIDL {new}"]
+    assert "listed, and not on record: the next poll fetches it" in said
+
+
+def test_what_a_mailbox_does_not_give_is_open_until_it_is_had(house: Installation) -> None:
+    house.put(2)
+    refused = house.mailbox.uidls("info")[0]
+    fault = house.mailbox.fault("retr", "err", text="damaged", matching=refused, times=None)
+    assert "1 message is listed and not to be had" in house.mailgate("run", "--once", code=1)
+    for narrowed in ((), ("--mailbox", "info")):
+        said = house.mailgate("queue", *narrowed)
+        assert said.startswith("mailbox info lists 1 message not to be had, for ")
+        assert "nothing is open" not in said
+    for other in (("--mailbox", "sales"), ("--to", "info@example.com"), ("--at", "1h")):
+        assert "not to be had" not in house.mailgate("queue", *other)
+    fault.times = 0
+    house.mailgate("run", "--once")
+    assert house.mailgate("queue") == "nothing is open\n"
 
 
 def test_a_mailbox_that_can_not_be_reached_is_one_line(house: Installation) -> None:
