@@ -6,6 +6,7 @@ next message; what it means for this one goes into the log beside the next attem
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import random
 from collections.abc import Awaitable, Callable, Mapping
@@ -63,8 +64,10 @@ class Attempts:
         self._turn = turn
 
     async def serve(self, hop: Hop) -> None:
-        """One connection's worth of work, one message after the other."""
-        while True:
+        """One connection's worth of work, one message after the other, until cancelled."""
+        us = asyncio.current_task()
+        # Asked for besides: before Python 3.12 `wait_for` swallows it where an answer comes at the same moment.
+        while us is None or not us.cancelling():
             await self._turn()
             life, step = await hop.queue.get()
             await self._turn()
