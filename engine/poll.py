@@ -205,8 +205,10 @@ class Poll:
 
     def _durable(self, done: asyncio.Future[None], append: Append, share: int, *, claimed: bool) -> None:
         """Hand a message to the worker, now that it can't be lost; what it takes of the budget goes with it."""
-        octets, append.octets, message = append.octets, None, append.after
+        octets, message = append.octets, append.after
         failed = done.cancelled() or done.exception() is not None
+        if not done.cancelled():  # else it is on its way still: what is written are the octets it has by then
+            append.octets = None
         if (
             self._worker
             and claimed
@@ -255,9 +257,15 @@ class Poll:
         )
 
     async def _committed(self) -> None:
-        """Wait until everything retrieved is durable; raises the first failure."""
+        """Wait until the store has answered for everything retrieved; raises the first failure."""
+        await self._answered()
+        for commit in self._commits:
+            commit.result()
+
+    async def _answered(self) -> None:
+        # Never by what cancels them where we are cancelled: they come to pass all the same.
         if self._commits:
-            await asyncio.gather(*self._commits)
+            await asyncio.wait(self._commits)
 
     async def _finished(
         self,

@@ -84,6 +84,7 @@ _Head = tuple[int, bytes]  # revision and hash of the last event
 def append(connection: Connection, units: Sequence[Unit]) -> list[Refusal | None]:
     """Append units in order, in one transaction; returns for each None, or why it was refused.
 
+    Raises StoreError for a message that would be on record without its octets: it would be taken for safe, and be lost.
     A refused unit changes nothing. Its lease stays with its holder, who may have an answer in hand that must go on
     record before anybody else looks at the stream.
     """
@@ -249,12 +250,20 @@ def _write(connection: Connection, units: Sequence[Unit], heads: dict[str, _Head
                 changes.tallies.add(append.after, happened, append.at)
         marks[append.stream] = mark
         changes.add(append.stream, append.before, append.after, opened)
-        if append.octets is not None:
-            octets.append({"position": opened, "octets": append.octets})
+        if (content := _content(append)) is not None:
+            octets.append({"position": opened, "octets": content})
     _EVENT.many(connection, rows)
     _put(connection, octets)
     changes.write(connection)
     agenda.settle(connection, units)
+
+
+def _content(append: Append) -> Octets | None:
+    """Return the octets to write; None where the message never had any here, or has them already."""
+    octets, after = append.octets, append.after
+    if octets is None and append.before is None and isinstance(after, Message) and after.content is not None:
+        raise StoreError(f"stream {append.stream}: a message can't be put on record without its octets")
+    return octets
 
 
 def _put(connection: Connection, octets: list[dict[str, Any]]) -> None:

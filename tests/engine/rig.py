@@ -85,7 +85,7 @@ def mail(number: int, size_octets: int = 0, *, header: str = "") -> bytes:
 
 
 class _CountingJournal(Journal):
-    """Counts the units that the store refused, so that a test can wait for it."""
+    """Counts the units, and those that the store refused, so that a test can wait for it."""
 
     def __init__(
         self,
@@ -95,10 +95,14 @@ class _CountingJournal(Journal):
     ) -> None:
         super().__init__(engine, ended=ended)
         self._refused = refused
+        self.submitted = 0
 
     def append(self, unit: Unit) -> asyncio.Future[None]:
+        self.submitted += 1
         future = super().append(unit)
-        future.add_done_callback(lambda done: None if done.exception() is None else self._refused())
+        future.add_done_callback(
+            lambda done: None if done.cancelled() or done.exception() is None else self._refused()
+        )
         return future
 
 

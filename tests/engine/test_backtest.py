@@ -28,7 +28,8 @@ def recorded(engine: Engine, candidate: Candidate, random: Random) -> dict[str, 
         for stream, story in stories.items():
             before = None
             for event, at in story:
-                one = Append(stream, before, (event,), at)
+                octets = b"" if before is None else None
+                one = Append(stream, before, (event,), at, octets)
                 assert append(connection, [Unit((one,))]) == [None]
                 before = one.after
     return stories

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import Counter
+from functools import partial
 
 import pytest
 
 from engine.core.listing import RESET_VANISHED, Removal
 from engine.core.routing import MailboxRule
 from engine.opening import digest
-from store import log
+from store import contents, log
 from store.events import Attempted, Downloaded, Held, RemovedFromSource
 from store.mailbox_events import PollFailed, PollFinished, PollRecovered, UidlResetSuspected
 from tests.engine.rig import INFO, PATIENCE_SECONDS, POSTMASTER, Rig, mail
@@ -82,6 +83,31 @@ async def test_after_a_restart_nothing_is_retrieved_or_delivered_again(database_
         assert len(rig.provider.said("RETR")) == 5
         unknown = sum(r.unknown_attempts for m in rig.messages() for r in m.recipients)
         assert len(rig.home.ledger) <= 5 + unknown
+
+
+async def test_a_poll_that_is_cancelled_while_it_waits_for_its_commits_puts_no_message_on_record_without_octets(
+    database_url: str,
+) -> None:
+    octets = [mail(n) for n in range(8)]
+    written = threading.Event()
+    async with Rig(database_url) as rig:
+        rig.put(*octets)
+        first = rig.provider.fault("retr", "stall")
+        polled = asyncio.create_task(rig.poll())
+        await rig.until(lambda: first.stalled)
+        blocked = rig.journal.call(lambda _: written.wait(PATIENCE_SECONDS))
+        first.release()
+        await rig.until(lambda: rig.journal.submitted == len(octets))
+        polled.cancel()
+        await asyncio.wait([polled], timeout=0.1)
+        written.set()
+        assert await blocked
+        with pytest.raises(asyncio.CancelledError):
+            await polled
+        await rig.until(lambda: len(rig.events(Downloaded)) == len(octets))
+        found = [rig.read_now(partial(contents.get, message=message)) for message in rig.messages()]
+        assert sorted(found) == sorted(octets)
+        await rig.settled()
 
 
 # -- one bad message

@@ -172,6 +172,32 @@ def test_a_terminal_that_is_closed_ends_it_as_sigterm_does(on_sqlite: House) -> 
     assert os.waitstatus_to_exitcode(status) == 0
 
 
+@pytest.mark.parametrize(
+    ("arguments", "number", "code"), [((), signal.SIGTERM, 0), (("--once",), signal.SIGINT, 130)]
+)
+def test_a_signal_while_a_poll_waits_for_the_store_loses_nothing(
+    opened: House, arguments: tuple[str, ...], number: signal.Signals, code: int
+) -> None:
+    opened.mailbox = {"remove": "downloaded"}
+    expected = put(opened, 10)
+    silent = opened.provider.fault("retr", "stall")
+    engine = open_store(opened.store_url)
+    with running(opened, *arguments, at_once=True, clean=False) as gateway:
+        opened.provider.wait_until(lambda: silent.stalled)
+        with writing(engine):  # as a backup program does
+            silent.release()
+            opened.provider.wait_until(lambda: len(opened.provider.retrievals()) == 10)
+            gateway.process.send_signal(number)
+            opened.provider.wait_until(lambda: opened.provider.sessions[0].ended == "broken")
+        assert gateway.ended() == code
+    engine.dispose()
+    with running(opened) as gateway:
+        all_there(opened, expected)
+        wait_until(lambda: poll_and_see_whether_empty(opened), "an empty mailbox")
+        assert gateway.stop() == 0
+    check_promises(opened, expected)
+
+
 def test_what_a_killed_gateway_held_is_taken_over_at_once(opened: House) -> None:
     late = opened.home.fault("dot", "late")
     expected = put(opened, 5)

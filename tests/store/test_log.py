@@ -16,7 +16,7 @@ from store.events import Reported
 from store.log import Append, Unit
 from store.mailbox_events import PollRecovered, mailbox_stream
 from store.mailbox_life import Mailbox
-from store.read_tables import READ_TABLES
+from store.read_tables import READ_TABLES, messages
 from store.schema import agenda as agenda_table
 from store.schema import contents, events
 from tests.store.build import (
@@ -30,6 +30,7 @@ from tests.store.build import (
     mailbox,
     message,
     opening,
+    oversize,
     rows,
     then,
 )
@@ -262,6 +263,17 @@ def test_a_unit_knows_how_much_content_it_carries() -> None:
     octets = b"x" * 1000
     unit = Unit((opening("m1", octets=octets), opening("m2", octets=bytearray(octets)), opening("m3")))
     assert unit.octets == 2000 + len(b"Subject: x\r\n\r\n")
+
+
+def test_no_message_is_put_on_record_without_its_octets_and_what_shares_its_batch_is_not_either(
+    store: Engine,
+) -> None:
+    lost = opening("m1")
+    lost.octets = None
+    with pytest.raises(StoreError, match="stream m1: a message can't be put on record without its octets"):
+        append(store, opening("m2"), lost)
+    append(store, Append("m3", None, (oversize(),), NOW), opening("m4", octets=b""))
+    assert [row["id"] for row in rows(store, messages, "id")] == ["m3", "m4"]
 
 
 def test_nothing_can_be_appended_to_no_message() -> None:

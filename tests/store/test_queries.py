@@ -424,13 +424,13 @@ def test_rare_events_are_found_by_their_index(archive: Archive) -> None:
 def test_outgoing_messages_are_found_by_their_message_id(store: Engine) -> None:
     def sent(stream: str, message_id: str, direction: Any = "outbound") -> Append:
         opened = submitted(message_id=message_id, direction=direction)
-        return Append(stream, None, (opened,), NOW)
+        return Append(stream, None, (opened,), NOW, b"Subject: x\r\n\r\n")
 
     append(
         store, sent("m1", "<1@x>"), sent("m2", "<2@x>"), sent("m3", "<1@x>"), sent("m4", "<1@x>", "inbound")
     )
     append(store, opening("m5", message_id="<1@x>"))
-    append(store, Append("m6", None, (generated(message_id="<4@x>"),), NOW))
+    append(store, Append("m6", None, (generated(message_id="<4@x>"),), NOW, b"Subject: Notice\r\n\r\n"))
     with reading(store) as connection:
         assert queries.outbound_ids(connection, "<1@x>") == ["m3", "m1"]
         assert queries.outbound_ids(connection, "<1@x>", 1) == ["m3"]
