@@ -11,7 +11,7 @@ import asyncio
 import logging
 import random
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -24,7 +24,7 @@ from engine.poll import MailboxPlan, Poll, Tally
 from engine.ports import SourceSession, SourceTrouble
 from store import agenda, mailbox_queries
 from store.agenda import Claim, Lease
-from store.errors import StoreError
+from store.errors import LeaseLost, StoreError
 from store.mailbox_events import PollFailed, PollRecovered, mailbox_stream
 from store.mailbox_life import Mailbox
 
@@ -58,7 +58,7 @@ class Fetcher:
         means: Means,
         mailboxes: Mapping[str, Pollable],
         *,
-        poll: Callable[[MailboxPlan, Sequence[bytes]], Poll],
+        poll: Callable[[MailboxPlan, Lease, Sequence[bytes]], Poll],
         holder: str,
         connections_per_host: int,
     ) -> None:
@@ -77,11 +77,11 @@ class Fetcher:
         self._stopping = False
 
     async def run(self) -> None:
-        """Poll until cancelled; every mailbox is polled at once at first."""
+        """Poll until cancelled or stopped; every mailbox is polled at once at first."""
         put = False
         looked_at = self._means.now()
         try:
-            while True:
+            while not self._stopping:
                 try:
                     if looked_at - self._means.now() > SET_BACK:
                         put = False  # or nothing is polled until the old time comes again
@@ -97,11 +97,15 @@ class Fetcher:
             await self.stop()
 
     async def stop(self) -> None:
-        """End the polls under way; what they have retrieved is durable or still in the mailbox."""
-        self._stopping = True
-        for task in self._tasks.values():
-            task.cancel()
-        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+        """Begin no more polls and end those under way; what they have retrieved is durable or still in the mailbox."""
+        if (
+            not self._stopping
+        ):  # once: a second time would take away what they wait for before they give their lease back
+            self._stopping = True
+            for task in self._tasks.values():
+                task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks.values())
 
     def leases(self) -> list[Lease]:
         """Return the leases of the mailboxes that are being polled."""
@@ -109,17 +113,17 @@ class Fetcher:
 
     async def once(self, *, retrieve: bool = True) -> bool:
         """Poll each mailbox once, all together; says whether all went well."""
-        return all(
-            await asyncio.gather(*(self._poll_through(name, retrieve=retrieve) for name in self._mailboxes))
-        )
+        return await _all(self._poll_through(name, retrieve=retrieve) for name in self._mailboxes)
 
     async def remove(self) -> bool:
         """Open a session for each mailbox from which something may be removed now, and remove it."""
         names = [name for name in self._mailboxes if await self._removable(name)]
-        return all(await asyncio.gather(*(self.poll_now(name, retrieve=False) for name in names)))
+        return await _all(self.poll_now(name, retrieve=False) for name in names)
 
     async def poll_now(self, name: str, *, retrieve: bool = True) -> bool:
-        """Poll one mailbox, unless somebody else is at it; says whether it went well."""
+        """Poll one mailbox, unless somebody else is at it or all is being stopped; says whether it went well."""
+        if self._stopping:
+            return True
         lease = None if name in self._leases else await self._claimed(name)
         if lease is None:
             logger.info("mailbox %s: is being polled already", name)
@@ -161,7 +165,7 @@ class Fetcher:
             return
         idle = {mailbox_stream(name): name for name in self._mailboxes if name not in self._tasks}
         due: list[str] = await self._means.read(lambda c: agenda.due(c, agenda.POLL, now))
-        for stream in due:
+        for stream in due if not self._stopping else ():
             if name := idle.get(stream):
                 self._tasks[name] = asyncio.create_task(self._poll_task(name), name=f"poll {name}")
 
@@ -177,22 +181,33 @@ class Fetcher:
         mailbox = self._mailboxes[name]
         pause = self._pause(mailbox)
         try:
-            async with self._hosts[mailbox.host]:
-                tally = await self._session(mailbox, retrieve)
-            _log(name, tally)
-            if retrieve:
-                await self._went_well(mailbox, tally)
-                pause = mailbox.every
-            standing: Mailbox = await self._means.read(lambda c: mailbox_queries.mailbox(c, name))
-            if standing.health == "suspended":
-                pause = max(pause, SUSPENDED_LEAST)
-            return standing.health != "suspended"
-        except SourceTrouble as trouble:
-            pause = await self._went_wrong(mailbox, trouble)
-            return False
+            well, pause = await self._polled(mailbox, lease, retrieve)
+            return well
+        except LeaseLost:
+            logger.warning(
+                "mailbox %s: this process stood still for too long: another gateway polls it by now", name
+            )
+            return True
         finally:
             again = self._means.now() + pause * (1 + JITTER * (2 * random.random() - 1))
             await self._give_back(lease, again)
+
+    async def _polled(self, mailbox: Pollable, lease: Lease, retrieve: bool) -> tuple[bool, timedelta]:
+        """Poll; says whether it went well, and how long to wait for the next time."""
+        name, pause = mailbox.plan.name, self._pause(mailbox)
+        try:
+            async with self._hosts[mailbox.host]:
+                tally = await self._session(mailbox, lease, retrieve)
+        except SourceTrouble as trouble:
+            return False, await self._went_wrong(mailbox, lease, trouble)
+        _log(name, tally)
+        if retrieve:
+            await self._went_well(mailbox, lease, tally)
+            pause = mailbox.every
+        standing: Mailbox = await self._means.read(lambda c: mailbox_queries.mailbox(c, name))
+        if standing.health == "suspended":
+            return False, max(pause, SUSPENDED_LEAST)
+        return True, pause
 
     async def _give_back(self, lease: Lease, again: datetime) -> None:
         """Give the lease back, however long the store is down: one that we keep is renewed for ever, while we run."""
@@ -207,21 +222,21 @@ class Fetcher:
             else:
                 return
 
-    async def _session(self, mailbox: Pollable, retrieve: bool) -> Tally:
+    async def _session(self, mailbox: Pollable, lease: Lease, retrieve: bool) -> Tally:
         session = await mailbox.open()
-        poll = self._poll(mailbox.plan, tuple(self._broke[mailbox.plan.name]))
+        poll = self._poll(mailbox.plan, lease, tuple(self._broke[mailbox.plan.name]))
         return await poll.run(session, retrieve=retrieve)
 
-    async def _went_well(self, mailbox: Pollable, tally: Tally) -> None:
+    async def _went_well(self, mailbox: Pollable, lease: Lease, tally: Tally) -> None:
         name = mailbox.plan.name
         self._failures.pop(name, None)
         self._broke.pop(name, None)
         standing: Mailbox = await self._means.read(lambda c: mailbox_queries.mailbox(c, name))
         if standing.health == "failing" or (standing.health == "suspended" and tally.resumed):
-            await record(self._means, name, (PollRecovered(mailbox=name),))
+            await record(self._means, name, (PollRecovered(mailbox=name),), lease)
             logger.info("mailbox %s: works again", name)
 
-    async def _went_wrong(self, mailbox: Pollable, trouble: SourceTrouble) -> timedelta:
+    async def _went_wrong(self, mailbox: Pollable, lease: Lease, trouble: SourceTrouble) -> timedelta:
         """Record trouble that is news, remember which message broke the session; returns how long to wait."""
         name = mailbox.plan.name
         self._failures[name] = self._failures.get(name, 0) + 1
@@ -233,7 +248,7 @@ class Fetcher:
             event = PollFailed(
                 mailbox=name, kind=trouble.kind, permanent=trouble.permanent, text=trouble.text
             )
-            await record(self._means, name, (event,))
+            await record(self._means, name, (event,), lease)
         logger.warning("mailbox %s: %s", name, trouble)
         pause = self._pause(mailbox)
         return max(pause, PERMANENT_LEAST) if trouble.permanent else pause
@@ -250,6 +265,15 @@ class Fetcher:
             return False
         present = await self._means.read(lambda c: mailbox_queries.present(c, name, notices=removal.oversize))
         return any(removal.allows(one, self._means.now()) for one in present)
+
+
+async def _all(polls: Iterable[Awaitable[bool]]) -> bool:
+    """Wait for every one of them; says whether all went well. Raises what the first one broke with, but not before."""
+    ended = await asyncio.gather(*polls, return_exceptions=True)
+    for one in ended:
+        if isinstance(one, BaseException):
+            raise one
+    return all(ended)
 
 
 def _log(name: str, tally: Tally) -> None:

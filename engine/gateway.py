@@ -31,6 +31,7 @@ from engine.webhooks import Webhooks
 from engine.wiring import hops_of, listener_brief, outlook_of, policy_of, pollable
 from engine.worker import Worker
 from store import mailbox_queries, queries
+from store.agenda import Lease
 from store.database import reachable, reading, sqlite_file
 from store.errors import StoreError
 
@@ -253,9 +254,9 @@ class Gateway:
         await self.webhooks.close()
         await self._journal.close()
 
-    def _poll(self, means: Means, plan: MailboxPlan, last: Sequence[bytes]) -> Poll:
+    def _poll(self, means: Means, plan: MailboxPlan, lease: Lease, last: Sequence[bytes]) -> Poll:
         worker = self.worker if self._works else None
-        return Poll(means, plan, worker=worker, budget=self._budget, hops=self._hops, last=last)
+        return Poll(means, plan, lease, worker=worker, budget=self._budget, hops=self._hops, last=last)
 
     def _read(self, function: Callable[[Connection], Any]) -> Any:
         with reachable(self._engine), reading(self._engine) as connection:

@@ -53,8 +53,11 @@ class _Entry:
 
     @property
     def arrival(self) -> bool:
-        """Whether it opens a message that nobody waits for yet."""
-        return self.unit is not None and self.unit.lease is None
+        """Whether it goes on with no message that is in somebody's hands: nobody waits for it yet."""
+        if self.unit is None:
+            return False
+        lease = self.unit.lease
+        return lease is None or all(append.stream != lease.stream for append in self.unit.appends)
 
 
 class Journal:

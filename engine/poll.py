@@ -13,11 +13,11 @@ import time
 from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Any
 
 from sqlalchemy import Connection
 
 from engine import intake
+from engine.arriving import Arriving
 from engine.budget import OctetBudget
 from engine.core import listing
 from engine.core.listing import Difference, Offer, Removal
@@ -35,8 +35,8 @@ from engine.removing import Marks, Remover, refuse_nameless
 from engine.shares import LISTING, Shares
 from engine.worker import Worker
 from store import mailbox_queries
-from store.life import Message
-from store.log import Append, Unit
+from store.agenda import Lease
+from store.log import Unit
 from store.mailbox_events import PollFinished, Withheld
 from store.mailbox_life import Known, Mailbox
 
@@ -74,6 +74,7 @@ class Poll:
         self,
         means: Means,
         mailbox: MailboxPlan,
+        lease: Lease,
         *,
         worker: Worker | None,
         budget: OctetBudget,
@@ -81,6 +82,7 @@ class Poll:
         last: Sequence[bytes] = (),
     ) -> None:
         self._means = means
+        self._lease = lease
         self.mailbox = mailbox
         self.tally = Tally()
         self._worker = worker
@@ -88,14 +90,17 @@ class Poll:
         self._hops = hops
         self._last = tuple(last)  # UIDLs that broke a session before: tried behind all others, in this order
         self._shares = Shares(budget)
-        self._commits: list[asyncio.Future[Any]] = []
-        self._remover = Remover(means, mailbox.name, mailbox.removal)
+        self._arriving = Arriving(means.journal, lease, worker=worker, shares=self._shares)
+        self._remover = Remover(means, mailbox.name, mailbox.removal, lease)
         self._proven: dict[int, str] = {}  # by message number: the stream that has these very octets
         self._doubted: frozenset[str] = frozenset()  # streams that an earlier QUIT may have deleted
         self._tried_all = False
 
     async def run(self, session: SourceSession, *, retrieve: bool = True) -> Tally:
-        """Poll over an open session, to its QUIT. Raises SourceTrouble, and StoreError when the store fails."""
+        """Poll over an open session, to its QUIT. Raises SourceTrouble, and StoreError when the store fails.
+
+        Raises LeaseLost where somebody else polls the mailbox by now. The store has answered for all when this ends.
+        """
         began = time.monotonic()
         try:
             offers = await session.listing(self._shares.admit_listing)
@@ -106,7 +111,7 @@ class Poll:
             difference = listing.compare(offers, present, frozenset(standing.marked))
             self._doubted = difference.doubted
             if difference.reset:
-                await suspend(self._means, standing, len(offers), difference)
+                await suspend(self._means, standing, len(offers), difference, self._lease)
                 await session.quit()
                 return self.tally
             self.tally.resumed = True
@@ -119,10 +124,10 @@ class Poll:
             try:
                 if retrieve:
                     await self._fetch(session, difference, withholding)
-                await self._committed()
+                await self._arriving.durable()
                 marks = await self._remover.mark(session, offers, self._proven, self._doubted)
             except SourceTrouble as trouble:
-                await self._committed()
+                await self._arriving.durable()
                 if trouble.offer is not None and trouble.offer.uidl in self._last:
                     withholding.meet(trouble.offer, trouble.text, self._means.now(), breaks=True)
                 await self._finished(began, offers, withholding, standing, None)
@@ -132,6 +137,7 @@ class Poll:
         finally:
             await session.abort()  # first: nothing more is admitted then
             self._shares.release()
+            await self._arriving.answered()  # who polls next must find it on record
         return self.tally
 
     # -- before retrieving
@@ -180,10 +186,6 @@ class Poll:
             await self._recognised(got.offer, known)
             return
         append = await intake.downloaded(arrival, got.octets, self._means.policy, self._means.now())
-        lane = append.after.lane if isinstance(append.after, Message) else ""
-        claim = self._worker.claim() if self._worker is not None and self._worker.lives.room(lane) else None
-        durable = self._means.journal.append(Unit((append,), claim=claim))
-        self._commits.append(durable)
         self.tally.downloaded += 1
         size_octets = len(got.octets)
         self.tally.octets += size_octets
@@ -192,7 +194,7 @@ class Poll:
         understated = size_octets > share
         if understated:
             share = self._shares.settle(share, size_octets)
-        durable.add_done_callback(lambda done: self._durable(done, append, share, claimed=claim is not None))
+        durable = self._arriving.add(append, share)
         if understated and self._budget.overdrawn:
             # It came unasked. Not for room, for this very message may be what takes it, but until it is written.
             await asyncio.wait([durable])
@@ -201,29 +203,7 @@ class Poll:
         if known.stream is not None:
             self._proven[offer.number] = known.stream
         if (event := come_back(self.mailbox.name, offer, known)) is not None:
-            await record(self._means, self.mailbox.name, (event,))
-
-    def _durable(self, done: asyncio.Future[None], append: Append, share: int, *, claimed: bool) -> None:
-        """Hand a message to the worker, now that it can't be lost; what it takes of the budget goes with it."""
-        octets, message = append.octets, append.after
-        failed = done.cancelled() or done.exception() is not None
-        if not done.cancelled():  # else it is on its way still: what is written are the octets it has by then
-            append.octets = None
-        if (
-            self._worker
-            and claimed
-            and not failed
-            and isinstance(message, Message)
-            and message.due_at
-            and octets is not None
-        ):
-            self._worker.take(message, octets, share)
-            return
-        self._budget.give_back(share)
-        if self._worker is not None:
-            if claimed and isinstance(message, Message):
-                self._worker.lives.leave(message.lane)
-            self._worker.wake()
+            await record(self._means, self.mailbox.name, (event,), self._lease)
 
     async def _oversize(
         self, session: SourceSession, offer: Offer, limit: Limit, told: Sequence[Known]
@@ -243,7 +223,7 @@ class Poll:
             if known is not None:
                 await self._recognised(offer, known)
                 return
-        await self._means.journal.append(Unit(appends))
+        await self._means.journal.append(Unit(appends, lease=self._lease, keep=True))
         self.tally.oversize += 1
         if self._worker is not None:
             self._worker.wake()
@@ -255,17 +235,6 @@ class Poll:
             listed_octets=offer.size_octets,
             rule=self.mailbox.rule,
         )
-
-    async def _committed(self) -> None:
-        """Wait until the store has answered for everything retrieved; raises the first failure."""
-        await self._answered()
-        for commit in self._commits:
-            commit.result()
-
-    async def _answered(self) -> None:
-        # Never by what cancels them where we are cancelled: they come to pass all the same.
-        if self._commits:
-            await asyncio.wait(self._commits)
 
     async def _finished(
         self,
@@ -283,7 +252,7 @@ class Poll:
         doubted = self._doubted - set(self._proven.values()) | marked
         asked = self._remover.asked(standing, self._doubted, doubted, marks)
         if events := tuple(event for event in (found, asked) if event is not None):
-            await record(self._means, self.mailbox.name, events)
+            await record(self._means, self.mailbox.name, events, self._lease)
 
     def _found(
         self, began: float, news: Sequence[Withheld] | None, after: Standing, *, broken: bool

@@ -17,6 +17,7 @@ from engine.mailbox_record import record, uidl_text
 from engine.means import Means
 from engine.ports import SourceSession, SourceTrouble
 from store import log, mailbox_queries
+from store.agenda import Lease
 from store.errors import Conflict
 from store.events import RemovedFromSource
 from store.life import Message
@@ -45,8 +46,9 @@ class Marks:
 class Remover:
     """Removes messages from one mailbox, and keeps the record of what has left it."""
 
-    def __init__(self, means: Means, mailbox: str, removal: Removal) -> None:
+    def __init__(self, means: Means, mailbox: str, removal: Removal, lease: Lease) -> None:
         self._means = means
+        self._lease = lease
         self._mailbox = mailbox
         self._removal = removal
 
@@ -119,7 +121,7 @@ class Remover:
         adopted = [one for one in vanished if not one.stream]
         for one in adopted:
             event = RemovedFromSource(mailbox=self._mailbox, uidl=uidl_text(one.uidl), confirmed_by="listing")
-            await record(self._means, self._mailbox, (event,))
+            await record(self._means, self._mailbox, (event,), self._lease)
 
     async def _removed_all(self, gone: Sequence[Known], confirmed_by: ConfirmedBy) -> None:
         for start in range(0, len(gone), log.READ_BATCH):
@@ -134,9 +136,8 @@ class Remover:
         event = RemovedFromSource(mailbox=self._mailbox, uidl=uidl_text(one.uidl), confirmed_by=confirmed_by)
         while message is not None:
             try:
-                await self._means.journal.append(
-                    Unit((Append(message.id, message, (event,), self._means.now()),))
-                )
+                append = Append(message.id, message, (event,), self._means.now())
+                await self._means.journal.append(Unit((append,), lease=self._lease, keep=True))
             except Conflict:  # the worker appended meanwhile
                 message = await self._means.read(partial(log.message, stream=message.id))
             else:

@@ -74,6 +74,10 @@ class Shares:
         """Charge a message that turned out larger than its share; returns what to give back for it."""
         return self._budget.settle(share, octets + RECORD_OCTETS)
 
+    def pay_back(self, share: int) -> None:
+        """Give back a share that has left."""
+        self._budget.give_back(share)
+
     def give_back(self, number: int) -> None:
         """Give back one share, if it is still here."""
         if (share := self.held.pop(number, None)) is not None:

@@ -67,7 +67,7 @@ class Unit:
     """What must happen together or not at all."""
 
     appends: tuple[Append, ...]
-    lease: agenda.Lease | None = None  # must still be held; given back unless `keep`
+    lease: agenda.Lease | None = None  # of any stream: must still be held; given back unless `keep`
     keep: bool = False  # renew nothing, but go on holding the lease
     claim: agenda.Claim | None = None  # hold the streams opened here from the start
 
@@ -89,7 +89,7 @@ def append(connection: Connection, units: Sequence[Unit]) -> list[Refusal | None
     record before anybody else looks at the stream.
     """
     heads = _heads(connection, units)
-    fences = agenda.fences(connection, [unit.lease for unit in units if unit.lease])
+    fences = agenda.fences(connection, list({unit.lease for unit in units if unit.lease}))
     answers = [_check(unit, heads, fences) for unit in units]
     taken = [unit for unit, answer in zip(units, answers, strict=True) if answer is None]
     _write(connection, taken, heads)

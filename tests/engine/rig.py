@@ -40,6 +40,7 @@ from engine.ports import SourceSession
 from engine.scanning import Scanning
 from engine.worker import Worker
 from store import agenda, conserve, log, queries
+from store.agenda import Lease
 from store.conserve import Count
 from store.database import open_store, reachable, reading, writing
 from store.errors import StoreUnreachable
@@ -373,9 +374,9 @@ class Rig:
     async def _secret(self) -> str:
         return PASSWORD
 
-    def _poll(self, plan: MailboxPlan, last: Sequence[bytes]) -> Poll:
+    def _poll(self, plan: MailboxPlan, lease: Lease, last: Sequence[bytes]) -> Poll:
         worker = self.worker if self.works else None
-        return Poll(self.means(), plan, worker=worker, budget=self.budget, hops=self.hops, last=last)
+        return Poll(self.means(), plan, lease, worker=worker, budget=self.budget, hops=self.hops, last=last)
 
 
 def without_trace(octets: bytes) -> bytes:

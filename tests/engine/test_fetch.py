@@ -12,9 +12,10 @@ import pytest
 
 from engine import fetch
 from engine.fetch import JITTER
-from store import agenda
+from store import agenda, log
 from store.agenda import Claim
 from store.database import writing
+from store.errors import StoreError
 from store.events import Downloaded
 from store.mailbox_events import PollFailed, PollRecovered, mailbox_stream
 from tests.engine.rig import PATIENCE_SECONDS, Rig, mail
@@ -77,6 +78,29 @@ def agenda_refused(rig: Rig) -> Iterator[None]:
         drop = "DROP TRIGGER refusing"
         if connection.dialect.name != "sqlite":
             drop = "ALTER TABLE agenda DROP CONSTRAINT refusing"
+        connection.exec_driver_sql(drop)
+
+
+@contextmanager
+def contents_refused(rig: Rig, of_octets: int | None = None) -> Iterator[None]:
+    """The store takes no octets, or not those of messages of one size."""
+    with writing(rig.engine) as connection:
+        if connection.dialect.name == "sqlite":
+            those = "" if of_octets is None else f"WHEN length(NEW.octets) = {of_octets}"
+            connection.exec_driver_sql(
+                f"CREATE TRIGGER refusing BEFORE INSERT ON contents {those}"
+                " BEGIN SELECT RAISE(ABORT, 'full'); END"
+            )
+        else:
+            others = "false" if of_octets is None else f"length(octets) <> {of_octets}"
+            connection.exec_driver_sql(
+                f"ALTER TABLE contents ADD CONSTRAINT refusing CHECK ({others}) NOT VALID"
+            )
+    yield
+    with writing(rig.engine) as connection:
+        drop = "DROP TRIGGER refusing"
+        if connection.dialect.name != "sqlite":
+            drop = "ALTER TABLE contents DROP CONSTRAINT refusing"
         connection.exec_driver_sql(drop)
 
 
@@ -181,19 +205,11 @@ async def test_a_suspended_mailbox_is_looked_at_hourly(database_url: str) -> Non
 async def test_a_store_that_fails_is_not_the_mailboxs_trouble(database_url: str) -> None:
     async with Rig(database_url) as rig:
         rig.put(mail(1))
-        refused = "CREATE TRIGGER refusing BEFORE INSERT ON contents BEGIN SELECT RAISE(ABORT, 'full'); END"
-        drop = "DROP TRIGGER refusing"
-        if not database_url.startswith("sqlite"):
-            refused = "ALTER TABLE contents ADD CONSTRAINT refusing CHECK (false) NOT VALID"
-            drop = "ALTER TABLE contents DROP CONSTRAINT refusing"
-        with writing(rig.engine) as connection:
-            connection.exec_driver_sql(refused)
-        with pytest.raises(Exception, match=r"can't be stored|can't be used"):
-            await rig.poll()
-        assert rig.events(PollFailed) == []
-        assert rig.events(Downloaded) == []
-        with writing(rig.engine) as connection:
-            connection.exec_driver_sql(drop)
+        with contents_refused(rig):
+            with pytest.raises(Exception, match=r"can't be stored|can't be used"):
+                await rig.poll()
+            assert rig.events(PollFailed) == []
+            assert rig.events(Downloaded) == []
         assert await rig.poll()
         await rig.settled()
         assert len(rig.home.ledger) == 1
@@ -270,6 +286,48 @@ async def test_a_claim_that_took_effect_unheard_keeps_a_mailbox_from_being_polle
         assert len(rig.provider.sessions) == 1
 
 
+async def test_a_poll_that_lost_its_lease_meanwhile_ends_and_adds_nothing(database_url: str) -> None:
+    async with Rig(database_url) as rig:
+        rig.put(*(mail(n) for n in range(5)))
+        await rig.through()
+        rig.put(mail(7), mail(8))
+        silent = rig.provider.fault("retr", "stall", number=1)
+        polling = asyncio.create_task(rig.poll())
+        await rig.provider.until(lambda: silent.fired)
+        position = rig.read_now(log.last_position)
+        rig.clock.later(seconds=61)
+        await held(rig, "another gateway")
+        silent.release()
+        assert await polling
+        assert rig.read_now(log.last_position) == position
+        assert rig.agenda(mailbox_stream("info"))["holder"] == "another gateway"
+        assert len(rig.provider.uidls("info")) == 2
+
+
+async def test_trouble_of_a_poll_that_lost_its_lease_is_no_news(database_url: str) -> None:
+    async with Rig(database_url) as rig:
+        silent = rig.provider.fault("list", "stall")
+        polling = asyncio.create_task(rig.poll())
+        await rig.provider.until(lambda: silent.fired)
+        rig.clock.later(seconds=61)
+        await held(rig, "another gateway")
+        await rig.provider.stop()
+        assert await polling
+        assert rig.events(PollFailed) == []
+
+
+async def test_a_mailbox_is_free_again_when_all_that_was_retrieved_is_on_record_and_not_before(
+    database_url: str,
+) -> None:
+    async with Rig(database_url, works=False) as rig:
+        rig.put(*(mail(n, (3 << 20) + n) for n in range(6)))  # a commit each
+        with contents_refused(rig, of_octets=3 << 20), pytest.raises(StoreError):
+            await rig.poll()
+        assert len(rig.events(Downloaded)) == 5
+        assert await rig.poll()
+        assert len(rig.provider.said("RETR")) == 7
+
+
 # -- running by itself
 
 
@@ -326,10 +384,25 @@ async def test_stopping_in_a_session_loses_nothing_and_leaves_the_mailbox_free(d
         assert rig.agenda(mailbox_stream("info"))["holder"] is None
         assert rig.provider.said("DELE") == []
         await rig.settled()
+        await rig.restart()
         await rig.poll()
         await rig.settled()
         assert len(rig.home.ledger) == 5
         assert len(rig.provider.retrievals()) == 5
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_who_was_stopped_begins_no_more_polls(database_url: str) -> None:
+    async with Rig(database_url) as rig:
+        running = asyncio.create_task(rig.fetcher.run())
+        await rig.provider.until(lambda: rig.provider.said("QUIT"))
+        await rig.until(lambda: not rig.fetcher._tasks)
+        await rig.fetcher.stop()
+        rig.clock.later(minutes=2)
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            await running
+        assert await rig.poll()
+        assert len(rig.provider.sessions) == 1
 
 
 @pytest.mark.usefixtures("impatient")

@@ -10,6 +10,7 @@ import resource
 import signal
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -26,6 +27,7 @@ from store import agenda, conserve
 from store.database import open_store, reading, writing
 from tests.life.gateway import Gateway, check_log, running
 from tests.life.house import ROOT, House, add_mailbox, house, letter, mail
+from tests.peers.pop3d import Pop3Peer
 from tests.real.postgres import Postgres
 from tests.real.process import wait_until
 
@@ -139,6 +141,24 @@ def test_sigterm_waits_for_the_answer_that_is_under_way(opened: House) -> None:
     assert row["state"] == "delivered"
     assert row["attempts"] == 1
     assert opened.problems() == []
+
+
+def test_after_sigterm_nothing_more_is_fetched_however_long_the_rest_takes(opened: House) -> None:
+    late = opened.home.fault("dot", "late")
+    opened.mailbox = {"poll_every": "1s"}
+    expected = put(opened, 1)
+    with running(opened) as gateway:
+        opened.home.wait_until(lambda: opened.home.ledger)
+        gateway.process.send_signal(signal.SIGTERM)
+        time.sleep(1)  # a poll may just be under way
+        sessions = len(opened.provider.sessions)
+        opened.provider.put("info", mail(1), uidl="uidl-1")
+        time.sleep(3)
+        late.release()
+        assert gateway.ended() == 0
+        assert len(opened.provider.sessions) == sessions
+    assert opened.arrived() == expected
+    assert opened.provider.retrievals() == ["uidl-0"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -257,6 +277,45 @@ def test_two_gateways_on_one_postgres_share_the_work(on_postgres: House) -> None
     assert opened.arrived() == expected
     assert opened.unknown() == set()
     assert opened.problems() == []
+
+
+def test_a_gateway_that_stood_still_adds_nothing_to_what_another_has_fetched_meanwhile(
+    tmp_path: Path, postgres_url: str
+) -> None:
+    with house(tmp_path, postgres_url, provider=Pop3Peer(locks=False)) as opened, ExitStack() as stack:
+        assert opened.run("db", "upgrade").returncode == 0
+        expected = put(opened, 20)
+        still: list[int] = []
+
+        def stop(_occasion: object) -> None:
+            if not still:
+                still.append(one.process.pid)
+                os.kill(one.process.pid, signal.SIGSTOP)
+
+        opened.provider.fault("list", "stall", times=1)
+        one = stack.enter_context(running(opened))
+        opened.provider.on("retr", stop)
+        opened.provider.heal()
+        wait_until(lambda: still, "the first RETR")
+        let_run_out(opened)  # as a minute would
+        with running(opened) as other:
+            all_there(opened, expected)
+            wait_until(lambda: poll_and_see_whether_empty(opened), "an empty mailbox")
+            one.process.send_signal(signal.SIGCONT)
+            one.says("another gateway polls it by now")
+            assert (one.stop(), other.stop()) == (0, 0)
+        assert opened.arrived() == expected
+        assert opened.problems() == []
+
+
+def let_run_out(opened: House) -> None:
+    """Whatever is held may be taken by others from now on."""
+    engine = open_store(opened.store_url)
+    try:
+        with writing(engine) as connection:
+            connection.execute(text("UPDATE agenda SET lease_until = 0 WHERE holder IS NOT NULL"))
+    finally:
+        engine.dispose()
 
 
 def await_rest(opened: House, messages: int) -> None:
