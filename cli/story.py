@@ -159,7 +159,10 @@ def _oversize(event: RejectedOversize) -> str:
         text = f": {times.size(event.size_octets)}, and the listener takes {limit} at most; {_client(event)} was told"
         named = event.recipient_count or event.recipients
         return text + (_routed(event.recipient_count, event.recipients, ()) if named else "")
-    if event.mailbox is None:
+    if event.numbers and not event.tried:
+        by = "max_size of" if event.limit_from == "config" else "EHLO of"
+        return f": {times.size(event.size_octets)}, and {by} {event.next_hop or 'the next hop'} allows {limit} at most; not sent"
+    if event.numbers or event.mailbox is None:
         return f": {event.next_hop or 'the next hop'} refused it for its size: {event.reply or 'no reply'}"
     whose = (
         "the configuration allows"

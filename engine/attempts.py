@@ -200,7 +200,7 @@ class Attempts:
             hop_retry_at=retry_at,
         )
         for event in events:
-            if isinstance(event, RejectedOversize):
+            if isinstance(event, RejectedOversize) and event.tried:
                 hop.learn(event.limit_octets)
         after = await self._settler.settle(life.lease, before, events)
         self._lives.end(life)

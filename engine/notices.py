@@ -3,8 +3,9 @@
 A notice is a message of its own, taken in like any other; the message it is about says that it was sent. Both go
 into the log together, so that nobody is told twice and nobody is forgotten.
 
-Of inbound mail that failed the postmaster is told, never the outside sender; nobody where it has the null reverse-path. Of what
-was submitted its sender is told, by a report (`core.owed`, `core.dsn`).
+Of inbound mail that failed the postmaster is told, never the outside sender; nobody where it has the null reverse-path. Of
+what was fetched and is too large for the next hop its recipients are told, where its mailbox does not say otherwise, as they
+are of what is not fetched (`limit`). Of what was submitted its sender is told, by a report (`core.owed`, `core.dsn`).
 
 Of what was kept back as infected its recipients are told, where that is wanted; of spam by a digest (`digest`).
 """
@@ -44,6 +45,7 @@ def called_for(
     kinds = {type(event): event for event in reversed(events)}  # one notice tells all that failed alike
     notices: list[Notice | None] = [_called_for(after, event, policy, now) for event in kinds.values()]
     notices += _kept_from(after, events, policy, now)
+    notices += _too_large_for(after, events, policy, now)
     for kind, fates in owed(after, events, policy, now).items():
         written = dsn.write(
             kind, after, fates, original or b"", policy=policy, notice_id=new_id(now), now=now
@@ -57,8 +59,16 @@ def quotes(after: Message, events: Sequence[MessageEvent], policy: Policy, now: 
     return bool(owed(after, events, policy, now))
 
 
-def oversize(message: Message, limit_octets: int, *, recipient: str, policy: Policy, now: datetime) -> Notice:
-    """Tell somebody of a message that is too large."""
+def oversize(
+    message: Message,
+    limit_octets: int,
+    *,
+    recipient: str,
+    policy: Policy,
+    now: datetime,
+    numbers: tuple[int, ...] = (),
+) -> Notice:
+    """Tell somebody of a message that is too large; `numbers` as of `intake.notice`."""
     written = report.oversize(
         message,
         limit_octets,
@@ -68,7 +78,7 @@ def oversize(message: Message, limit_octets: int, *, recipient: str, policy: Pol
         notice_id=new_id(now),
         now=now,
     )
-    return intake.notice("oversize", message, written, now)
+    return intake.notice("oversize", message, written, now, numbers)
 
 
 def together(append: Append, notices: Sequence[Notice]) -> tuple[Append, ...]:
@@ -101,12 +111,28 @@ def _kept_from(
             yield intake.notice("infected", after, written, now, (one.number,))
 
 
+def _too_large_for(
+    after: Message, events: Sequence[MessageEvent], policy: Policy, now: datetime
+) -> Iterator[Notice]:
+    """Tell each recipient, once, of what was fetched and is too large for the next hop."""
+    if after.direction != "inbound" or after.mailbox is None or after.mailbox in policy.oversize_untold:
+        return
+    limits = {n: e.limit_octets for e in events if isinstance(e, RejectedOversize) for n in e.numbers}
+    for one in after.recipients:
+        if one.number in limits and one.address and not one.told:
+            limit = limits[one.number]
+            yield oversize(after, limit, recipient=one.address, policy=policy, now=now, numbers=(one.number,))
+
+
 def _called_for(after: Message, event: MessageEvent, policy: Policy, now: datetime) -> Notice | None:
-    """Tell the postmaster of what failed for good; never about a notice, nor about what could be one.
+    """Tell the postmaster of what failed for good, and of what a client handed in and is too large; never about a notice, nor
+    about what could be one.
 
     Reports to forged senders come in by the thousand. The daily report counts them, and Postfix tells of none either.
     """
     if not isinstance(event, Failed | RejectedOversize) or after.direction != "inbound":
+        return None
+    if isinstance(event, RejectedOversize) and after.mailbox is not None:
         return None
     if isinstance(event, RejectedOversize):
         return oversize(after, event.limit_octets, recipient=policy.postmaster, policy=policy, now=now)

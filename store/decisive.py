@@ -48,6 +48,7 @@ SILENT = frozenset(
         "symbols",
         "threshold",
         "tls",
+        "tried",
         "uidl",
     }
 )

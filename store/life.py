@@ -131,14 +131,17 @@ def _facts(message: Message, event: MessageEvent, at: datetime) -> Facts:
         case Released():
             return _released(message, event, at)
         case RejectedOversize():
+            if not message.recipients:
+                return {"oversize": True}
             return {
-                "recipients": _each(message, _open(message), lambda r: refused(r, event)),
-                "oversize": True,
+                "recipients": _each(message, event.numbers or _open(message), lambda r: refused(r, event))
             }
         case Reported():
             facts = {"reported": (*message.reported, event.kind)}
             if event.kind == "digest":
                 facts["recipients"] = _each(message, event.numbers, _listed)
+            if event.kind == "oversize":
+                facts["recipients"] = _each(message, event.numbers, _told)
             return facts
         case ContentsPurged():
             return {"purged_at": at, "purged_by": event.reason}
@@ -157,6 +160,10 @@ def _facts(message: Message, event: MessageEvent, at: datetime) -> Facts:
 
 def _listed(recipient: Recipient) -> Recipient:
     return replace(recipient, listed=True)
+
+
+def _told(recipient: Recipient) -> Recipient:
+    return replace(recipient, told=True)
 
 
 def _scanned(message: Message, event: Scanned) -> Facts:

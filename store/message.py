@@ -58,7 +58,7 @@ class Message(Struct, frozen=True, kw_only=True):
     replays: tuple[str, ...] = ()  # that it was part of
     client_ip: str = ""  # of who handed it to the provider, as far as the header tells
     fate: State | None = None  # of a message that has no recipient
-    oversize: bool = False
+    oversize: bool = False  # it never was here
     user: str | None = None  # who logged in to submit it
     peer: str = ""  # the address of the client that submitted it
     helo: str = ""

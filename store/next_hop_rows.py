@@ -38,7 +38,8 @@ def change(event: Event, at: datetime, position: int) -> tuple[str, Change] | No
             return event.next_hop, lambda row: _down(row, event, at, position)
         case RejectedOversize() if (
             event.next_hop is not None
-            and (event.mailbox is None or event.uidl is None)
+            and event.tried
+            and (event.numbers or event.mailbox is None or event.uidl is None)
             and event.limit_octets >= LEAST_LIMIT_OCTETS
         ):
             limit = event.limit_octets

@@ -125,7 +125,11 @@ class Imported(Struct, frozen=True, kw_only=True):
 
 
 class RejectedOversize(Struct, frozen=True, kw_only=True):
-    """Too large: never retrieved, or refused to the client that submits it (these open a stream); or refused later on."""
+    """Too large: never retrieved, or refused to the client that submits it (these open a stream); or for a next hop later on.
+
+    Only a later one has `numbers`. What its source and its header said is in it as well: who follows these events
+    needs no other.
+    """
 
     NAME: ClassVar[str] = "rejected-oversize"
     VERSION: ClassVar[int] = 1
@@ -138,6 +142,8 @@ class RejectedOversize(Struct, frozen=True, kw_only=True):
     limit_from: LimitFrom
     next_hop: str | None = None  # whose limit it is, where it is a next hop's
     recipient_count: int = 0
+    numbers: tuple[int, ...] = ()  # the recipients for whom it is too large, where it was here already
+    tried: bool = True  # False: its next hop was known to take less, and was not asked
     policy: str
 
     peer: Personal[str] = ""  # as in `submitted`

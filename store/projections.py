@@ -84,7 +84,7 @@ class Changes:
                 self.taken.append(
                     uidl_row(position, 0, stream, event.mailbox, event.uidl, event.listed_octets)
                 )
-            case RejectedOversize() if event.mailbox is not None and event.uidl is not None:
+            case RejectedOversize(numbers=()) if event.mailbox is not None and event.uidl is not None:
                 self.taken.append(uidl_row(position, 0, stream, event.mailbox, event.uidl, event.size_octets))
             case Adopted():
                 self.taken += [

@@ -69,6 +69,7 @@ class Recipient(Struct, frozen=True, kw_only=True):
     forced: bool = False  # to be sent to again although it has it
     listed: bool = False  # in a digest that it got
     ordered_at: datetime | None = None  # when a person wanted it to go on, until it is tried or put off
+    told: bool = False  # that it is too large
 
     @property
     def held(self) -> bool:
@@ -134,7 +135,16 @@ def taken(recipient: Recipient, event: Delivered | Relayed, fate: State) -> Reci
 
 def refused(recipient: Recipient, event: RejectedOversize) -> Recipient:
     """Return a recipient for whom the message is too large."""
-    return replace(recipient, state="rejected-oversize", reply=event.reply, retry_at=None)
+    next_hop = event.next_hop or recipient.next_hop
+    return replace(
+        recipient,
+        state="rejected-oversize",
+        next_hop=next_hop,
+        reply=event.reply,
+        retry_at=None,
+        held_why=None,
+        held_until=None,
+    )
 
 
 def deferred(recipient: Recipient, event: Deferred) -> Recipient:

@@ -207,6 +207,8 @@ def _taken(stream: str, story: list[Told]) -> Iterator[Row]:
         if type(event) not in _TAKING:
             continue
         assert isinstance(event, Downloaded | RejectedOversize)
+        if isinstance(event, RejectedOversize) and event.numbers:
+            continue  # it was here already
         octets = event.listed_octets if isinstance(event, Downloaded) else event.size_octets
         if event.mailbox is not None and event.uidl is not None:
             row = uidl_row(position, 0, stream, event.mailbox, event.uidl, octets)

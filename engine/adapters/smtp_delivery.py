@@ -15,7 +15,7 @@ from functools import lru_cache
 from typing import Literal
 
 from engine.adapters.smtp_line import Peer, SmtpLine
-from engine.adapters.smtp_measured import Measured, refused_without_smtputf8
+from engine.adapters.smtp_measured import Measured, refused_without_smtputf8, too_large
 from engine.ports import Answer, LeftOut, NoAnswer, Reply
 from engine.wire import smtp_reply
 from engine.wire.smtp import ACCESS_FIRST, Dialogue, mail_command, rcpt_command
@@ -44,6 +44,9 @@ class Delivery:
         self._answered: dict[int, Answer] = dict(answered)
         if "SMTPUTF8" not in offers:
             self._answered = {**refused_without_smtputf8(transaction), **answered}
+        limit_octets, size_octets = line.peer.size_octets, measured.survey.size_octets
+        if limit_octets is not None and size_octets > limit_octets:
+            self._answered = {**too_large(transaction, size_octets, limit_octets), **self._answered}
         places = range(len(transaction.recipients)) if order is None else order
         self._asked = [place for place in places if place not in self._answered]
         self._dot_sent = False

@@ -27,6 +27,15 @@ class Peer:
     extensions: tuple[str, ...]
     offers: frozenset[str]  # the keywords of `extensions`
 
+    @property
+    def size_octets(self) -> int | None:
+        """What EHLO SIZE says; None where it is absent, without a number, or 0 (RFC 1870 section 4)."""
+        for line in self.extensions if "SIZE" in self.offers else ():
+            keyword, _, number = line.partition(" ")
+            if keyword == "SIZE" and number.strip().isdecimal():
+                return int(number) or None
+        return None
+
 
 class SmtpLine(asyncio.Protocol):
     """A connection that mail transactions may use, one after the other."""

@@ -95,3 +95,10 @@ def refused_without_smtputf8(transaction: Transaction) -> dict[int, Reply]:
         return dict.fromkeys(range(len(transaction.recipients)), reply)
     reply = Reply(550, text.format("recipient's address"), "5.6.7", "message")
     return {place: reply for place, address in enumerate(transaction.recipients) if not address.isascii()}
+
+
+def too_large(transaction: Transaction, size_octets: int, limit_octets: int) -> dict[int, Reply]:
+    """The same for a message that the server need not be asked about: it is larger than SIZE (RFC 1870 section 6.1)."""
+    text = f"5.3.4 not sent by mailgate: {size_octets:,} octets, and the next hop takes {limit_octets:,} by its EHLO"
+    reply = Reply(552, text, "5.3.4", "message", limit_octets)
+    return dict.fromkeys(range(len(transaction.recipients)), reply)

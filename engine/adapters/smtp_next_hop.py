@@ -190,7 +190,7 @@ class SmtpNextHop:
         finally:
             self._settle(line, usable=line is not None)
         peer = line.peer
-        return Greeting(peer.banner, peer.address, peer.extensions, _size_octets(peer.extensions), peer.tls)
+        return Greeting(peer.banner, peer.address, peer.extensions, peer.size_octets, peer.tls)
 
     async def refusal(self) -> str | None:
         """Return what is said to MAIL where a session has to log in or begin TLS first; None where mail is taken, or
@@ -297,12 +297,3 @@ class SmtpNextHop:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-
-def _size_octets(extensions: tuple[str, ...]) -> int | None:
-    """What EHLO SIZE says; None where it is absent, without a number, or 0 (RFC 1870 section 4)."""
-    for line in extensions:
-        keyword, _, number = line.partition(" ")
-        if keyword == "SIZE" and number.strip().isdecimal():
-            return int(number) or None
-    return None

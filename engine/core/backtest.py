@@ -130,7 +130,7 @@ class _Life:
                 yield from hindsight.kept_as_spam(event, self._policy)
             case Discarded(operator=None, rule=str() as rule) if rule.startswith("retention."):
                 yield from _outdated(before, event, self._policy, at)
-            case Held() | Quarantined() | Discarded():
+            case Held() | Quarantined() | Discarded() | RejectedOversize():
                 if (decided := recorded(event, following)) is not None:
                     yield from self._decided(before, event.numbers, decided, at)
             case Deferred():

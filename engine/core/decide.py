@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import datetime
 
-from engine.core import envelope
+from engine.core import envelope, oversize
 from engine.core.outcome import Answer, LeftOut, NoAnswer, Outcome, Reply
 from engine.core.plan import HandOver, addresses, unknown
 from engine.core.policy import HopPolicy, Policy, backoff
@@ -20,7 +20,6 @@ from store.events import (
     Failed,
     MessageEvent,
     Quarantined,
-    RejectedOversize,
     Relayed,
 )
 from store.life import Message
@@ -101,8 +100,8 @@ def _meaning(
             yield from _accepted(message, step, outcome, numbers, answer, policy)
         case Reply() if (pattern := _spam(message, step.next_hop, answer, policy)) is not None:
             yield _kept(message, step.next_hop, numbers, policy, pattern, answer.said)
-        case Reply() if too_large(answer) and len(numbers) == sum(r.open for r in message.recipients):
-            yield _oversize(message, step, answer, policy)
+        case Reply() if too_large(answer) and not _taken(outcome):
+            yield oversize.refused(message, step.next_hop, numbers, answer, policy)
         case Reply() if answer.code >= 500 and answer.scope != "next-hop":
             yield _failed(
                 message, step.next_hop, numbers, policy, "rejected", answer.code, answer.said, outcome.address
@@ -119,6 +118,11 @@ def _meaning(
 def expired(message: Message, policy: Policy, now: datetime) -> bool:
     """Return whether it was tried for long enough; what was held has its time from when it went on."""
     return now - message.going_since >= policy.give_up_after
+
+
+def _taken(outcome: Outcome) -> bool:
+    """Whether it was not too large for another recipient: a limit is that of one mailbox then, not of the server."""
+    return any(isinstance(one, Reply) and 200 <= one.code < 300 for one in outcome.answers)
 
 
 def _retries(policy: Policy, hop: str) -> bool:
@@ -225,16 +229,4 @@ def _kept(
         policy=policy.version,
         recipients=addresses(message, numbers),
         reply=text,
-    )
-
-
-def _oversize(message: Message, step: HandOver, reply: Reply, policy: Policy) -> MessageEvent:
-    """It was not said before that this is too large: from now on the next hop takes only smaller ones."""
-    return RejectedOversize(
-        size_octets=message.size_octets,
-        limit_octets=message.size_octets - 1,
-        limit_from="next-hop",
-        next_hop=step.next_hop,
-        policy=policy.version,
-        reply=reply.said,
     )

@@ -14,12 +14,12 @@ from msgspec.structs import replace
 
 from engine.core.plan import HandOver, Record, Rest, Scan, plan
 from engine.core.policy import Policy
-from store.events import Discarded, Held, MessageEvent, Quarantined, RedeliveryRequested
+from store.events import Discarded, Held, MessageEvent, Quarantined, RedeliveryRequested, RejectedOversize
 from store.findings import Finding
 from store.life import Message, due_at
 from store.recipient import Recipient
 
-Verb = Literal["goes", "held", "quarantined", "discarded", "redirected", "scanned"]
+Verb = Literal["goes", "held", "quarantined", "discarded", "redirected", "scanned", "too large"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +43,8 @@ class Disposition:
                 return f"redirected to {self.what}"
             case "scanned":
                 return f"scanned by {self.what} first"
+            case "too large":
+                return f"too large for {self.what}"
             case _:
                 assert_never(self.verb)
 
@@ -72,6 +74,8 @@ def recorded(event: MessageEvent, following: MessageEvent | None) -> Disposition
             if isinstance(following, RedeliveryRequested) and following.rule is not None:
                 return Disposition("redirected", following.recipients[-1] if following.recipients else "")
             return Disposition("discarded")
+        case RejectedOversize(limit_from="config") if event.numbers:
+            return Disposition("too large", event.next_hop or "")
         case _:
             return None
 
@@ -85,11 +89,17 @@ def _meant(step: HandOver | Record | Rest | Scan) -> tuple[Disposition, str] | N
         case Record():
             first, following = (*step.events, None)[:2]
             found = recorded(first, following) if first is not None else None
-            return None if found is None else (found, getattr(first, "rule", None) or "")
+            return None if first is None or found is None else (found, _rule(first))
         case Rest():
             return None
         case _:
             assert_never(step)
+
+
+def _rule(event: MessageEvent) -> str:
+    if isinstance(event, RejectedOversize):
+        return f"next_hop.{event.next_hop}.max_size is {event.limit_octets}"
+    return getattr(event, "rule", None) or ""
 
 
 def _unscanned(policy: Policy) -> Policy:

@@ -83,8 +83,10 @@ class Removal:
         """Whether this one may be deleted now."""
         if one.stream is None or one.state is None:
             return False  # adopted: its octets were never here
-        if one.state == "rejected-oversize":
-            return self.oversize and one.told
+        if one.state == "rejected-oversize" and self.oversize and one.told:
+            return True
+        if one.content is None:
+            return False  # never retrieved
         match self.when:
             case "delivered":
                 return one.state in ACCEPTED or one.state == "discarded"

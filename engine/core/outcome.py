@@ -24,6 +24,9 @@ class Reply:
     text: str
     enhanced: str | None = None
     scope: Literal["next-hop", "message", "recipient"] = "recipient"
+    limit_octets: int | None = (
+        None  # what it announced to take at most, where it was not asked because of that
+    )
 
     @property
     def said(self) -> str:

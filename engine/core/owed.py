@@ -88,8 +88,8 @@ def _failures(after: Message, events: tuple[MessageEvent, ...]) -> Iterable[Fate
                         by_hand=event.reason == "operator",
                     )
             case RejectedOversize():
-                refused = tuple(r.number for r in after.recipients if r.state == "rejected-oversize")
-                for one in _those(after, refused, "FAILURE"):
+                every = tuple(r.number for r in after.recipients if r.state == "rejected-oversize")
+                for one in _those(after, event.numbers or every, "FAILURE"):
                     yield Fate(recipient=one, reply=event.reply or "", too_large=True)
             case _:
                 pass

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import assert_never
 
+from engine.core import oversize
 from engine.core.policy import HopPolicy, Policy
 from engine.core.routing import Routed, asked_for, next_hop
 from engine.core.verdict import Dropped, Judgement, Kept, Passed, Redirected, judge, wanting
@@ -93,6 +94,8 @@ def plan(message: Message, policy: Policy, now: datetime, wait: Callable[[str], 
     if homeless := [r for r in due if not _known(routed[r.number], policy)]:
         rule = "; ".join(sorted({_homeless(routed[r.number]) for r in homeless}))
         return Record((Held(why="unroutable", rule=rule, numbers=_numbers(homeless), policy=policy.version),))
+    if large := oversize.unasked(message, due, routed, policy):
+        return Record(large)
     return _hand_over(message, due, routed, wait)
 
 

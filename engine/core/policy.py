@@ -48,6 +48,9 @@ class Policy:
     hops: Mapping[str, HopPolicy] = field(default_factory=dict)
     scanners: tuple[ScannerPolicy, ...] = ()  # in the order in which they are heard
     notify_recipients: bool = False  # of what was kept from them as infected
+    oversize_untold: frozenset[str] = (
+        frozenset()
+    )  # the mailboxes of whose mail that is too large nobody is told
     retention: Retention = Retention()
     first: timedelta = timedelta(minutes=5)
     cap: timedelta = timedelta(hours=1)

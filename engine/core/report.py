@@ -74,7 +74,7 @@ def oversize(
         *about(message),
         f"  Largest accepted: {limit_octets:,} octets",
         "",
-        f"Ask the sender for a smaller one, or {postmaster} to fetch it for you",
+        f"Ask the sender for a smaller one, or {postmaster} to {'fetch' if message.content is None else 'deliver'} it for you",
         f"(message {message.id}).",
     ]
     return _notice("Message too large", message, lines, recipient, hostname, postmaster, notice_id, now)

@@ -13,7 +13,7 @@ from engine.limit import Limit, largest
 from store.events import RedeliveryRequested, RejectedOversize, Reported
 from store.log import Append, Unit
 from tests.engine.rig import INFO, POSTMASTER, Rig, mail
-from tests.engine.situations import MULTIDROP, SALES, box, nameless
+from tests.engine.situations import MULTIDROP, SALES, box, nameless, states, submit
 from tests.peers.pop3d import Pop3Peer
 from tests.peers.smtpd import HomePeer
 
@@ -180,6 +180,43 @@ async def test_a_next_hop_that_names_no_limit_gets_everything(database_url: str,
         await rig.poll()
         await rig.settled()
         assert rig.delivered() == [mail(1, 200_000)]
+
+
+async def test_what_another_next_hop_would_take_is_not_handed_to_one_that_does_not(database_url: str) -> None:
+    policy = {
+        "routes": (
+            RouteRule(recipients=(INFO,), next_hop="home"),
+            RouteRule(recipients=("*",), next_hop="branch"),
+        ),
+        "hops": {"home": HopPolicy(max_size_octets=3_000), "branch": HopPolicy()},
+    }
+    homes = {"home": HomePeer(), "branch": HomePeer()}
+    boxes = box(rule=MailboxRule(recipients=(INFO, SALES)))
+    async with Rig(database_url, homes=homes, mailboxes=boxes, policy=policy) as rig:
+        rig.put(mail(1, 5_000))
+        await rig.poll()
+        await rig.settled()
+        message = rig.messages()[0]
+        assert [r.state for r in message.recipients] == ["rejected-oversize", "delivered"]
+        (event,) = rig.events(RejectedOversize)
+        assert (event.limit_octets, event.limit_from, event.next_hop) == (3_000, "config", "home")
+        assert (event.numbers, event.mailbox, event.uidl) == ((0,), message.mailbox, message.uidl)
+        assert [taken.reverse_path for taken in homes["home"].ledger] == [""]  # what tells of it
+        assert rig.hops["home"].learnt_octets is None
+
+
+async def test_what_exceeds_the_size_in_the_ehlo_is_not_tried_and_teaches_nothing(database_url: str) -> None:
+    home = HomePeer(size_octets=100_000)
+    async with Rig(database_url, homes={"home": home}) as rig:
+        await submit(rig, INFO, octets=mail(1, 200_000), reverse_path="x@elsewhere.example")
+        await rig.settled()
+        assert states(rig) == ["rejected-oversize"]
+        (event,) = rig.events(RejectedOversize)
+        assert (event.limit_octets, event.limit_from, event.tried) == (100_000, "next-hop", False)
+        assert [command.argument.partition(" ")[0] for command in home.said("MAIL")] == ["FROM:<>"]
+        assert len(home.taken_for(POSTMASTER)) == 1  # no mailbox says who else is to be told
+        await rig.restart()
+        assert rig.hops["home"].learnt_octets is None
 
 
 async def test_a_message_of_exactly_the_limit_is_retrieved(database_url: str) -> None:

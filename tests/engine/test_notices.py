@@ -7,14 +7,16 @@ from typing import Any
 import pytest
 
 from engine import notices
+from engine.core.listing import Removal
 from engine.daily import Daily
 from engine.telling import Teller
 from engine.watched import Watched
-from store.events import Generated, MessageEvent, Quarantined, RejectedOversize, Reported
+from store.events import Generated, MessageEvent, Quarantined, RedeliveryRequested, RejectedOversize, Reported
 from store.life import Message, evolve
+from store.log import Append, Unit
 from tests.engine.core.lives import BRANCH, NOON, VERSION, downloaded, policy, submitted
 from tests.engine.rig import INFO, POSTMASTER, Rig, mail
-from tests.engine.situations import SALES, TWO, states
+from tests.engine.situations import SALES, TWO, box, states
 from tests.peers.smtpd import HomePeer
 
 
@@ -76,7 +78,9 @@ async def test_a_message_the_next_hop_calls_too_large_is_rejected_oversize_and_t
         assert states(rig) == ["rejected-oversize", "delivered"]
         (event,) = rig.events(RejectedOversize)
         assert event.limit_octets == len(mail(1, 200_000)) - 1
-        assert len(rig.home.taken_for(POSTMASTER)) == 1
+        assert len(rig.home.taken_for(POSTMASTER)) == 0
+        (told,) = [taken for taken in rig.home.taken_for(INFO) if not taken.reverse_path]
+        assert b"kept in the store here" in told.octets
         rig.put(mail(3, 200_000))
         await rig.poll()
         await rig.settled()
@@ -84,6 +88,59 @@ async def test_a_message_the_next_hop_calls_too_large_is_rejected_oversize_and_t
         assert states(rig) == ["rejected-oversize", "delivered", "rejected-oversize"]
         await rig.restart()
         assert await rig.hops["home"].limit_octets() == event.limit_octets
+
+
+async def test_what_is_refused_for_its_size_teaches_also_while_another_recipient_is_open(
+    database_url: str,
+) -> None:
+    home = HomePeer(hidden_limit_octets=100_000)
+    async with Rig(database_url, homes={"home": home}, mailboxes=TWO) as rig:
+        home.fault("rcpt", "reply", matching=INFO, code=450, text="4.2.1 busy", times=1)
+        rig.put(mail(1, 200_000))
+        await rig.poll()
+        await rig.settled()
+        assert states(rig) == ["deferred"]
+        assert [r.state for r in rig.message().recipients] == ["deferred", "rejected-oversize"]
+        (notice,) = home.ledger
+        assert notice.recipients == (SALES,)
+        rig.put(mail(2, 250_000))
+        await rig.poll()
+        assert len(rig.provider.retrievals()) == 1
+        rig.clock.later(minutes=6)
+        await rig.settled()
+        assert states(rig) == ["rejected-oversize", "rejected-oversize"]
+        about = [n.about for n in rig.messages() if n.direction == "internal"]
+        assert about.count(rig.messages()[0].id) == 2  # each is told of it once
+
+
+@pytest.mark.parametrize("oversize", ["notify", "keep", "remove"])
+async def test_the_mailbox_says_who_is_told_of_what_was_refused_for_its_size(
+    database_url: str, oversize: str
+) -> None:
+    boxes = box(removal=Removal(when="delivered", oversize=oversize == "remove"))
+    untold = frozenset({"info"} if oversize == "keep" else ())
+    async with Rig(database_url, mailboxes=boxes, policy={"oversize_untold": untold}) as rig:
+        home = rig.home
+        (uidl,) = rig.put(mail(1, 200_000))
+        home.fault("dot", "reply", code=552, text="5.3.4 too large", times=1)
+        home.fault("dot", "reply", code=451, times=1)
+        await rig.through()
+        assert states(rig) == ["rejected-oversize"]
+        await rig.poll()
+        assert rig.provider.uidls("info") == [uidl]  # the notice has not gone yet
+        rig.clock.later(minutes=6)
+        await rig.through()
+        assert [taken.recipients for taken in home.ledger] == ([] if oversize == "keep" else [(INFO,)])
+        assert rig.provider.uidls("info") == ([] if oversize == "remove" else [uidl])
+        (message,) = [one for one in rig.messages() if one.direction == "inbound"]
+        home.heal()
+        home.fault("dot", "reply", code=552, text="5.3.4 too large", times=1)
+        again = RedeliveryRequested(numbers=(0,), operator="anna", policy="p")
+        await rig.journal.append(Unit((Append(message.id, message, (again,), rig.clock()),)))
+        rig.worker.wake()
+        await rig.settled()
+        assert len(rig.events(RejectedOversize)) == 2
+        assert len(home.ledger) == (oversize != "keep")  # nobody is told twice
 
 
 async def test_what_every_server_takes_teaches_no_limit_when_it_is_refused(database_url: str) -> None:

@@ -248,7 +248,15 @@ def test_too_large_a_message_is_closed_as_it_is_opened() -> None:
 def test_a_refusal_for_its_size_settles_who_is_still_open() -> None:
     message = life(attempted(0, 1), delivered(0), LEARNT, recipients=THREE[:2])
     assert [r.state for r in message.recipients] == ["delivered", "rejected-oversize"]
-    assert (message.state, message.open, message.oversize) == ("rejected-oversize", False, True)
+    assert (message.state, message.open) == ("rejected-oversize", False)
+
+
+def test_a_refusal_for_its_size_leaves_those_open_whom_it_does_not_name() -> None:
+    some = changed(LEARNT, numbers=(1,))
+    message = life(attempted(0, 1), deferred(0), some, recipients=THREE[:2])
+    assert [r.state for r in message.recipients] == ["deferred", "rejected-oversize"]
+    assert (message.state, message.open) == ("deferred", True)
+    assert told(*[downloaded(recipients=THREE[:2]), attempted(0, 1), some, delivered(0)]).closed_at
 
 
 def test_a_message_for_nobody_is_open_until_a_person_decides() -> None:

@@ -99,6 +99,20 @@ async def test_big_content_arrives_whole():
         assert taken.octets == PREFIX + b"".join(b"..%d\r\n\r\n" % number for number in range(200_000))
 
 
+@pytest.mark.parametrize("limit", [99, 100])
+async def test_a_server_is_not_asked_to_take_more_than_its_ehlo_says(limit):
+    async with ScriptedServer((f"SIZE {limit}",)) as server, next_hop(server.port) as hop:
+        outcome = await handed_over(
+            hop, "a@example.org", "b@example.org", prefix=b"", content=b"x" * 98 + b"\r\n"
+        )
+        if limit == 100:
+            assert codes(outcome) == [250, 250]
+        else:
+            text = "5.3.4 not sent by mailgate: 100 octets, and the next hop takes 99 by its EHLO"
+            assert outcome.answers == (Reply(552, text, "5.3.4", "message", limit_octets=99),) * 2
+            assert server.taken == []
+
+
 async def test_no_size_is_told_where_it_is_not_offered():
     async with ScriptedServer(("PIPELINING",)) as server, next_hop(server.port) as hop:
         await handed_over(hop, content=b"8 bit: \xe9\r\n")
@@ -516,7 +530,8 @@ async def test_a_server_that_stops_reading_costs_no_memory_and_ends_by_the_data_
     timeouts = NextHopTimeouts(data_block_seconds=SOON_SECONDS)
     durable = Durable()
     content = (b"x" * 62 + b"\r\n") * 500_000
-    async with ScriptedServer() as server, next_hop(server.port, timeouts=timeouts) as hop:
+    endless = ("PIPELINING", "SIZE 0")
+    async with ScriptedServer(endless) as server, next_hop(server.port, timeouts=timeouts) as hop:
         server.reading.clear()
         tracemalloc.start()
         try:

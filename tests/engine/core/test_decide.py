@@ -265,10 +265,38 @@ def test_a_message_too_large_for_the_next_hop_is_rejected_oversize_and_teaches_i
         limit_octets=4_999,
         limit_from="next-hop",
         next_hop="home",
+        numbers=(0, 1),
         policy=VERSION,
+        mailbox=message.mailbox,
+        uidl=message.uidl,
+        reverse_path=message.reverse_path,
+        recipients=(INFO, SALES),
+        message_id=message.message_id,
+        subject=message.subject,
+        from_=message.sender,
         reply="552 5.3.4 too large",
     )
     assert after(message, event).state == "rejected-oversize"
+
+
+def test_too_large_is_a_fate_of_its_own_and_teaches_while_others_are_still_open() -> None:
+    message = attempted(downloaded(INFO, SALES, size_octets=5_000))
+    later = Reply(450, "4.2.1 busy", "4.2.1", "recipient")
+    events = answered(message, later, Reply(552, "5.3.4 too large", "5.3.4", "message"))
+    assert [type(event) for event in events] == [Deferred, RejectedOversize]
+    refused = events[1]
+    assert isinstance(refused, RejectedOversize)
+    assert (refused.numbers, refused.limit_octets, refused.tried) == ((1,), 4_999, True)
+    message = after(message, *events)
+    assert [r.state for r in message.recipients] == ["deferred", "rejected-oversize"]
+    assert (message.state, message.open) == ("deferred", True)
+
+
+def test_a_limit_that_was_announced_is_on_record_as_such_and_teaches_nothing() -> None:
+    message = attempted(downloaded(INFO, size_octets=5_000))
+    event = only(answered(message, Reply(552, "5.3.4 not sent", "5.3.4", "message", 3_000)))
+    assert isinstance(event, RejectedOversize)
+    assert (event.limit_octets, event.limit_from, event.tried) == (3_000, "next-hop", False)
 
 
 def test_too_large_for_one_recipient_alone_fails_that_recipient_and_teaches_nothing() -> None:

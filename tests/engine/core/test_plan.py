@@ -14,7 +14,16 @@ from engine.core.plan import NO_ANSWER, NO_OCTETS, HandOver, Record, Rest, plan
 from engine.core.policy import HopPolicy, Policy
 from engine.core.routing import RouteRule
 from engine.core.verdict import ScannerPolicy
-from store.events import ContentsPurged, Deferred, Discarded, Failed, Held, RedeliveryRequested, Scanned
+from store.events import (
+    ContentsPurged,
+    Deferred,
+    Discarded,
+    Failed,
+    Held,
+    RedeliveryRequested,
+    RejectedOversize,
+    Scanned,
+)
 from store.life import Message
 from tests.engine.core.lives import (
     BRANCH,
@@ -45,6 +54,25 @@ def test_a_fresh_message_goes_to_the_next_hop_its_route_names() -> None:
         attempt=1,
         rule="route 1: recipients *@example.com",
     )
+
+
+def test_the_current_max_size_of_a_next_hop_is_heeded_by_what_waits_for_it() -> None:
+    waiting = deferred(attempted(downloaded("desk@branch.example", INFO, size_octets=5_000)), retry_at=NOON)
+    hops = {"home": HopPolicy(max_size_octets=4_999), "branch": HopPolicy(max_size_octets=5_000)}
+    step = plan(waiting, policy(hops=hops), NOON)
+    assert isinstance(step, Record)
+    (event,) = step.events
+    assert isinstance(event, RejectedOversize)
+    assert (event.numbers, event.next_hop, event.limit_octets, event.limit_from, event.tried) == (
+        (1,),
+        "home",
+        4_999,
+        "config",
+        False,
+    )
+    going = plan(after(waiting, event), policy(hops=hops), NOON)
+    assert isinstance(going, HandOver)
+    assert (going.next_hop, going.numbers) == ("branch", (0,))
 
 
 def test_without_routes_our_own_domains_go_home() -> None:
