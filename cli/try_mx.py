@@ -8,6 +8,7 @@ from datetime import timedelta
 
 from cli import times
 from cli.trial import REPLY_SECONDS, Trial
+from engine.adapters.mx import NOBODY_ASKED
 from engine.ports import Reply
 from engine.settings import NextHopSettings
 from engine.wiring import mail_servers
@@ -28,9 +29,9 @@ async def try_mx(hop: NextHopSettings, hostname: str, domain: str) -> Trial:
     except OSError as error:
         return _failed(str(error))
     if isinstance(found, Reply):
-        if found.code < 500:
+        if not found.permanent:
             return _failed(found.text.partition(" ")[2])
-        said, names = found.text.partition(" ")[2], []
+        said, names = found.text.partition(" ")[2].removeprefix(NOBODY_ASKED), []
     else:
         names = [server.name for server in found]
         more = f" and {len(names) - SERVERS_SAID} more" if len(names) > SERVERS_SAID else ""

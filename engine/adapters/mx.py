@@ -25,6 +25,7 @@ import dns.resolver
 from engine.core import direct
 from engine.ports import Reply
 
+NOBODY_ASKED = "not sent by mailgate: "  # no server said this
 SMTP_PORT = 25
 QUERY_SECONDS = 5.0  # one query to one DNS server
 ANSWER_SECONDS = 20.0  # all of them, with repetitions
@@ -89,7 +90,7 @@ class MailServers:
         except _NoSuchName:
             return _refusal(550, "5.1.2", domain, "there is no such domain")
         except _Unanswered as error:
-            return Reply(451, f"4.4.3 {domain}: DNS gave no answer: {error}", "4.4.3", "next-hop")
+            return Reply(None, f"4.4.3 {domain}: DNS gave no answer: {error}", "4.4.3", "next-hop")
 
     async def _exchanges(self, domain: str) -> list[tuple[int, dns.name.Name]]:
         """The names that MX names, the best first; the domain's own where there is no MX; none for a null MX."""
@@ -179,7 +180,7 @@ class _Kept(dns.resolver.LRUCache):
 
 
 def _refusal(code: int, enhanced: str, domain: str, text: str) -> Reply:
-    return Reply(code, f"{enhanced} {domain}: {text}", enhanced, "recipient")
+    return Reply(code, f"{enhanced} {NOBODY_ASKED}{domain}: {text}", enhanced, "recipient")
 
 
 def _absolute(name: str) -> dns.name.Name:

@@ -105,9 +105,10 @@ class MxNextHop:
         answered = next((f for f in failed if f.not_taken and f.not_taken.scope != "next-hop"), None)
         if answered is not None or len(failed) == 1:
             return (answered or failed[0]).outcome
-        said = [handed.not_taken.text for handed in failed[:TROUBLES_SAID] if handed.not_taken]
+        first, *others = [handed.not_taken for handed in failed[:TROUBLES_SAID] if handed.not_taken]
         more = f"; and {len(failed) - TROUBLES_SAID} more" if len(failed) > TROUBLES_SAID else ""
-        return _everybody(Reply(421, "; ".join(said) + more, "4.4.1", "next-hop"), measured, refused)
+        text = "; ".join((first.text, *(one.said for one in others))) + more
+        return _everybody(replace(first, text=text), measured, refused)
 
     def _ordered(self, servers: tuple[MailServer, ...]) -> list[MailServer]:
         now = asyncio.get_running_loop().time()

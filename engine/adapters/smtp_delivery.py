@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from typing import Literal
 
@@ -179,7 +180,7 @@ class Delivery:
             # Some reply was one too many, and nobody knows which: none of them counts.
             return [self._lost()] * count
         if dialogue.mail_reply is not None and dialogue.mail_reply.negative:
-            return [self._envelope_answer(dialogue.mail_reply, "message")] * count
+            return [self._for_want_of_tls(self._envelope_answer(dialogue.mail_reply, "message"))] * count
         rest = self._fate_of_accepted()
         replies = [self._recipient_answer(reply) for reply in dialogue.recipient_replies]
         return [answer or rest for answer in replies] + [rest] * (count - len(replies))
@@ -200,7 +201,7 @@ class Delivery:
             return _ours(dialogue.farewell, "next-hop")
         if dialogue.interruption is not None:
             said = f"{dialogue.interruption.code} {dialogue.interruption.text}"
-            return Reply(451, f"4.5.0 given up before the final dot: {said}", "4.5.0", "message")
+            return Reply(None, f"4.5.0 given up before the final dot: {said}", "4.5.0", "message")
         return self._lost()
 
     def _recipient_answer(self, reply: smtp_reply.Reply) -> Answer | None:
@@ -215,18 +216,25 @@ class Delivery:
         let_in = self._line.took_mail or self._dialogue.accepted
         return _ours(reply, "next-hop" if reply.code == ACCESS_FIRST and not let_in else scope)
 
+    def _for_want_of_tls(self, reply: Reply) -> Reply:
+        """With why there is none, where the server wants it."""
+        why = self._line.peer.tls.removeprefix("none ")
+        if reply.code not in (530, 538) or not why.startswith("(STARTTLS failed"):
+            return reply
+        return replace(reply, text=f"{reply.text} {why}")
+
     def _hung_up(self) -> Reply:
         farewell = self._dialogue.farewell
         if farewell is not None:
             return Reply(farewell.code, farewell.text, farewell.enhanced, "message")
-        return Reply(421, f"4.4.2 {self._line.peer.where}: {self._line.trouble}", "4.4.2", "message")
+        return Reply(None, f"4.4.2 {self._line.peer.where}: {self._line.trouble}", "4.4.2", "message")
 
     def _lost(self) -> Reply:
         reason = self._line.trouble or "connection closed before the final dot"
         # Whoever said 354 was well until this content came: if it is the next hop, the next message will show it.
         went_ahead = self._dialogue.data_reply is not None and not self._line.garbled
         scope: Scope = "message" if went_ahead else "next-hop"
-        return Reply(421, f"4.4.2 {self._line.peer.where}: {reason}", "4.4.2", scope)
+        return Reply(None, f"4.4.2 {self._line.peer.where}: {reason}", "4.4.2", scope)
 
 
 @lru_cache(maxsize=256)

@@ -116,7 +116,7 @@ class SmtpNextHop:
             turn.crowded = True
             return None
         except NotOpened as trouble:
-            not_taken = Reply(421, trouble.text, trouble.text.partition(" ")[0], "next-hop")
+            not_taken = trouble.reply
             places = range(len(measured.transaction.recipients))
             answers = tuple(refused.get(place, not_taken) for place in places)
             address, tls, dsn = trouble.address, "none", False
@@ -186,7 +186,7 @@ class SmtpNextHop:
                 await self._wake(self._idle.pop()).quit()
             line = await open_line(self.access, self._hello)
         except NotOpened as trouble:
-            raise NextHopTrouble(trouble.text) from trouble
+            raise NextHopTrouble(trouble.reply.said) from trouble
         finally:
             self._settle(line, usable=line is not None)
         peer = line.peer
@@ -233,7 +233,7 @@ class SmtpNextHop:
             line.drop()
         if self._not_opened is not None and self._not_opened[0] > asked:
             trouble = self._not_opened[1]
-            raise NotOpened(trouble.text, address=trouble.address)
+            raise NotOpened(trouble.reply, address=trouble.address)
         return await self._opened(), False
 
     async def _opened(self) -> SmtpLine:

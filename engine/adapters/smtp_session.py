@@ -21,7 +21,9 @@ from engine.adapters.pop3_trouble import CONCEALED
 from engine.adapters.smtp_access import NextHopAccess
 from engine.adapters.smtp_line import Peer, SmtpLine
 from engine.adapters.tls import TlsTrouble, check_fingerprint, client_context, describe, reason_of
+from engine.ports import Reply
 from engine.secrets import SecretError
+from engine.wire.smtp_reply import Reply as WireReply
 from engine.wire.smtp_reply import visible
 
 # A name with more addresses than this is balanced by DNS; the rest would only lengthen the wait.
@@ -30,16 +32,20 @@ QUOTED_LEAST = 8  # characters of a password in base64 that are taken for a part
 
 
 class NotOpened(Exception):
-    """No session could be had. `text` is one line and starts with an enhanced status code (RFC 3463)."""
+    """No session could be had: the reply is what the server said, and when; or what broke, where it said nothing."""
 
-    def __init__(self, text: str, *, address: str = "") -> None:
-        super().__init__(text)
-        self.text = visible(text)
+    def __init__(self, reply: Reply, *, address: str = "") -> None:
+        super().__init__(reply.said)
+        self.reply = reply
         self.address = address
 
 
 class _StarttlsFailed(NotOpened):
-    """STARTTLS was offered and didn't work out on this connection."""
+    """STARTTLS was offered and didn't work out on this connection; `tls` is what there is instead."""
+
+    def __init__(self, reply: Reply, *, address: str, tls: str) -> None:
+        super().__init__(reply, address=address)
+        self.tls = tls
 
 
 async def open_line(access: NextHopAccess, hello: str) -> SmtpLine:
@@ -52,7 +58,7 @@ async def open_line(access: NextHopAccess, hello: str) -> SmtpLine:
             raise
         # What STARTTLS left behind can't be trusted, so the clear text starts on a new connection (RFC 7435).
         setup = _Setup(access, hello, context)
-        setup.tls = f"none ({failed.text.removeprefix('4.7.0 ')})"
+        setup.tls = failed.tls
         return await setup.run(starttls=False)
 
 
@@ -68,7 +74,7 @@ async def _context(access: NextHopAccess) -> ssl.SSLContext | None:
             fingerprint=access.tls_fingerprint,
         )
     except TlsTrouble as trouble:
-        raise NotOpened(f"4.3.5 {trouble}") from trouble
+        raise NotOpened(_silence(f"4.3.5 {trouble}")) from trouble
 
 
 class _Setup:
@@ -100,7 +106,9 @@ class _Setup:
             raise
         except (aiosmtplib.SMTPException, OSError, ValueError) as error:
             _abandon(client, sock)
-            raise self._not_opened("4.4.2 no session with", _reason(error)) from error
+            greeting = isinstance(error, aiosmtplib.SMTPConnectResponseError)
+            when = "the greeting of" if greeting else "the reply to EHLO of"
+            raise self._refused(error, when, "4.4.2 no session with") from error
         except BaseException:
             _abandon(client, sock)
             raise
@@ -137,7 +145,7 @@ class _Setup:
             self._where = f"{host}[{address[0]}]:{port}"
             self._address = f"[{address[0]}]:{port}" if family == socket.AF_INET6 else f"{address[0]}:{port}"
             return sock
-        raise NotOpened("4.4.1 connect to " + "; ".join(troubles or [f"{host}:{port}: no address"]))
+        raise NotOpened(_silence("4.4.1 connect to " + "; ".join(troubles or [f"{host}:{port}: no address"])))
 
     async def _addresses(self) -> list[tuple[int, tuple[Any, ...]]]:
         """The host's addresses with their families, in the order to try them."""
@@ -151,7 +159,7 @@ class _Setup:
                 loop = asyncio.get_running_loop()
                 found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         except (OSError, UnicodeError) as error:
-            raise NotOpened(f"4.4.3 look up {host}: {_reason(error)}") from error
+            raise NotOpened(_silence(f"4.4.3 look up {host}: {_reason(error)}")) from error
         return [(family, address) for family, _, _, _, address in found]
 
     async def _greet(self, client: aiosmtplib.SMTP) -> None:
@@ -173,8 +181,10 @@ class _Setup:
             # With TLS 1.3 a server that refuses the handshake is heard of only now.
             await client.ehlo()
         except (aiosmtplib.SMTPException, OSError, ValueError) as error:
-            text = f"4.7.0 STARTTLS failed with {self._where}: {_reason(error)}"
-            raise _StarttlsFailed(text, address=self._address) from error
+            what = "STARTTLS failed with"
+            tls = visible(f"none ({what} {self._where}: {_reason(error)})")
+            reply = self._refused(error, what, f"4.7.0 {what}").reply
+            raise _StarttlsFailed(reply, address=self._address, tls=tls) from error
         self._check_tls(client)
 
     def _check_tls(self, client: aiosmtplib.SMTP) -> None:
@@ -196,7 +206,8 @@ class _Setup:
         if self.tls.startswith("none") and self._access.tls != "none":
             raise self._not_opened(
                 "4.7.0 authentication failed: no TLS, and without it no password is sent to",
-                'offer STARTTLS there, or allow clear text with tls = "none"',
+                self.tls.removeprefix("none").strip(" ()")
+                or 'offer STARTTLS there, or allow clear text with tls = "none"',
             )
         try:
             password = await self._access.secret() if self._access.secret is not None else ""
@@ -207,11 +218,14 @@ class _Setup:
             raise self._not_opened("4.7.0 authentication failed: no password for", reason) from None
         try:
             await client.login(username, password)
-        except (aiosmtplib.SMTPException, ValueError) as error:
-            # A ValueError may quote what it could not encode.
-            reason = type(error).__name__ if isinstance(error, ValueError) else _reason(error)
-            reason = _concealed(reason, username, password)
+        except ValueError as error:
+            # It may quote what it could not encode.
+            reason = type(error).__name__
             raise self._not_opened(f"4.7.0 authentication as {username} failed with", reason) from None
+        except aiosmtplib.SMTPException as error:
+            error.message = _concealed(error.message, username, password)
+            what = f"authentication as {username} failed with"
+            raise self._refused(error, what, f"4.7.0 {what}") from None
 
     def _take_over(self, client: aiosmtplib.SMTP, banner: str) -> SmtpLine:
         protocol = client.protocol
@@ -234,7 +248,21 @@ class _Setup:
         return SmtpLine(cast(asyncio.Transport, transport), peer, self._access.timeouts)
 
     def _not_opened(self, text: str, reason: str = "") -> NotOpened:
-        return NotOpened(f"{text} {self._where}" + (f": {reason}" if reason else ""), address=self._address)
+        text = f"{text} {self._where}" + (f": {reason}" if reason else "")
+        return NotOpened(_silence(text), address=self._address)
+
+    def _refused(self, error: Exception, when: str, otherwise: str) -> NotOpened:
+        """What the server said, with `when` in front of who it is; `otherwise` where it said nothing that is a no."""
+        if not isinstance(error, aiosmtplib.SMTPResponseException) or not 400 <= error.code < 600:
+            return self._not_opened(otherwise, _reason(error))
+        said = WireReply(error.code, visible(_one_line(error.message)))
+        text = f"{said.text} ({visible(when)} {self._where})".lstrip()
+        return NotOpened(Reply(said.code, text, said.enhanced, "next-hop"), address=self._address)
+
+
+def _silence(text: str) -> Reply:
+    """What stands in place of a reply; the text begins with an enhanced status code (RFC 3463)."""
+    return Reply(None, visible(text), text.partition(" ")[0], "next-hop")
 
 
 def _abandon(client: aiosmtplib.SMTP, sock: socket.socket) -> None:
@@ -262,10 +290,14 @@ def _concealed(text: str, username: str, password: str) -> str:
     return text.replace(password, CONCEALED) if password else text
 
 
+def _one_line(message: str) -> str:
+    return message.replace("\n", " / ")
+
+
 def _reason(error: BaseException) -> str:
     """What went wrong, in few words. aiosmtplib wraps the cause where it connects."""
     if isinstance(error, aiosmtplib.SMTPResponseException):
-        return f"{error.code} {error.message}".replace("\n", " / ")
+        return f"{error.code} {_one_line(error.message)}"
     if isinstance(error, aiosmtplib.SMTPConnectError) and isinstance(error.__cause__, OSError):
         error = error.__cause__
     if isinstance(error, aiosmtplib.SMTPException):

@@ -96,13 +96,13 @@ def _meaning(
         case LeftOut():
             # Not a refusal: the rest goes in a transaction of its own, at once (RFC 5321 section 4.5.3.1.10).
             yield _deferred(message, step, numbers, policy, now, answer.reply, outcome.address)
-        case Reply() if 200 <= answer.code < 300:
-            yield from _accepted(message, step, outcome, numbers, answer, policy)
+        case Reply(code=int(code)) if 200 <= code < 300:
+            yield from _accepted(message, step, outcome, numbers, code, answer.said, policy)
         case Reply() if (pattern := _spam(message, step.next_hop, answer, policy)) is not None:
             yield _kept(message, step.next_hop, numbers, policy, pattern, answer.said)
         case Reply() if too_large(answer) and not _taken(outcome):
             yield oversize.refused(message, step.next_hop, numbers, answer, policy)
-        case Reply() if answer.code >= 500 and answer.scope != "next-hop":
+        case Reply() if answer.permanent:
             yield _failed(
                 message, step.next_hop, numbers, policy, "rejected", answer.code, answer.said, outcome.address
             )
@@ -122,7 +122,8 @@ def expired(message: Message, policy: Policy, now: datetime) -> bool:
 
 def _taken(outcome: Outcome) -> bool:
     """Whether it was not too large for another recipient: a limit is that of one mailbox then, not of the server."""
-    return any(isinstance(one, Reply) and 200 <= one.code < 300 for one in outcome.answers)
+    codes = [one.code for one in outcome.answers if isinstance(one, Reply)]
+    return any(code is not None and 200 <= code < 300 for code in codes)
 
 
 def _retries(policy: Policy, hop: str) -> bool:
@@ -134,7 +135,8 @@ def _accepted(
     step: HandOver,
     outcome: Outcome,
     numbers: tuple[int, ...],
-    reply: Reply,
+    code: int,
+    said: str,
     policy: Policy,
 ) -> Iterator[MessageEvent]:
     """The home server delivered it; what goes out, a smart host or foreign server only relayed (RFC 3464's words)."""
@@ -147,11 +149,11 @@ def _accepted(
                 attempt=step.attempt,
                 address=outcome.address,
                 tls=outcome.tls,
-                code=reply.code,
+                code=code,
                 duration_ms=outcome.duration_ms,
                 dsn=outcome.dsn,
                 recipients=addresses(message, those),
-                reply=reply.said,
+                reply=said,
             )
 
 

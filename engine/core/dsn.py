@@ -61,7 +61,7 @@ NO_MEANING = ("the other server does not accept it", "read what the server said,
 
 _ENHANCED = re.compile(r"(?:\d{3}[ -])?([245])\.(\d{1,3}\.\d{1,3})(?=\s|$)")
 _CODE = re.compile(r"([245])\d\d(?=[ -]|$)")
-_OURS = re.compile(r"421 |.*not sent by mailgate")  # what an adapter says where no server said anything
+_OURS = re.compile(r".*not sent by mailgate")  # what an adapter says where no server was asked
 _LINE_END = re.compile(rb"\r\n|\r|\n")
 _XTEXT = re.compile(r"\+([0-9A-F]{2})")
 _NOT_PLAIN = re.compile(r"[^!-*,-<>-\[\]-~]")  # RFC 6533 section 3: QCHAR
@@ -98,15 +98,18 @@ def write(
 
 
 def status(kind: Kind, fate: Fate) -> str:
-    """Return the status code (RFC 3463): from the reply where it has a fitting one."""
+    """Return the status code (RFC 3463): from the reply where it has a fitting one.
+
+    What a server refused for good when the session was set up is tried again all the same: its class is that of a delay.
+    """
     wanted = {"failure": "5", "delay": "4", "success": "2"}[kind]
     found = _ENHANCED.match(fate.reply)
     if fate.too_large:
         return "5.3.4"
     if kind == "failure" and fate.expired:
         return "4.4.7"
-    if found is not None and found[1] == wanted:
-        return f"{found[1]}.{found[2]}"
+    if found is not None and (found[1] == wanted or kind == "delay"):
+        return f"{wanted}.{found[2]}"
     return f"{wanted}.0.0"
 
 

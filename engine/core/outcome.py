@@ -13,14 +13,15 @@ Octets = bytes | bytearray | memoryview
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What the far side said about one recipient, or about all of them.
+    """What the far side said about one recipient, or about all of them; or why it said nothing.
 
-    `code` is the SMTP reply code (RFC 5321 section 4.2); 421 stands for no connection or a lost one before the final
-    dot. `enhanced` is the RFC 3463 code, where the text carries one. `scope` is who is to blame: the whole next hop
-    (do not try others there now), this message, or this recipient.
+    `code` is the SMTP reply code (RFC 5321 section 4.2), None where there was no reply: no connection, or one lost before
+    the final dot; the text is ours then, and begins with an enhanced code. `enhanced` is the RFC 3463 code, where the text
+    carries one. `scope` is who is to blame: the whole next hop (do not try others there now; whatever the code, it is no
+    answer about a message), this message, or this recipient.
     """
 
-    code: int
+    code: int | None
     text: str
     enhanced: str | None = None
     scope: Literal["next-hop", "message", "recipient"] = "recipient"
@@ -31,7 +32,12 @@ class Reply:
     @property
     def said(self) -> str:
         """Code and text, as they go on record."""
-        return f"{self.code} {self.text}"
+        return self.text if self.code is None else f"{self.code} {self.text}"
+
+    @property
+    def permanent(self) -> bool:
+        """Whether it is a no for good (RFC 5321 section 4.2.1) to a message or a recipient."""
+        return self.code is not None and self.code >= 500 and self.scope != "next-hop"
 
 
 @dataclass(frozen=True, slots=True)

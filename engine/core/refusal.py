@@ -18,7 +18,7 @@ _OF_ROOM = re.compile(r"storage|quota|mailbox|full\b|space", re.IGNORECASE)
 def too_large(reply: Reply) -> bool:
     """Whether the next hop says that the message is larger than it takes."""
     if reply.enhanced is not None:
-        return reply.code >= 500 and reply.enhanced == TOO_LARGE_ENHANCED
+        return reply.permanent and reply.enhanced == TOO_LARGE_ENHANCED
     of_size = _OF_SIZE.search(reply.text) is not None and _OF_ROOM.search(reply.text) is None
     return reply.code == TOO_LARGE_CODE and reply.scope == "message" and of_size
 
@@ -29,7 +29,7 @@ def as_spam(reply: Reply, patterns: tuple[str, ...]) -> str | None:
     `*` stands for any run of characters, `?` for one; case aside. A refusal of the gateway itself is none: it says nothing
     of the message.
     """
-    if reply.code < 500 or reply.scope == "next-hop":
+    if not reply.permanent:
         return None
     said = " ".join(reply.said.split())
     return next((pattern for pattern in patterns if _compiled(pattern).fullmatch(said)), None)

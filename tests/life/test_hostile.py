@@ -215,6 +215,7 @@ HOMES = (
         "choosy", "rcpt", "reply", "delivered", other="failed", copies=ALL_ONCE, notices=EACH,
         matching="other@", code=550, text="5.1.1 who?",
     ),
+    refuser("touchy", "rcpt", "421", "delivered", other="deferred", copies=ALL_ONCE, matching="other@"),
     refuser("strict", "dot", "reply", "failed", notices=EACH, code=550, text="5.7.1 no"),
     refuser("small", "dot", "reply", "rejected-oversize", notices=EACH, code=552, text="5.3.4 too large"),
 )  # fmt: skip

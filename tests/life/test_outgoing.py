@@ -132,9 +132,9 @@ def test_what_dns_says_for_good_fails_at_once(tmp_path: Path, database_url: str)
         assert {found[address]["state"] for address in people} == {"failed"}
         assert found["anna@example.com"]["state"] == "delivered"  # the report, at the home server
         assert [found[address]["reply"] for address in people] == [
-            "556 5.1.10 null.example: the domain takes no mail (null MX)",
-            "550 5.1.2 gone.example: there is no such domain",
-            "550 5.1.2 [127.0.0.2]: address literals are not delivered to: name a domain",
+            "556 5.1.10 not sent by mailgate: null.example: the domain takes no mail (null MX)",
+            "550 5.1.2 not sent by mailgate: gone.example: there is no such domain",
+            "550 5.1.2 not sent by mailgate: [127.0.0.2]: address literals are not delivered to: name a domain",
         ]
 
 

@@ -63,5 +63,5 @@ def only(outcome: Outcome) -> Any:
     return answer
 
 
-def codes(outcome: Outcome) -> list[int]:
+def codes(outcome: Outcome) -> list[int | None]:
     return [answer.code for answer in outcome.answers if isinstance(answer, Reply)]

@@ -145,9 +145,21 @@ async def test_where_no_server_can_be_spoken_to_all_are_named():
         for peer in there.peers:
             await peer.stop()
         answer = only(await handed_over(there.hop))
-        assert (answer.code, answer.scope) == (421, "next-hop")
+        assert (answer.code, answer.scope) == (None, "next-hop")
         assert f"mx0.{DOMAIN}[127.0.0.2]:{there.port}" in answer.text
         assert f"mx1.{DOMAIN}[127.0.0.3]:{there.port}" in answer.text
+
+
+async def test_where_no_server_gives_a_session_the_first_one_s_word_comes_first():
+    async with customer(HomePeer(), HomePeer()) as there:
+        there.peers[0].fault("banner", "reply", code=554, text="5.3.2 no service", times=None)
+        await there.peers[1].stop()
+        answer = only(await handed_over(there.hop))
+        assert (answer.code, answer.enhanced, answer.scope) == (554, "5.3.2", "next-hop")
+        where = f"mx0.{DOMAIN}[127.0.0.2]:{there.port}"
+        assert answer.said.startswith(
+            f"554 5.3.2 no service (the greeting of {where}); 4.4.1 connect to mx1."
+        )
 
 
 async def test_a_server_s_own_word_counts_more_than_that_others_are_down():
@@ -201,7 +213,7 @@ async def test_what_dns_can_not_say_now_is_the_domain_s_trouble():
     async with customer(HomePeer()) as there:
         there.dns.failing.add(DOMAIN)
         answer = only(await handed_over(there.hop))
-        assert (answer.code, answer.scope) == (451, "next-hop")
+        assert (answer.code, answer.enhanced, answer.scope) == (None, "4.4.3", "next-hop")
 
 
 async def test_a_foreign_server_that_wants_a_login_first_refuses_the_message():

@@ -188,4 +188,4 @@ def outcome(*answers: Answer) -> Outcome:
 TAKEN = Reply(250, "2.0.0 taken", "2.0.0", "message")
 LATER_PLEASE = Reply(451, "4.3.0 later", "4.3.0", "message")
 NO_SUCH_USER = Reply(550, "5.1.1 no such user", "5.1.1", "recipient")
-HOP_DOWN = Reply(421, "4.4.1 connect: refused", "4.4.1", "next-hop")
+HOP_DOWN = Reply(None, "4.4.1 connect: refused", "4.4.1", "next-hop")

@@ -181,7 +181,7 @@ class Gateway:
                 Reply(550, "5.1.1 no such user", "5.1.1", "recipient"),
                 Reply(550, "5.7.1 rejected as spam", "5.7.1", "message"),
                 Reply(552, "5.3.4 too large", "5.3.4", "message"),
-                Reply(421, "4.4.1 refused", "4.4.1", "next-hop"),
+                Reply(None, "4.4.1 refused", "4.4.1", "next-hop"),
                 NoAnswer("the connection broke behind the dot"),
                 LeftOut(Reply(452, "4.5.3 too many")),
             )

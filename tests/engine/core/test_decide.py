@@ -142,10 +142,25 @@ def test_each_temporary_refusal_in_a_row_doubles_the_wait() -> None:
     assert waits == [5, 10, 20, 40, 60]
 
 
+@pytest.mark.parametrize(
+    "reply",
+    [
+        Reply(554, "5.3.4 no service (the greeting of home:25)", "5.3.4", "next-hop"),
+        Reply(535, "5.7.8 wrong (authentication as gate failed with home:25)", "5.7.8", "next-hop"),
+    ],
+)
+def test_trouble_with_the_whole_next_hop_is_never_for_good_whatever_its_code(reply: Reply) -> None:
+    by = policy(hops={"home": HopPolicy(spam_refusals=("*",))})
+    event = only(answered(attempted(downloaded(INFO)), reply, by=by))
+    assert isinstance(event, Deferred)
+    assert (event.scope, event.retry_at, event.code) == ("next-hop", PROBE_AT, reply.code)
+    assert event.reply == reply.said
+
+
 def test_trouble_with_the_whole_next_hop_waits_for_its_next_probe() -> None:
     event = only(answered(attempted(downloaded(INFO)), HOP_DOWN))
     assert isinstance(event, Deferred)
-    assert (event.scope, event.retry_at, event.code) == ("next-hop", PROBE_AT, 421)
+    assert (event.scope, event.retry_at, event.code) == ("next-hop", PROBE_AT, None)
 
 
 def test_a_permanent_reply_about_the_whole_next_hop_fails_no_message() -> None:
@@ -382,7 +397,7 @@ def test_what_was_not_even_tried_for_five_days_fails_as_expired() -> None:
 
 replies = st.builds(
     Reply,
-    st.sampled_from((250, 251, 421, 450, 451, 452, 535, 550, 552, 554)),
+    st.sampled_from((None, 250, 251, 421, 450, 451, 452, 535, 550, 552, 554)),
     st.sampled_from(("one", "other")),
     st.sampled_from((None, "5.3.4", "5.1.1", "4.3.0")),
     st.sampled_from(("next-hop", "message", "recipient")),

@@ -135,6 +135,8 @@ def test_a_delay_says_until_when_and_a_success_promises_no_more_than_is_known() 
         ("failure", "552 no", {"too_large": True}, "5.3.4"),
         ("failure", "550 version 5.1.1 of it", {}, "5.0.0"),
         ("delay", "nothing came", {}, "4.0.0"),
+        ("delay", "4.4.1 connect to smart.example:25: connection refused", {}, "4.4.1"),
+        ("delay", "535 5.7.8 wrong (authentication as us failed with smart.example:25)", {}, "4.7.8"),
         ("success", "250 ok", {}, "2.0.0"),
     ],
 )
@@ -149,7 +151,9 @@ def test_the_status_is_the_reply_s_or_a_fitting_one(
     ("reply", "kind"),
     [
         (REFUSED, "smtp"),
-        ("421 4.4.1 smart.example:25: connection refused", "x-mailgate"),
+        ("4.4.1 connect to smart.example:25: connection refused", "x-mailgate"),
+        ("421 4.3.2 closing", "smtp"),
+        ("535 5.7.8 wrong (authentication as us failed with smart.example:25)", "smtp"),
         ("553 5.1.3 not sent by mailgate: the recipient's address is empty", "x-mailgate"),
         ("the octets are no longer kept", "x-mailgate"),
     ],
