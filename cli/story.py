@@ -283,6 +283,7 @@ def _for(addresses: tuple[str, ...]) -> str:
 
 
 def _then(when: datetime, at: datetime) -> str:
-    """A time to come, the day only where it is another, and how long until then."""
+    """A time to come, the day only where it is another, and how long until then; it may be just past when it is on record."""
     text = times.stamp(when) if times.day(when) != times.day(at) else times.clock(when)[:8]
-    return f"{text} ({times.span(when - at)} later)"
+    later = f"{times.span(when - at)} later" if when - at >= timedelta(milliseconds=1) else "at once"
+    return f"{text} ({later})"

@@ -124,9 +124,14 @@ def deferred(**facts: object) -> Deferred:
             " until 2026-03-02 12:00:00 (1d later) by home: 451 4.3.0 later",
         ),
         (
-            {"scope": "next-hop", "code": 421, "reply": "4.4.1 refused"},
-            " until 12:05:00 (5m later), home as a whole is in trouble: 421 4.4.1 refused",
+            {"scope": "next-hop", "code": None, "reply": "4.4.1 refused"},
+            " until 12:05:00 (5m later), home as a whole is in trouble: 4.4.1 refused",
         ),
+        (
+            {"retry_at": NOON - timedelta(milliseconds=2)},
+            " until 11:59:59 (at once) by home: 451 4.3.0 later",
+        ),
+        ({"retry_at": NOON}, " until 12:00:00 (at once) by home: 451 4.3.0 later"),
         (
             {"tried": False, "scope": "next-hop", "code": None, "reply": "home is down"},
             " until 12:05:00 (5m later), untried: home is down",
