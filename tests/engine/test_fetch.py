@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from datetime import datetime, timedelta
@@ -319,11 +320,21 @@ async def test_trouble_of_a_poll_that_lost_its_lease_is_no_news(database_url: st
 async def test_a_mailbox_is_free_again_when_all_that_was_retrieved_is_on_record_and_not_before(
     database_url: str,
 ) -> None:
+    written = threading.Event()
     async with Rig(database_url, works=False) as rig:
         rig.put(*(mail(n, (3 << 20) + n) for n in range(6)))  # a commit each
-        with contents_refused(rig, of_octets=3 << 20), pytest.raises(StoreError):
-            await rig.poll()
-        assert len(rig.events(Downloaded)) == 5
+        first = rig.provider.fault("retr", "stall")
+        polling = asyncio.create_task(rig.poll())
+        await rig.until(lambda: first.stalled)
+        with contents_refused(rig, of_octets=3 << 20):
+            blocked = rig.journal.call(lambda _: written.wait(PATIENCE_SECONDS))
+            first.release()
+            await rig.until(lambda: rig.journal.submitted == 6)
+            written.set()
+            with pytest.raises(StoreError):
+                await polling
+            assert len(rig.events(Downloaded)) == 5
+            assert await blocked
         assert await rig.poll()
         assert len(rig.provider.said("RETR")) == 7
 
