@@ -31,7 +31,7 @@ from engine.means import Means
 from engine.opening import digest
 from engine.ports import Refused, Retrieved, SourceSession, SourceTrouble
 from engine.recognition import Recognised, come_back, once_listed, recognisable, same_header, told_of, untold
-from engine.removing import Marks, Remover, refuse_nameless
+from engine.removing import Marks, Missing, Remover, refuse_nameless
 from engine.shares import LISTING, Shares
 from engine.worker import Worker
 from store import mailbox_queries
@@ -94,6 +94,8 @@ class Poll:
         self._remover = Remover(means, mailbox.name, mailbox.removal, lease)
         self._proven: dict[int, str] = {}  # by message number: the stream that has these very octets
         self._doubted: frozenset[str] = frozenset()  # streams that an earlier QUIT may have deleted
+        self._missing: Missing | None = None  # where the whole listing could be read
+        self._large: frozenset[int] = frozenset()  # numbers of what is too large to be retrieved
         self._tried_all = False
 
     async def run(self, session: SourceSession, *, retrieve: bool = True) -> Tally:
@@ -116,7 +118,8 @@ class Poll:
                 return self.tally
             self.tally.resumed = True
             if getattr(session, "passed_over", 0) == 0:
-                await self._remover.vanished([one for one in difference.vanished if one.uidl])
+                self._missing = Missing(self._remover, difference)
+                await self._missing.note()
                 self._doubted -= {one.stream for one in difference.vanished if one.stream}
             withholding = Withholding(standing.withheld, standing.more_withheld)
             withholding.pass_over(session.lacking, session.passed_over, self._means.now())
@@ -125,9 +128,11 @@ class Poll:
                 if retrieve:
                     await self._fetch(session, difference, withholding)
                 await self._arriving.durable()
+                await self._missed(difference, withholding)
                 marks = await self._remover.mark(session, offers, self._proven, self._doubted)
             except SourceTrouble as trouble:
                 await self._arriving.durable()
+                await self._missed(difference, withholding)
                 if trouble.offer is not None and trouble.offer.uidl in self._last:
                     withholding.meet(trouble.offer, trouble.text, self._means.now(), breaks=True)
                 await self._finished(began, offers, withholding, standing, None)
@@ -154,6 +159,7 @@ class Poll:
         limit, wanted, large = await by_size(
             offers, plan.name, plan.rule, plan.max_size_octets, self._hops, self._means
         )
+        self._large = frozenset(offer.number for offer in large)
         before: Recognised = await self._means.read(lambda c: recognisable(c, plan.name, difference, wanted))
         # Stable: otherwise in the server's order.
         last = {uidl: place for place, uidl in enumerate(self._last, start=1)}
@@ -204,6 +210,15 @@ class Poll:
             self._proven[offer.number] = known.stream
         if (event := come_back(self.mailbox.name, offer, known)) is not None:
             await record(self._means, self.mailbox.name, (event,), self._lease)
+        if self._missing is not None:
+            await self._missing.found(known)
+
+    async def _missed(self, difference: Difference, withholding: Withholding) -> None:
+        """Record what has left the mailbox, now that this session has told what it could."""
+        told = self._proven.keys() | self._large
+        untold = [o for o in (*difference.new, *difference.doubtful) if o.number not in told]
+        if self._missing is not None:
+            await self._missing.settle(untold, withholding)
 
     async def _oversize(
         self, session: SourceSession, offer: Offer, limit: Limit, told: Sequence[Known]

@@ -11,8 +11,8 @@ from typing import Literal
 
 from engine import seams
 from engine.core import listing
-from engine.core.listing import Offer, Removal
-from engine.core.withheld import lines, undeleted
+from engine.core.listing import Difference, Offer, Removal
+from engine.core.withheld import Withholding, lines, undeleted
 from engine.mailbox_record import record, uidl_text
 from engine.means import Means
 from engine.ports import SourceSession, SourceTrouble
@@ -142,6 +142,41 @@ class Remover:
                 message = await self._means.read(partial(log.message, stream=message.id))
             else:
                 return
+
+
+class Missing:
+    """What a mailbox lists no more under the UIDL it had: it has left, or it is there under another, as its octets tell."""
+
+    def __init__(self, remover: Remover, difference: Difference) -> None:
+        self._remover = remover
+        # Of what we deleted ourselves, and of what was never here, no octets tell.
+        self._sure = [one for one in difference.vanished if one.uidl and _sure(one, difference)]
+        others = (one for one in difference.vanished if one.uidl and not _sure(one, difference))
+        self._left = {(one.uidl, one.stream): one for one in others}
+
+    async def note(self) -> None:
+        """Record what has left for sure."""
+        await self._remover.vanished(self._sure)
+
+    async def found(self, known: Known) -> None:
+        """A message was recognised, and is on record under its other UIDL: the old one is no more."""
+        if (one := self._left.pop((known.uidl, known.stream), None)) is not None:
+            await self._remover.vanished([one])
+
+    async def settle(self, untold: Sequence[Offer], withholding: Withholding) -> None:
+        """Record what has left, unless what was not retrieved may be it: then a later session tells.
+
+        Of what has been withheld for longer the size tells: or one that is never to be had would keep all of it on record.
+        """
+        if not all(withholding.longer(offer) for offer in untold):
+            return
+        sizes = {offer.size_octets for offer in untold}
+        gone = [key for key, one in self._left.items() if one.size_octets not in sizes]
+        await self._remover.vanished([self._left.pop(key) for key in gone])
+
+
+def _sure(one: Known, difference: Difference) -> bool:
+    return one.content is None or one.stream in difference.doubted
 
 
 def refuse_nameless(offers: Sequence[Offer], removal: Removal) -> None:

@@ -48,6 +48,10 @@ class Withholding:
         self._lacking = tuple(passed_over(one, now) for one in lacking)
         self._more_lacking = count - len(lacking)
 
+    def longer(self, offer: Offer) -> bool:
+        """Whether a message was withheld before this session."""
+        return _offered(offer) in map(_named, self._before)
+
     def meet(self, offer: Offer, text: str, now: datetime, *, breaks: bool = False) -> None:
         """Take note of a message that was not to be had."""
         if breaks or len(self._met) < NAMED:

@@ -134,6 +134,68 @@ async def test_a_copy_that_comes_later_under_the_uidl_of_a_message_with_two_size
         assert rig.delivered() == [mail(1)] * 2
 
 
+def renamed(rig: Rig, *octets: bytes) -> list[str]:
+    """The server gives its messages other UIDLs."""
+    rig.provider.mailboxes["info"].messages.clear()
+    return [uidl for n, one in enumerate(octets) for uidl in rig.put(one, uidl=f"moved-{n}")]
+
+
+@pytest.mark.parametrize("how", ["drop", "drop-mid", "err"])
+async def test_a_message_under_another_uidl_is_recognised_though_the_first_session_after_that_did_not_give_it(
+    database_url: str, how: str
+) -> None:
+    octets = [mail(n, 500 + n) for n in range(FEW)]
+    async with Rig(database_url, mailboxes=box(removal=Removal(when="never"))) as rig:
+        rig.put(*octets)
+        await rig.poll()
+        await rig.settled()
+        uidls = renamed(rig, *octets)
+        rig.provider.fault("retr", how, number=2)
+        for _ in range(3):
+            await rig.poll()
+        await rig.settled()
+        assert len(rig.home.ledger) == FEW
+        present = rig.read_now(lambda c: mailbox_queries.present(c, "info"))
+        assert sorted(one.uidl.decode() for one in present) == sorted(uidls)
+
+
+@pytest.mark.parametrize("how", ["drop-mid", "err"])
+async def test_a_message_that_is_never_to_be_had_keeps_none_of_another_size_on_record(
+    database_url: str, how: str
+) -> None:
+    octets = [mail(n, 500 + n) for n in range(FEW)]
+    async with Rig(database_url, mailboxes=box(removal=Removal(when="never"))) as rig:
+        rig.put(*octets)
+        await rig.poll()
+        await rig.settled()
+        rig.provider.mailboxes["info"].messages.clear()
+        (bad,) = rig.put(octets[0], uidl="bad")
+        fault = rig.provider.fault("retr", how, matching=bad, times=None)
+        for _ in range(4):
+            await rig.poll()
+        (left,) = rig.read_now(lambda c: mailbox_queries.present(c, "info"))
+        assert left.size_octets == len(octets[0])
+        fault.times = 0
+        await rig.poll()
+        await rig.settled()
+        assert len(rig.home.ledger) == FEW
+
+
+async def test_a_session_that_only_removes_takes_nothing_for_gone_that_may_be_listed_under_another_uidl(
+    database_url: str,
+) -> None:
+    octets = [mail(n, 500 + n) for n in range(FEW)]
+    async with Rig(database_url, mailboxes=box(removal=Removal(when="never"))) as rig:
+        rig.put(*octets)
+        await rig.poll()
+        await rig.settled()
+        renamed(rig, *octets)
+        await rig.poll(retrieve=False)
+        await rig.poll()
+        await rig.settled()
+        assert len(rig.home.ledger) == FEW
+
+
 async def test_a_message_that_reappears_under_another_uidl_is_recognised_by_its_octets(
     database_url: str,
 ) -> None:
