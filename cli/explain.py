@@ -123,7 +123,7 @@ def _page(case: Case) -> None:
         labelled("" if number else "Told", told)
     labelled("Next", _next(case))
     if case.undeleted is not None and not message.removed:
-        labelled("Mailbox", _undeleted(case.undeleted))
+        labelled("Removal", _undeleted(case.undeleted))
     if message.awaited is not None:
         labelled("Scanner", _awaited(case, message.awaited))
     for number, (key, what) in enumerate(levers(message, case.step, case.policy)):

@@ -79,7 +79,7 @@ def test_what_the_server_refuses_to_delete_is_named_and_explained(house: Install
     assert f"refuses to delete a message (UIDL {one['uidl']}, {one['size_octets']} octets): read-only" in said
     assert "info: and 2 more" in said
     said = " ".join(house.mailgate("explain", one["message"]).split())
-    assert "Mailbox the server refuses to delete it, since" in said
+    assert "Removal the server refuses to delete it, since" in said
     house.mailbox.heal()
     house.mailgate("run", "--once")
     assert health(house)["undeleted"] == []
