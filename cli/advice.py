@@ -8,9 +8,14 @@ from cli.main import PLACES
 from store.life import Message
 
 
-def commands(message: Message) -> Iterator[tuple[str, str]]:
-    """Yield the commands that help with a message, and what for, as far as there are such."""
+def commands(message: Message, *, superseded: bool = False) -> Iterator[tuple[str, str]]:
+    """Yield the commands that help with a message, and what for, as far as there are such.
+
+    One that was too large to be fetched is `superseded` by what came of it, or was found too large again, later.
+    """
     for command, purpose in _useful(message):
+        if superseded and command == "replay":
+            continue
         if command.split()[0] in PLACES:
             yield command, purpose
 

@@ -27,6 +27,7 @@ from store.database import reading
 from store.events import Failed, Reported, Scanned
 from store.life import Message
 from store.mailbox_events import Undeleted
+from store.mailbox_life import Known
 from store.message import SCAN_LANE
 from store.recipient import Recipient
 
@@ -49,6 +50,7 @@ class Case:
     gateway_runs: bool | None  # None: it can't be said
     undeleted: Undeleted | None  # by its mailbox
     now: datetime
+    later: Known | None  # as what it came, where it was too large to be fetched
     stale: str | None = None  # that a gateway runs by another policy than this
 
     @property
@@ -80,6 +82,7 @@ def _case(engine: Engine, beginning: str, policy: Policy) -> Case:
         hops = {row["next_hop"]: row for row in queries.hops(connection)}
         message = steps[-1].after
         mailbox = mailbox_queries.mailbox(connection, message.mailbox or "")
+        later = mailbox_queries.came_as(connection, message)
     case = Case(
         message=message,
         life=steps,
@@ -90,6 +93,7 @@ def _case(engine: Engine, beginning: str, policy: Policy) -> Case:
         gateway_runs=context.gateway_runs(engine) if message.open else None,
         undeleted=next((one for one in mailbox.undeleted if one.message == stream), None),
         now=times.now(),
+        later=later,
     )
     goes_to = case.step.next_hop if isinstance(case.step, HandOver) else message.place
     if not goes_to or goes_to.startswith(SCAN_LANE):
@@ -136,7 +140,7 @@ def _page(case: Case) -> None:
             )
         if case.gateway_runs is not None:
             labelled("Gateway", case.stale or "runs on this store" if case.gateway_runs else NO_GATEWAY)
-    for number, (command, purpose) in enumerate(commands(case.message)):
+    for number, (command, purpose) in enumerate(commands(case.message, superseded=case.later is not None)):
         labelled(
             "" if number else "You can", f"mailgate {command} {message.id}: {purpose}".replace("  ", " ")
         )
@@ -191,7 +195,7 @@ def _recipient(one: Recipient, case: Case) -> str:
 def _next(case: Case) -> str:
     message, step = case.message, case.step
     if not message.open:
-        return outlook(message, case.now)
+        return outlook(message, case.now, case.later)
     match step:
         case Rest() if message.state == "quarantined":
             return _in_quarantine(case)

@@ -11,11 +11,14 @@ from datetime import datetime
 
 from cli import times
 from store.life import Message, due_at
+from store.mailbox_life import Known
 from store.recipient import Recipient
 
 
-def outlook(message: Message, current: datetime) -> str:
-    """Return what comes next, in a sentence or two."""
+def outlook(message: Message, current: datetime, later: Known | None = None) -> str:
+    """Return what comes next, in a sentence or two; `later` is as what it came that was too large to be fetched."""
+    if later is not None and later.opened_at is not None and later.opened_at <= current:
+        return _came_later(message, later)
     if not message.open:
         return _closed(message)
     due = message.due_at
@@ -109,9 +112,14 @@ def _too_large(message: Message) -> str:
     return "Nothing more: it is too large"
 
 
-def _in_mailbox(message: Message) -> str:
+def _came_later(message: Message, later: Known) -> str:
+    how = "it was found too large again" if later.content is None else "it was fetched later"
+    return f"Nothing more: {how}, as message {later.stream}{_in_mailbox(message, gone=later.gone)}."
+
+
+def _in_mailbox(message: Message, *, gone: bool = False) -> str:
     if message.mailbox is None:
         return ""
-    if message.removed:
+    if message.removed or gone:
         return f", and mailbox {message.mailbox} no longer holds it"
     return f". Mailbox {message.mailbox} still holds it, as far as is known"

@@ -17,11 +17,12 @@ from cli import context, render, story, times, words
 from cli.context import Failure
 from cli.message import AsJson, MessageId, as_folded, sender
 from cli.outlook import outlook
-from store import past, queries
+from store import mailbox_queries, past, queries
 from store.codec import decode_at
 from store.database import reading
 from store.events import Event, MessageEvent
 from store.life import Message, fold
+from store.mailbox_life import Known
 from store.recipient import ACCEPTED
 from store.recorded import as_stored, time_of
 
@@ -51,18 +52,23 @@ def show(
     until = times.past_optional(at, "--at", current)
     with context.opened(context.settings()) as engine, reading(engine) as connection:
         entries = life(connection, words.message_id(connection, message))
+        opened = _folded(entries[:1])  # its mailbox and UIDL never change
+        later = mailbox_queries.came_as(connection, opened)
     seen = entries if until is None else past.upto(entries, until)
     if not seen:
-        opened = times.exact(entries[0].at)  # to be pasted: what is shown elsewhere has no fractions
-        raise Failure(
-            f"message {entries[0].row.stream} was not here yet at that time: it came in at {opened}"
-        )
-    folded = fold(seen[0].row.stream, ((cast(MessageEvent, entry.event), entry.at) for entry in seen))
-    assert folded is not None  # it has events
+        came_in = times.exact(entries[0].at)  # to be pasted: what is shown elsewhere has no fractions
+        raise Failure(f"message {opened.id} was not here yet at that time: it came in at {came_in}")
+    folded = _folded(seen)
     if as_json:
         render.json_line({"message": as_folded(folded), "events": [as_stored(entry.row) for entry in seen]})
     else:
-        page(folded, seen, until or current, past=until is not None)
+        page(folded, seen, until or current, past=until is not None, later=later)
+
+
+def _folded(entries: Sequence[Entry]) -> Message:
+    found = fold(entries[0].row.stream, ((cast(MessageEvent, entry.event), entry.at) for entry in entries))
+    assert found is not None  # it has events
+    return found
 
 
 def life(connection: Connection, stream: str) -> list[Entry]:
@@ -124,8 +130,12 @@ def page(
     *,
     past: bool = False,
     first: Sequence[tuple[str, str]] = (),
+    later: Known | None = None,
 ) -> None:
-    """Print all there is to say of a message; `first` is what stands in front, a label and a text each."""
+    """Print all there is to say of a message.
+
+    `first` is what stands in front, a label and a text each; `later` is as of `outlook`.
+    """
     as_of = f", as it stood at {times.stamp(current)}" if past else ""
     render.line((f"Message {message.id}", "bold"), as_of)
     for label, text in first:
@@ -137,7 +147,7 @@ def page(
     render.line(("What happened", "bold"), f" (times are {times.zone(current)})")
     _events(entries, [one.address for one in message.recipients])
     render.line()
-    render.paragraph((_heading(past), "bold"), f" {outlook(message, current)}")
+    render.paragraph((_heading(past), "bold"), f" {outlook(message, current, later)}")
 
 
 def _heading(past: bool) -> str:

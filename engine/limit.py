@@ -20,7 +20,7 @@ from engine.intake import Arrival
 from engine.means import Means
 from engine.ports import NextHopTrouble
 from store import mailbox_queries
-from store.events import LimitFrom
+from store.events import LimitFrom, Reported
 from store.life import Message
 from store.log import Append
 
@@ -115,3 +115,9 @@ def rejection(
         for address in (people if notify else ())
     ]
     return notices.together(append, told)
+
+
+def told_already(appends: tuple[Append, ...], reports: tuple[Reported, ...]) -> tuple[Append, ...]:
+    """Return the appends of a rejection without its notices where there are reports of the same mail: nobody is told twice."""
+    own = appends[0]
+    return (Append(own.stream, own.before, (own.events[0], *reports), own.at),) if reports else appends

@@ -25,12 +25,21 @@ from engine.core.routing import MailboxRule
 from engine.core.withheld import Standing, Withholding, lines
 from engine.hops import Hops
 from engine.intake import Arrival
-from engine.limit import Limit, by_size, rejection
+from engine.limit import Limit, by_size, rejection, told_already
 from engine.mailbox_record import record, suspend, uidl_text
 from engine.means import Means
 from engine.opening import digest
 from engine.ports import Refused, Retrieved, SourceSession, SourceTrouble
-from engine.recognition import Recognised, come_back, once_listed, recognisable, same_header, told_of, untold
+from engine.recognition import (
+    Recognised,
+    come_back,
+    once_listed,
+    recognisable,
+    reported,
+    same_header,
+    told_of,
+    untold,
+)
 from engine.removing import Marks, Missing, Remover, refuse_nameless
 from engine.shares import LISTING, Shares
 from engine.worker import Worker
@@ -238,6 +247,9 @@ class Poll:
             if known is not None:
                 await self._recognised(offer, known)
                 return
+        if len(appends) > 1:
+            reports = await self._means.read(lambda c: reported(c, appends[0]))
+            appends = told_already(appends, reports)
         await self._means.journal.append(Unit(appends, lease=self._lease, keep=True))
         self.tally.oversize += 1
         if self._worker is not None:

@@ -14,6 +14,7 @@ from sqlalchemy import Connection
 from engine.core.listing import Difference, Offer
 from engine.mailbox_record import uidl_text
 from store import log, mailbox_queries
+from store.events import Reported
 from store.life import Message
 from store.log import Append
 from store.mailbox_events import Adopted, Adoption
@@ -113,6 +114,25 @@ def told_of(offer: Offer, known: Sequence[Known]) -> list[Known]:
     if not offer.uidl:
         return []
     return [one for one in known if one.uidl == offer.uidl and one.state == "rejected-oversize"]
+
+
+def reported(connection: Connection, append: Append) -> tuple[Reported, ...]:
+    """Return the reports that its recipients have of what is too large already, where it was asked for again and is so still."""
+    message = append.after
+    assert isinstance(message, Message)
+    before, _ = mailbox_queries.alike(connection, message)
+    streams = [one.stream for one in before if one.stream and one.content is None]
+    for stream, story in log.read_many(connection, streams[-1:]).items():
+        told = log.message(connection, stream)
+        if told is not None and _about(told) == _about(message):
+            events = (recorded.event for recorded in story)
+            return tuple(one for one in events if isinstance(one, Reported) and one.kind == "oversize")
+    return ()
+
+
+def _about(message: Message) -> tuple[object, ...]:
+    facts = (message.message_id, message.sender, message.subject, message.reverse_path)
+    return (*facts, *(one.address for one in message.recipients))
 
 
 def same_header(connection: Connection, told: Sequence[Known], append: Append) -> Known | None:

@@ -22,7 +22,6 @@ from store.errors import Damaged, UnknownEvent
 from store.life import Message
 from store.log import Append, Unit
 from store.read_tables import messages
-from store.rows import uidl_octets
 from store.schema import contents
 
 BATCH = 100  # messages in one transaction: a gateway waits for some milliseconds
@@ -108,18 +107,17 @@ class Replay:
             return Replayed(stream=stream, message=None, answer=Nothing(text="there is no such message"))
         busy = worked_on(connection, message, self._now(), self._gateway_runs)
         before = self._before(connection, message) if message.content is None else None
-        answer = ask(message, self._request, self._policy, worked_on=busy, kept=kept, before=before)
+        later = mailbox_queries.came_as(connection, message)
+        answer = ask(
+            message, self._request, self._policy, worked_on=busy, kept=kept, before=before, later=later
+        )
         return Replayed(stream=stream, message=message, answer=answer)
 
     def _before(self, connection: Connection, message: Message) -> str | None:
         """Return the message by which the same replay asked for what this UIDL names: it may have been too large again."""
-        if message.mailbox is None or message.uidl is None:
-            return None
-        for stream in mailbox_queries.named(connection, message.mailbox, uidl_octets(message.uidl)):
-            earlier = log.message(connection, stream) if stream != message.id else None
-            if earlier is not None and self._request.replay in earlier.replays:
-                return stream
-        return None
+        streams = [one.stream for one in mailbox_queries.alike(connection, message)[0] if one.stream]
+        earlier = log.messages(connection, streams)
+        return next((s for s in streams if s in earlier and self._request.replay in earlier[s].replays), None)
 
 
 def _kept(connection: Connection, streams: Sequence[str]) -> set[str]:

@@ -12,10 +12,11 @@ from sqlalchemy import Connection, Select, func, select
 from store import log
 from store.events import Reported
 from store.mailbox_life import Known, Mailbox
+from store.message import Message
 from store.read_tables import mailboxes, messages, uidls
 from store.recipient import ACCEPTED
 from store.recorded import Recorded
-from store.rows import mailbox_of, uidl_digest
+from store.rows import mailbox_of, uidl_digest, uidl_octets
 
 PARAMETERS = 500  # of one statement; SQLite's limit is larger
 
@@ -115,11 +116,29 @@ def gone(connection: Connection, mailbox: str, names: Sequence[bytes]) -> list[K
     return found
 
 
-def named(connection: Connection, mailbox: str, uidl: bytes) -> list[str]:
-    """Return the messages that were taken under this UIDL, or refused, the oldest first."""
-    query = _KNOWN.where(uidls.c.mailbox == mailbox, uidls.c.digest == uidl_digest(uidl))
-    found = map(_known, connection.execute(query.order_by(uidls.c.position, uidls.c.number)))
-    return [one.stream for one in found if one.uidl == uidl and one.stream is not None]
+def alike(connection: Connection, message: Message) -> tuple[list[Known], list[Known]]:
+    """Return what was taken under a message's UIDL with its size, or refused, before it and after it, the oldest first.
+
+    Nothing where the server has no UIDL: any two messages may have the same size.
+    """
+    if message.mailbox is None or not message.uidl:
+        return [], []
+    uidl = uidl_octets(message.uidl)
+    query = _KNOWN.where(uidls.c.mailbox == message.mailbox, uidls.c.digest == uidl_digest(uidl))
+    rows = map(_known, connection.execute(query.order_by(uidls.c.position, uidls.c.number)))
+    found = [one for one in rows if one.uidl == uidl and one.size_octets == message.listed_octets]
+    place = next((n for n, one in enumerate(found) if one.stream == message.id), len(found))
+    others = [one.stream not in (None, message.id) for one in found]
+    before = [one for n, one in enumerate(found) if others[n] and n < place]
+    return before, [one for n, one in enumerate(found) if others[n] and n > place]
+
+
+def came_as(connection: Connection, message: Message) -> Known | None:
+    """Return as which message a mail came that was too large to be fetched, or as which it was found too large again."""
+    if message.content is not None:
+        return None
+    later = alike(connection, message)[1][::-1]
+    return next((one for one in later if one.content is not None), later[0] if later else None)
 
 
 _KNOWN: Select[Any] = select(

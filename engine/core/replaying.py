@@ -16,6 +16,7 @@ from engine.core.policy import Policy
 from engine.core.routing import asked_for, next_hop, shared
 from store.events import RedeliveryRequested
 from store.life import Message
+from store.mailbox_life import Known
 from store.recipient import Recipient
 
 HAS_IT = "has it already"
@@ -74,11 +75,13 @@ def ask(
     worked_on: bool,
     kept: bool,
     before: str | None = None,
+    later: Known | None = None,
 ) -> Answer:
     """Return what a request comes to.
 
     `worked_on` says that a gateway that lives holds the message; `kept` that its octets are there. `before` is an earlier
-    message with the same UIDL that the same replay asked for: this one is what came of it.
+    message with the same UIDL that the same replay asked for: this one is what came of it. `later` is a later one: it is as
+    what this one came, or was found too large again.
     """
     if request.replay in message.replays:
         return Nothing(text=f"it is part of replay {request.replay} already", repeated=True)
@@ -86,7 +89,7 @@ def ask(
         text = f"it is what came of replay {request.replay}, which asked for {before}"
         return Nothing(text=text, repeated=True)
     if message.content is None:
-        return _never_here(message, request, policy)
+        return _never_here(message, request, policy, later)
     if not kept:
         return Nothing(text=no_octets(message))
     if request.recipients:
@@ -94,10 +97,14 @@ def ask(
     return _to_its_own(message, request, policy, worked_on=worked_on)
 
 
-def _never_here(message: Message, request: Request, policy: Policy) -> Answer:
+def _never_here(message: Message, request: Request, policy: Policy, later: Known | None) -> Answer:
     """It was too large to be fetched: as long as the mailbox has it, it can be."""
     if message.mailbox is None:
         return Nothing(text="it never was here: its client was told that it is too large, and has it still")
+    if later is not None and later.content is not None:
+        return Nothing(text=f"it came as message {later.stream} ({later.state})")
+    if later is not None:
+        return Nothing(text=f"it was found too large again, as message {later.stream}: replay that one")
     if message.removed:
         return Nothing(text="it was never fetched, and its mailbox no longer has it")
     if request.recipients or request.next_hop:

@@ -99,6 +99,39 @@ async def test_what_is_too_large_stays_in_its_mailbox_until_its_notice_has_gone(
         assert rig.provider.uidls("info") == []
 
 
+async def test_what_is_asked_for_again_and_too_large_still_is_deleted_by_the_one_notice_about_it(
+    database_url: str,
+) -> None:
+    boxes = box(removal=Removal(when="delivered", oversize=True), max_size_octets=2_000)
+    async with Rig(database_url, mailboxes=boxes) as rig:
+        rig.home.fault("dot", "reply", code=451, times=1)
+        (uidl,) = rig.put(mail(1, 5_000))
+        await rig.through()
+        message = rig.messages()[0]
+        again = RedeliveryRequested(operator="anna", policy="p", replay="r1")
+        await rig.journal.append(Unit((Append(message.id, message, (again,), rig.clock()),)))
+        await rig.through()
+        assert rig.provider.uidls("info") == [uidl]
+        first, second = rig.events(Reported)
+        assert first.report == second.report
+        rig.clock.later(minutes=6)
+        await rig.settled()
+        await rig.poll()
+        assert rig.provider.uidls("info") == []
+        assert len(rig.home.taken_for(INFO)) == 1
+
+
+async def test_another_message_of_the_same_uidl_and_size_is_told_of(database_url: str) -> None:
+    async with Rig(database_url, mailboxes=box(max_size_octets=2_000)) as rig:
+        rig.put(mail(1, 5_000), uidl="1")
+        await rig.through()
+        rig.provider.mailboxes["info"].messages.clear()
+        await rig.poll()
+        rig.put(mail(2, 5_000), uidl="1")
+        await rig.through()
+        assert len(rig.home.taken_for(INFO)) == 2
+
+
 @pytest.mark.parametrize("action", ["drop-undone", "drop-committed"])
 async def test_after_a_quit_without_an_answer_the_header_tells_whether_what_is_too_large_was_told_of(
     database_url: str, action: str

@@ -80,6 +80,15 @@ def test_what_was_too_large_comes_after_the_limit_was_raised(opened: House) -> N
     assert opened.arrived() == Counter([large])
     (now,) = opened.json("list", "--direction", "inbound", "--state", "delivered")
     assert (now["uidl"], now["message_id"]) == (row["uidl"], row["message_id"])
+    again = opened.run("replay", "--state", "rejected-oversize", "--yes", "--id", "another")
+    assert again.returncode == 1
+    assert f"nothing to do for {row['id']}: it came as message {now['id']} (delivered)" in again.stdout
+    for command in ("explain", "show"):
+        told = " ".join(opened.run(command, row["id"]).stdout.split())
+        assert f"it was fetched later, as message {now['id']}, and mailbox info no longer holds it." in told
+        assert f"mailgate replay {row['id']}" not in told
+    before = " ".join(opened.run("show", row["id"], "--at", row["opened_at"]).stdout.split())
+    assert "would come next: Nothing more: it is too large." in before
 
 
 def test_what_is_too_large_still_is_asked_for_once_by_the_same_id(opened: House) -> None:
@@ -94,6 +103,23 @@ def test_what_is_too_large_still_is_asked_for_once_by_the_same_id(opened: House)
     again = opened.run(*command)
     assert again.returncode == 0
     assert "it is what came of replay big, which asked for" in again.stdout
+
+
+def test_nobody_is_told_twice_of_what_is_asked_for_again_and_too_large_still(opened: House) -> None:
+    opened.next_hop = {"max_size": "1kB"}
+    opened.provider.put("info", mail(1, 4_000), uidl="uidl-1")
+    opened.run("run", "--once")
+    command = ("replay", "--state", "rejected-oversize", "--yes")
+    for number in range(2):
+        done = opened.run(*command, "--id", f"try-{number}")
+        assert done.returncode == 0
+        assert f"replay try-{number}: 1 to be delivered again" in done.stdout
+        opened.run("run", "--once")
+    last, _, first = opened.json("list", "--state", "rejected-oversize")
+    assert len(opened.notices()) == 1
+    plan = opened.run(*command, "--dry-run").stdout
+    assert "1 of 3 messages are to be delivered again" in plan
+    assert f"{first['id']}: it was found too large again, as message {last['id']}: replay that one" in plan
 
 
 def test_interrupted_and_given_again_everything_is_delivered_once(opened: House) -> None:
