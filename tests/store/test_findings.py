@@ -48,7 +48,7 @@ def message(*events: Event) -> Message:
         ((waits(), deferred(0, 1, retry_at=LATER)), "home", LATER, "deferred"),
         ((waits(), attempted(0, 1)), "home", after(seconds=2), "outcome-unknown"),
         ((waits(), KEPT), "", None, "quarantined"),
-        ((waits(), KEPT, RELEASED), "home", NOW, "received"),
+        ((waits(), KEPT, RELEASED), "now:home", NOW, "received"),
         ((said("error", blame="scanner"),), "home", NOW, "received"),
         ((said("infected", late=True),), "home", NOW, "received"),
     ],
