@@ -52,12 +52,13 @@ def show(
     until = times.past_optional(at, "--at", current)
     with context.opened(context.settings()) as engine, reading(engine) as connection:
         entries = life(connection, words.message_id(connection, message))
-        opened = _folded(entries[:1])  # its mailbox and UIDL never change
-        later = mailbox_queries.came_as(connection, opened)
+        later = mailbox_queries.came_as(connection, _folded(entries))
     seen = entries if until is None else past.upto(entries, until)
     if not seen:
         came_in = times.exact(entries[0].at)  # to be pasted: what is shown elsewhere has no fractions
-        raise Failure(f"message {opened.id} was not here yet at that time: it came in at {came_in}")
+        raise Failure(
+            f"message {entries[0].row.stream} was not here yet at that time: it came in at {came_in}"
+        )
     folded = _folded(seen)
     if as_json:
         render.json_line({"message": as_folded(folded), "events": [as_stored(entry.row) for entry in seen]})

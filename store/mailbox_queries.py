@@ -135,8 +135,8 @@ def alike(connection: Connection, message: Message) -> tuple[list[Known], list[K
 
 def came_as(connection: Connection, message: Message) -> Known | None:
     """Return as which message a mail came that was too large to be fetched, or as which it was found too large again."""
-    if message.content is not None:
-        return None
+    if message.content is not None or not message.replays:
+        return None  # what has its UIDL then is another mail
     later = alike(connection, message)[1][::-1]
     return next((one for one in later if one.content is not None), later[0] if later else None)
 

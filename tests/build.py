@@ -136,11 +136,13 @@ class Builder:
         self.append(stream, opening, octets=octets)
         return stream
 
-    def oversize(self, *, mailbox: str = "info", subject: str = "Holiday photos") -> str:
+    def oversize(
+        self, *, mailbox: str = "info", subject: str = "Holiday photos", uidl: str | None = None
+    ) -> str:
         stream = self.new_id()
         event = RejectedOversize(
             mailbox=mailbox,
-            uidl=f"uidl-{stream}",
+            uidl=uidl or f"uidl-{stream}",
             size_octets=48_300_000,
             limit_octets=10_000_000,
             limit_from="next-hop",

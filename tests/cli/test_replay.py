@@ -183,6 +183,15 @@ def test_what_is_held_is_not_let_go_by_a_replay(desk: Desk) -> None:
     assert "left out: 1 recipient that is held: 'mailgate release' lets it go on" in answer.out
 
 
+def test_another_mail_that_got_its_uidl_is_not_taken_for_what_was_too_large(desk: Desk) -> None:
+    large = desk.builder.oversize()
+    desk.builder.removed(large)
+    desk.builder.oversize(uidl=f"uidl-{large}")
+    done = desk.mailgate("replay", large, "--yes")
+    assert done.code == 1
+    assert "it was never fetched, and its mailbox no longer has it" in done.out
+
+
 def test_what_was_too_large_is_fetched_again_while_its_mailbox_has_it(desk: Desk) -> None:
     there, gone = desk.builder.oversize(), desk.builder.oversize()
     desk.builder.removed(gone)

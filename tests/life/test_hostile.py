@@ -217,7 +217,8 @@ HOMES = (
     ),
     refuser("touchy", "rcpt", "421", "delivered", other="deferred", copies=ALL_ONCE, matching="other@"),
     refuser("strict", "dot", "reply", "failed", notices=EACH, code=550, text="5.7.1 no"),
-    refuser("small", "dot", "reply", "rejected-oversize", notices=EACH, code=552, text="5.3.4 too large"),
+    # Its recipients are told, and it refuses that as well.
+    refuser("small", "dot", "reply", "rejected-oversize", code=552, text="5.3.4 too large"),
 )  # fmt: skip
 
 
