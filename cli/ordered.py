@@ -11,6 +11,7 @@ from engine.core.orders import EXEMPTING, Decided, Order, Refused, UnderWay, Ver
 from engine.core.plan import HandOver, Record, Scan, plan
 from engine.core.policy import Policy
 from engine.orders import Done
+from store.events import RejectedOversize
 from store.life import Message
 
 PAST: dict[Verb, str] = {
@@ -92,6 +93,8 @@ class Said:
                 return f"{released}; goes to {step.next_hop}, by {step.rule}"
             case Scan() as step:
                 return f"{released}; {' and '.join(step.scanners)} will be asked about it first"
+            case Record(events=(RejectedOversize() as large, *_)):
+                return f"{released}, and will be {large.NAME}: {large.reply}"
             case Record() as step:
                 held = getattr(step.events[0], "rule", step.events[0].NAME)
                 return f"{released}, and will be {step.events[0].NAME} again: {held}"

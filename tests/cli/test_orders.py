@@ -169,6 +169,21 @@ def test_what_has_a_fate_keeps_it(desk: Desk, verb: str) -> None:
     assert desk.builder.message(stream).revision == 2
 
 
+def test_who_releases_what_the_next_hop_no_longer_takes_is_told_so(desk: Desk) -> None:
+    stream = desk.builder.downloaded()
+    desk.mailgate("hold", stream)
+    file = desk.mailgate.folder / "mailgate.toml"
+    file.write_text(file.read_text().replace("[next_hop.home]\n", "[next_hop.home]\nmax_size = 20\n"))
+    answer = desk.mailgate("release", stream)
+    assert (
+        f"{stream}: released, and will be rejected-oversize: 552 5.3.4 not sent by mailgate: " in answer.out
+    )
+    (told,) = [
+        line for line in desk.mailgate("explain", stream).out.splitlines() if line.startswith("  Next ")
+    ]
+    assert "It will be rejected-oversize: " in told
+
+
 def test_only_what_is_held_can_be_released(desk: Desk) -> None:
     stream = desk.builder.downloaded()
     answer = desk.mailgate("release", stream)
