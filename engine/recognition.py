@@ -101,11 +101,17 @@ def untold(large: Sequence[Offer], known: Sequence[Known]) -> list[Offer]:
 
 
 def once_listed(connection: Connection, mailbox: str, large: Sequence[Offer]) -> list[Known]:
-    """Return what a mailbox is known to hold, and what has left it and had the UIDL of one of these."""
+    """Return what a mailbox is known to hold, and what has left it and had the UIDL of one of these.
+
+    What was asked for again has not left it: what comes of that is a message of its own.
+    """
     names = [offer.uidl for offer in large if offer.uidl]
+    gone = mailbox_queries.gone(connection, mailbox, names)
+    messages = log.messages(connection, [one.stream for one in gone if one.stream])
+    asked_for = {stream for stream, message in messages.items() if message.replays}
     return [
         *mailbox_queries.present(connection, mailbox),
-        *mailbox_queries.gone(connection, mailbox, names),
+        *(one for one in gone if one.stream not in asked_for),
     ]
 
 
