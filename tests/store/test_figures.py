@@ -36,7 +36,7 @@ EDGES = [timedelta(seconds=1), timedelta(minutes=1), timedelta(minutes=30)]
 @pytest.fixture(scope="module", params=KINDS)
 def lived(request: pytest.FixtureRequest, fresh: Fresh) -> Iterator[Engine]:
     with fresh(request.param) as engine:
-        write(engine, History(Random(7)), 400)
+        write(engine, History(Random(8)), 400)
         yield engine
 
 

@@ -18,7 +18,7 @@ from store.life import Message, fold
 from tests.store.build import NOW, POLICY, after, attempted, deferred, delivered, downloaded
 
 LATER = after(minutes=9)
-RELEASED = Released(operator="anna", policy=POLICY)
+RELEASED = Released(bound_for="home", operator="anna", policy=POLICY)
 KEPT = Quarantined(reason="infected", rule="clamd found it", scanner="clamd", policy=POLICY)
 
 
