@@ -223,9 +223,17 @@ class Fetcher:
                 return
 
     async def _session(self, mailbox: Pollable, lease: Lease, retrieve: bool) -> Tally:
-        session = await mailbox.open()
-        poll = self._poll(mailbox.plan, lease, tuple(self._broke[mailbox.plan.name]))
-        return await poll.run(session, retrieve=retrieve)
+        name = mailbox.plan.name
+        try:
+            session = await mailbox.open()
+            poll = self._poll(mailbox.plan, lease, tuple(self._broke[name]))
+            return await poll.run(session, retrieve=retrieve)
+        except (SourceTrouble, StoreError):
+            raise
+        except Exception as error:  # what nobody foresaw is this mailbox's trouble, and no other's
+            logger.exception("mailbox %s: an error in mailgate itself", name)
+            text = f"an error in mailgate itself: {type(error).__name__}"  # its words may hold a secret
+            raise SourceTrouble("protocol", text) from None
 
     async def _went_well(self, mailbox: Pollable, lease: Lease, tally: Tally) -> None:
         name = mailbox.plan.name

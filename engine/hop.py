@@ -21,6 +21,7 @@ from store.next_hop_rows import LEAST_LIMIT_OCTETS
 
 GREETING_KEPT = timedelta(hours=1)  # how long EHLO SIZE is believed
 GREETING_RETRY = timedelta(minutes=1)  # a next hop that did not answer is not asked at each poll
+EVER = timedelta(days=36_500)
 ATTEMPT_SECONDS = 1.0  # what an attempt is thought to take at a next hop that was not tried yet
 GREETING_SECONDS = 10.0  # who asks has a POP3 session open, which a silent next hop must not hold up
 
@@ -34,7 +35,12 @@ class Hop:
     """A next hop with its adapter and its standing. For one event loop."""
 
     def __init__(
-        self, adapter: NextHop, policy: HopPolicy, connections: int, now: Callable[[], datetime]
+        self,
+        adapter: NextHop,
+        policy: HopPolicy,
+        connections: int,
+        now: Callable[[], datetime],
+        longest: timedelta = EVER,
     ) -> None:
         self.name = adapter.name
         self.adapter = adapter
@@ -49,6 +55,7 @@ class Hop:
         self.learnt_octets: int | None = None
         self._policy = policy
         self._now = now
+        self._longest = longest  # that it ever rests
         self._offered_octets: int | None = None
         self._failed_at: datetime | None = None  # since we run
         self._said_down = False  # in the log, since we run
@@ -69,9 +76,13 @@ class Hop:
         """
         if self.failures == 0 or self.probe_at is None:
             return "open"
-        if self.probing or (self._now() < self.probe_at and not self._news(ordered_at)):
+        if self.probing or (self._rests() and not self._news(ordered_at)):
             return "closed"
         return "probe"
+
+    def _rests(self) -> bool:
+        """Whether its time is still to come; one that is too far ahead was reckoned by a clock that has been set back since."""
+        return self.probe_at is not None and self._now() < self.probe_at <= self._now() + self._longest
 
     def _news(self, ordered_at: datetime | None) -> bool:
         return ordered_at is not None and (self._failed_at is None or self._failed_at < ordered_at)
@@ -93,7 +104,7 @@ class Hop:
     def failed(self, policy: Policy, reply: str, jitter: float) -> datetime:
         """It as a whole is to blame; returns when it may be tried again. Failures of one rest count once."""
         now = self._failed_at = self._now()
-        if self.probe_at is None or now >= self.probe_at:
+        if self.probe_at is None or not self._rests():
             self.failures += 1
             self.probe_at = now + backoff(policy, self.failures, jitter)
         self.reply = reply

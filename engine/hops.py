@@ -15,7 +15,7 @@ from sqlalchemy import Connection
 from engine.core import direct
 from engine.core.plan import Wait
 from engine.core.policy import HopPolicy
-from engine.hop import ATTEMPT_SECONDS, Hop
+from engine.hop import ATTEMPT_SECONDS, EVER, Hop
 from engine.ports import NextHop
 from store import queries
 
@@ -28,9 +28,14 @@ class DomainHop(Hop):
     """The mail servers of one domain. `servers` counts the tasks that work its queue off."""
 
     def __init__(
-        self, adapter: NextHop, policy: HopPolicy, connections: int, now: Callable[[], datetime]
+        self,
+        adapter: NextHop,
+        policy: HopPolicy,
+        connections: int,
+        now: Callable[[], datetime],
+        longest: timedelta = EVER,
     ) -> None:
-        super().__init__(adapter, policy, connections, now)
+        super().__init__(adapter, policy, connections, now, longest)
         self.servers = 0
         self.used_at = now()
 

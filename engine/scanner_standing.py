@@ -50,9 +50,13 @@ class ScannerStanding:
         """Say whether it may be asked: about any message, about one, about none."""
         if self.failures == 0 or self.probe_at is None:
             return "open"
-        if self.probing or self._now() < self.probe_at:
+        if self.probing or self._rests():
             return "closed"
         return "probe"
+
+    def _rests(self) -> bool:
+        """Whether its time is still to come; one too far ahead was reckoned by a clock that has been set back since."""
+        return self.probe_at is not None and self._now() < self.probe_at <= self._now() + LONGEST_REST
 
     def resting(self) -> Resting:
         """Return the trouble that it is down."""
@@ -73,7 +77,7 @@ class ScannerStanding:
         """The scanner is to blame; failures of one rest count once."""
         now = self._now()
         self.trouble, self.broke_at = trouble.text, message
-        if self.probe_at is None or now >= self.probe_at:
+        if not self._rests():
             self.failures += 1
             self.probe_at = now + min(FIRST_REST * 2 ** min(self.failures - 1, 16), LONGEST_REST)
         if self.down_since is None:

@@ -15,7 +15,7 @@ from engine.adapters.smtp_next_hop import SmtpNextHop
 from engine.core import direct
 from engine.core.arrival import Candidate, ListenerTerms, MailboxTerms
 from engine.core.listing import Removal
-from engine.core.policy import HopPolicy, Policy, Retention
+from engine.core.policy import HopPolicy, Policy, Retention, longest_backoff
 from engine.core.relaying import Rules
 from engine.core.routing import MailboxRule, RouteRule
 from engine.core.verdict import ScannerPolicy
@@ -182,15 +182,19 @@ def _access(settings: NextHopSettings) -> NextHopAccess:
 def hops_of(settings: Settings, policy: Policy, now: Callable[[], datetime]) -> Hops:
     """Return the next hops; those of direct delivery are made on demand, where a route wants it."""
     fixed = {
-        name: Hop(next_hop(hop, policy.hostname), policy.hops[name], hop.connections, now)
+        name: Hop(
+            next_hop(hop, policy.hostname), policy.hops[name], hop.connections, now, longest_backoff(policy)
+        )
         for name, hop in settings.next_hops.items()
         if name != direct.MX
     }
     through = settings.next_hops.get(direct.MX)
     if through is None:
         return Hops(fixed)
-    make = directly(through, policy.hostname)
-    return Hops(fixed, lambda name: DomainHop(make(name), policy.hops[direct.MX], through.connections, now))
+    make, longest = directly(through, policy.hostname), longest_backoff(policy)
+    return Hops(
+        fixed, lambda name: DomainHop(make(name), policy.hops[direct.MX], through.connections, now, longest)
+    )
 
 
 def directly(settings: NextHopSettings, hostname: str) -> Callable[[str], MxNextHop]:

@@ -41,6 +41,8 @@ async def connect(access: MailboxAccess) -> Pop3Connection:
         raise SourceTrouble("connect", text) from None
     except ssl.SSLError as error:
         raise _tls_failure(access, error) from error
+    except UnicodeError as error:
+        raise SourceTrouble("connect", f"{access.host} is no name that can be looked up") from error
     except OSError as error:
         text = f"cannot connect to {access.host} port {access.port}: {reason_of(error)}"
         raise SourceTrouble("connect", text) from error

@@ -69,6 +69,11 @@ class Policy:
         return found
 
 
+def longest_backoff(policy: Policy) -> timedelta:
+    """Return the longest wait that `backoff` gives."""
+    return policy.cap * (1 + JITTER)
+
+
 def backoff(policy: Policy, failures: int, jitter: float) -> timedelta:
     """Return how long to wait after the given number of failures in a row (1 for the first).
 

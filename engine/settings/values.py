@@ -18,6 +18,7 @@ LONGEST_DURATION_SECONDS = 3650 * 86400  # ten years: more is a slip of the fing
 LARGEST_SIZE_OCTETS = 1 << 50
 HUGE_BITS = 1024  # of an integer; Python itself writes none of some thousands of digits
 DOMAIN_OCTETS = 255  # RFC 5321 section 4.5.3.1.2
+LABEL_OCTETS = 63  # RFC 1035 section 2.3.4
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _OCTETS = {
@@ -249,6 +250,8 @@ class Host(str):
     def parse(cls, value: object) -> Self:
         text = _text(value, "a host name or IP address")
         if _is_ip(text) or (len(text) <= DOMAIN_OCTETS and _HOST.fullmatch(text) and ".." not in text):
+            if not _is_ip(text) and max(map(len, text.split("."))) > LABEL_OCTETS:
+                raise ValueError(f"{shown(text)} has a part of more than {LABEL_OCTETS} characters")
             return cls(text)
         if not text.isascii():
             raise ValueError(f"{shown(text)} is not ASCII: write an international name in its xn--… form")

@@ -145,6 +145,23 @@ async def test_after_a_restart_the_same_trouble_is_no_news(database_url: str) ->
         assert len(rig.events(PollFailed)) == 1
 
 
+async def test_what_nobody_foresaw_is_on_record_as_this_mailbox_s_trouble_without_its_words(
+    database_url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("hunter2")
+
+    async with Rig(database_url) as rig:
+        with monkeypatch.context() as patched:
+            patched.setattr("engine.core.listing.compare", broken)
+            await rig.poll()
+        [failed] = rig.events(PollFailed)
+        assert (failed.kind, failed.text) == ("protocol", "an error in mailgate itself: RuntimeError")
+        assert "hunter2" not in "".join(record.getMessage() for record in caplog.records)
+        await rig.poll()
+        assert len(rig.events(PollRecovered)) == 1
+
+
 async def test_a_mailbox_that_works_is_polled_at_its_interval(database_url: str) -> None:
     async with Rig(database_url) as rig:
         await rig.poll()

@@ -12,7 +12,7 @@ import pytest
 
 from engine import hop as hop_module
 from engine.adapters.smtp_next_hop import NextHopAccess, SmtpNextHop
-from engine.core.policy import HopPolicy
+from engine.core.policy import HopPolicy, longest_backoff
 from engine.hop import GREETING_KEPT, GREETING_RETRY, Hop
 from engine.ports import NextHopTrouble
 from tests.engine.core.lives import policy
@@ -77,6 +77,20 @@ def test_one_waits_longer_where_it_is_slow_then_where_nobody_is_free_then_where_
     assert len(set(waits)) == 5
     clock.later(minutes=5)
     assert busy.wait() < resting_one.wait() < waits[-1]  # it may be probed now
+
+
+def test_a_rest_reckoned_by_a_clock_that_was_ahead_ends_when_it_is_set_right() -> None:
+    clock = Clock()
+    adapter = hop_at(9, clock).adapter
+    hop = Hop(adapter, HopPolicy(), 4, clock, longest_backoff(POLICY))
+    at = clock()
+    clock.later(days=30)
+    hop.failed(POLICY, REPLY, 1.0)
+    assert hop.gate() == "closed"
+    clock.at = at
+    assert hop.gate() == "probe"
+    hop.failed(POLICY, REPLY, 1.0)
+    assert hop.gate() == "closed"
 
 
 def test_an_answer_opens_it() -> None:
