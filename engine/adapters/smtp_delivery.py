@@ -44,7 +44,7 @@ class Delivery:
         offers = line.peer.offers
         self._answered: dict[int, Answer] = dict(answered)
         if "SMTPUTF8" not in offers:
-            self._answered = {**refused_without_smtputf8(transaction), **answered}
+            self._answered = {**refused_without_smtputf8(measured), **answered}
         limit_octets, size_octets = line.peer.size_octets, measured.survey.size_octets
         if limit_octets is not None and size_octets > limit_octets:
             self._answered = {**too_large(transaction, size_octets, limit_octets), **self._answered}

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from engine.ports import Octets, Reply, Transaction
 from engine.wire.smtp import address_fault
-from engine.wire.smtp_content import MOST_HEADER_OCTETS, Survey
+from engine.wire.smtp_content import MOST_HEADER_OCTETS, Survey, utf8_header_section
 
 # Content up to this is sent in one write together with the final dot.
 SMALL_OCTETS = 64 * 1024
@@ -87,11 +87,17 @@ def refused_here(transaction: Transaction) -> dict[int, Reply]:
     }
 
 
-def refused_without_smtputf8(transaction: Transaction) -> dict[int, Reply]:
-    """The same for addresses that need SMTPUTF8, for a server that has none (RFC 6531 section 3.5)."""
+def refused_without_smtputf8(measured: Measured) -> dict[int, Reply]:
+    """The same for what needs SMTPUTF8, for a server that has none (RFC 6531 sections 3.2 and 3.5).
+
+    A header in UTF-8 does where its client asked for SMTPUTF8; other mail with eight bits in its header goes as it is.
+    """
+    transaction = measured.transaction
     text = "5.6.7 not sent by mailgate: the {} needs SMTPUTF8, which the next hop doesn't offer"
-    if not transaction.reverse_path.isascii():
-        reply = Reply(550, text.format("reverse-path"), "5.6.7", "message")
+    asked = transaction.smtputf8 and measured.survey.eight_bit
+    header = "header" if asked and utf8_header_section(measured.start()) else None
+    if what := "reverse-path" if not transaction.reverse_path.isascii() else header:
+        reply = Reply(550, text.format(what), "5.6.7", "message")
         return dict.fromkeys(range(len(transaction.recipients)), reply)
     reply = Reply(550, text.format("recipient's address"), "5.6.7", "message")
     return {place: reply for place, address in enumerate(transaction.recipients) if not address.isascii()}

@@ -154,6 +154,15 @@ async def test_without_smtputf8_on_offer_only_the_addresses_that_need_it_are_ref
         assert server.taken[0].rcpts == ["RCPT TO:<you@example.org>"]
 
 
+async def test_without_smtputf8_a_header_in_utf8_is_not_sent_where_its_client_asked_for_it():
+    content = "Subject: Käse\r\n\r\n".encode()
+    async with ScriptedServer(("PIPELINING",)) as server, next_hop(server.port) as hop:
+        refused = only(await handed_over(hop, content=content, prefix=b"", smtputf8=True))
+        assert (refused.code, refused.enhanced) == (550, "5.6.7")
+        for as_ever in ({}, {"content": b"Subject: x\r\n\r\nk\xc3\xa4se\r\n", "smtputf8": True}):
+            assert codes(await handed_over(hop, **{"content": content, "prefix": b""} | as_ever)) == [250]
+
+
 async def test_without_smtputf8_a_reverse_path_that_needs_it_refuses_all():
     async with ScriptedServer(("PIPELINING",)) as server, next_hop(server.port) as hop:
         outcome = await handed_over(hop, "a@example.org", "b@example.org", reverse_path="jörg@example.net")
