@@ -19,10 +19,10 @@ from engine.ports import Lacking, Offer
 from engine.wire.pop3_listing import sizes_of, uidls_of
 from engine.wire.pop3_replies import Replied
 
-Offers = dict[
-    int, Offer | None
-]  # by message number, in the order of LIST; None where its line there is broken
-Unsized = dict[int, bytes | None]  # the UIDLs of numbers of which LIST tells no size
+# By message number: what is offered, in the order of LIST, None where its line there is broken; and the UIDLs of numbers of
+# which LIST tells no size.
+Offers = dict[int, Offer | None]
+Unsized = dict[int, bytes | None]
 
 BROKEN: Final = b""  # for a UIDL: no whole line has it
 
