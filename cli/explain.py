@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, assert_never, cast
 from cli import context, decided, render, story, times, words
 from cli.advice import commands
 from cli.levers import levers
-from cli.message import Json, MessageId
+from cli.message import AsJson, Json, MessageId
 from cli.outlook import legal_hold, outlook
 from cli.show import facts, labelled, life
 from cli.stale import stale
@@ -60,8 +60,9 @@ class Case:
         return plan(self.message, self.policy, self.now if due is None else max(due, self.now))
 
 
-def explain(message: MessageId) -> None:
+def explain(message: MessageId, *, json: AsJson = False) -> None:
     """Say why a message is where it is, by which rule and policy, what comes next, and what a person can do."""
+    from cli.explained import as_json
     from engine.wiring import policy_of
 
     settings = context.settings()
@@ -70,7 +71,10 @@ def explain(message: MessageId) -> None:
         case = _case(engine, message, policy)
         if case.gateway_runs:
             case = replace(case, stale=stale(settings, engine))
-    _page(case)
+    if json:
+        render.json_line(as_json(case, why=tuple(_why(case)), then=_next(case)))
+    else:
+        _page(case)
 
 
 def _case(engine: Engine, beginning: str, policy: Policy) -> Case:

@@ -150,6 +150,37 @@ def test_the_next_hop_that_a_person_named_is_told_everywhere(mailgate: Mailgate,
     assert (waits["next_hop"], waits["open"]) == ("backup", 1)
 
 
+def test_programs_get_the_same_answers_apart(mailgate: Mailgate, builder: Builder) -> None:
+    stream = builder.downloaded()
+    builder.attempted(stream)
+    again = times.now() + timedelta(minutes=5)
+    builder.deferred(stream, again, code=451, reply="4.3.2 later")
+    claim = Claim("gate:1", times.now() + timedelta(minutes=1))
+    with writing(builder.engine) as connection:
+        agenda.claim(connection, "home", claim, again, 1)
+    [found] = mailgate("explain", stream, "--json").json
+    assert (found["id"], found["state"], found["lease"]["holder"]) == (stream, "deferred", "gate:1")
+    assert found["recipients"] == [
+        {
+            "address": "info@example.com",
+            "state": "deferred",
+            "routed_by": "mailbox recipients",
+            "next_hop": "home",
+            "rule": "own domain example.com",
+        }
+    ]
+    then = found["next"]
+    assert (then["action"], then["next_hop"], then["attempt"]) == ("hand-over", "home", 2)
+    assert then["at"] == times.exact(again)
+    assert then["text"].startswith("Attempt 2, to home, in ")
+    builder.later(minutes=1)
+    gone = builder.downloaded()
+    builder.attempted(gone)
+    builder.delivered(gone)
+    [found] = mailgate("explain", gone, "--json").json
+    assert (found["next"], found["lease"], found["state"]) == (None, None, "delivered")
+
+
 def test_the_holder_of_the_lease_is_named(mailgate: Mailgate, builder: Builder) -> None:
     stream = builder.downloaded()
     now = times.now()
