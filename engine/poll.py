@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
-from engine import intake
+from engine import intake, recognition
 from engine.arriving import Arriving
 from engine.budget import OctetBudget
 from engine.core import listing
@@ -30,16 +30,7 @@ from engine.mailbox_record import record, suspend, uidl_text
 from engine.means import Means
 from engine.opening import digest
 from engine.ports import Refused, Retrieved, SourceSession, SourceTrouble
-from engine.recognition import (
-    Recognised,
-    come_back,
-    once_listed,
-    recognisable,
-    reported,
-    same_header,
-    told_of,
-    untold,
-)
+from engine.recognition import Recognised
 from engine.removing import Marks, Missing, Remover, refuse_nameless
 from engine.shares import LISTING, Shares
 from engine.worker import Worker
@@ -169,7 +160,9 @@ class Poll:
             offers, plan.name, plan.rule, plan.max_size_octets, self._hops, self._means
         )
         self._large = frozenset(offer.number for offer in large)
-        before: Recognised = await self._means.read(lambda c: recognisable(c, plan.name, difference, wanted))
+        before: Recognised = await self._means.read(
+            lambda c: recognition.recognisable(c, plan.name, difference, wanted)
+        )
         # Stable: otherwise in the server's order.
         last = {uidl: place for place, uidl in enumerate(self._last, start=1)}
         wanted.sort(key=lambda offer: last.get(offer.uidl or b"", 0))
@@ -185,9 +178,11 @@ class Poll:
             # A server without UIDL: what was not among the octets it gave is no longer there.
             await self._remover.vanished(before.left(b""))
         if limit is not None and large:
-            known: list[Known] = await self._means.read(lambda c: once_listed(c, plan.name, large))
-            for offer in untold(large, known):
-                await self._oversize(session, offer, limit, told_of(offer, known))
+            known: list[Known] = await self._means.read(
+                lambda c: recognition.once_listed(c, plan.name, large)
+            )
+            for offer in recognition.untold(large, known):
+                await self._oversize(session, offer, limit, recognition.told_of(offer, known))
         self._tried_all = True
 
     async def _take(self, got: Retrieved, before: Recognised) -> None:
@@ -217,7 +212,7 @@ class Poll:
     async def _recognised(self, offer: Offer, known: Known) -> None:
         if known.stream is not None:
             self._proven[offer.number] = known.stream
-        if (event := come_back(self.mailbox.name, offer, known)) is not None:
+        if (event := recognition.come_back(self.mailbox.name, offer, known)) is not None:
             await record(self._means, self.mailbox.name, (event,), self._lease)
         if self._missing is not None:
             await self._missing.found(known)
@@ -243,12 +238,12 @@ class Poll:
             notify=self.mailbox.notify_oversize,
         )
         if told:
-            known = await self._means.read(lambda c: same_header(c, told, appends[0]))
+            known = await self._means.read(lambda c: recognition.same_header(c, told, appends[0]))
             if known is not None:
                 await self._recognised(offer, known)
                 return
         if len(appends) > 1:
-            reports = await self._means.read(lambda c: reported(c, appends[0]))
+            reports = await self._means.read(lambda c: recognition.reported(c, appends[0]))
             appends = told_already(appends, reports)
         await self._means.journal.append(Unit(appends, lease=self._lease, keep=True))
         self.tally.oversize += 1

@@ -11,6 +11,7 @@ import asyncio
 import os
 import shlex
 import signal
+from base64 import b64encode
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +19,8 @@ from typing import Literal, assert_never
 
 COMMAND_SECONDS = 30.0  # a password store may ask a slow key agent; longer would hold up every poll
 KILLED_SECONDS = 5.0  # a killed process is gone at once, unless the system itself is stuck
+CONCEALED = "***"
+QUOTED_LEAST = 8  # characters of a password in base64 that are taken for a part of it
 SECRET_OCTETS = 16384  # OAuth tokens run to a few thousand octets; more is the wrong file
 
 SecretKind = Literal["text", "env", "file", "command"]
@@ -154,3 +157,13 @@ def _decoded(octets: bytes, what: str) -> str:
         return octets.decode()
     except UnicodeDecodeError:
         raise _Unusable(f"{what} is not UTF-8 text") from None
+
+
+def concealed(text: str, username: str, password: str) -> str:
+    """Return what a server said without the password, should it quote what it was sent, whole or its beginning."""
+    for sent in (f"\0{username}\0{password}", password):
+        whole = b64encode(sent.encode()).decode()
+        quoted = (whole[:length] for length in range(len(whole), QUOTED_LEAST, -1))
+        if (found := next((part for part in quoted if part in text), None)) is not None:
+            text = text.replace(found, CONCEALED)
+    return text.replace(password, CONCEALED) if password else text

@@ -14,9 +14,8 @@ import re
 from typing import Final
 
 from engine.ports import Offer, SourceTrouble, TroubleKind
+from engine.secrets import CONCEALED
 from engine.wire.pop3_replies import Broken, Capabilities, Greeted, Replied, code_of, text_of
-
-CONCEALED: Final = "***"
 
 # SYS/PERM and SYS/TEMP are the server's own failures, so the mailbox is as good as not reachable.
 _CODES: Final[dict[str, tuple[TroubleKind, bool]]] = {

@@ -12,23 +12,20 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from base64 import b64encode
 from typing import Any, cast
 
 import aiosmtplib
 
-from engine.adapters.pop3_trouble import CONCEALED
 from engine.adapters.smtp_access import NextHopAccess
 from engine.adapters.smtp_line import Peer, SmtpLine
 from engine.adapters.tls import TlsTrouble, check_fingerprint, client_context, describe, reason_of
 from engine.ports import Reply
-from engine.secrets import SecretError
+from engine.secrets import SecretError, concealed
 from engine.wire.smtp_reply import Reply as WireReply
 from engine.wire.smtp_reply import visible
 
 # A name with more addresses than this is balanced by DNS; the rest would only lengthen the wait.
 MOST_ADDRESSES = 4
-QUOTED_LEAST = 8  # characters of a password in base64 that are taken for a part of it
 
 
 class NotOpened(Exception):
@@ -223,7 +220,7 @@ class _Setup:
             reason = type(error).__name__
             raise self._not_opened(f"4.7.0 authentication as {username} failed with", reason) from None
         except aiosmtplib.SMTPException as error:
-            error.message = _concealed(error.message, username, password)
+            error.message = concealed(error.message, username, password)
             what = f"authentication as {username} failed with"
             raise self._refused(error, what, f"4.7.0 {what}") from None
 
@@ -278,16 +275,6 @@ def _extensions(ehlo: str) -> tuple[str, ...]:
     """The lines of an EHLO reply but the first, keyword in upper case."""
     lines = (visible(line).strip().partition(" ") for line in ehlo.split("\n")[1:])
     return tuple(" ".join((keyword.upper(), rest)).strip() for keyword, _, rest in lines if keyword)
-
-
-def _concealed(text: str, username: str, password: str) -> str:
-    """Return what a server said without the password, should it quote what it was sent, whole or its beginning."""
-    for sent in (f"\0{username}\0{password}", password):
-        whole = b64encode(sent.encode()).decode()
-        quoted = (whole[:length] for length in range(len(whole), QUOTED_LEAST, -1))
-        if (found := next((part for part in quoted if part in text), None)) is not None:
-            text = text.replace(found, CONCEALED)
-    return text.replace(password, CONCEALED) if password else text
 
 
 def _one_line(message: str) -> str:
