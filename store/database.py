@@ -29,9 +29,7 @@ if TYPE_CHECKING:
 
 BUSY_TIMEOUT_MS = 30_000  # another process may be committing a large message
 CHECKPOINT_PAGES = 4_000  # 16 MiB of WAL: measured to give the lowest worst commit
-CACHED_STATEMENTS = (
-    256  # appending has eighty (`statement.BLOCKS`); one that is not kept is prepared anew each time
-)
+CACHED_STATEMENTS = 256  # appending has eighty (`statement.BLOCKS`); one not kept is prepared anew each time
 KEPT_OPEN = 4  # connections
 THREADS = 40  # that use a store at once, at most: asyncio has 32 of them, beside those with a connection of their own
 # With Postgres, in seconds but for the last: a way to it that swallows everything without a word is noticed within a minute.
