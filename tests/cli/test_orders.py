@@ -179,7 +179,7 @@ def test_who_releases_what_the_next_hop_no_longer_takes_is_told_so(desk: Desk) -
         f"{stream}: released, and will be rejected-oversize: 552 5.3.4 not sent by mailgate: " in answer.out
     )
     (told,) = [
-        line for line in desk.mailgate("explain", stream).out.splitlines() if line.startswith("  Next ")
+        line for line in desk.mailgate("explain", stream).out.splitlines() if line.startswith("  Next  ")
     ]
     assert "It will be rejected-oversize: " in told
 
