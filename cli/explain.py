@@ -59,6 +59,14 @@ class Case:
         due = self.message.due_at
         return plan(self.message, self.policy, self.now if due is None else max(due, self.now))
 
+    @property
+    def probe_at(self) -> datetime | None:
+        """When its next hop is tried again, where that is down and this message has to wait for it."""
+        if self.hop is None or not self.hop.get("failures") or self.message.ordered_at is not None:
+            return None
+        at: datetime | None = self.hop.get("probe_at")
+        return at
+
 
 def explain(message: MessageId, *, json: AsJson = False) -> None:
     """Say why a message is where it is, by which rule and policy, what comes next, and what a person can do."""
@@ -234,8 +242,8 @@ def _when(case: Case, hop: str) -> str:
     due = case.message.due_at
     if due is not None and due > case.now:
         return f"{times.away(due, case.now)} at {times.stamp(due)}"
-    probe = (case.hop or {}).get("probe_at") if (case.hop or {}).get("failures") else None
-    if probe is not None and probe > case.now and case.message.ordered_at is None:
+    probe = case.probe_at
+    if probe is not None and probe > case.now:
         return f"once {hop} is up again (one message tries {times.away(probe, case.now)}, at {times.stamp(probe)})"
     return "now" if case.gateway_runs is not False else "as soon as a gateway runs"
 

@@ -48,9 +48,8 @@ def _recipient(one: Recipient, case: Case) -> Json:
 def _next(step: Step, case: Case) -> Json:
     """What is done next: `at` is not before when; null where a person has to decide first."""
     at = case.message.due_at
-    probe = (case.hop or {}).get("probe_at") if (case.hop or {}).get("failures") else None
-    if at is not None and probe is not None and case.message.ordered_at is None:
-        at = max(at, probe)
+    if at is not None and case.probe_at is not None:
+        at = max(at, case.probe_at)
     blank: Json = {"action": None, "at": at, "next_hop": None, "rule": None, "attempt": None, "scanners": []}
     match step:
         case HandOver():
