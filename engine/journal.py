@@ -149,12 +149,13 @@ class Journal:
         names = _events(batch)
         began = time.monotonic()
         try:
-            before = _changes(self._connected())
-            with write_transaction(self._connected()) as connection:
+            connection = self._connected()
+            before = _changes(connection)
+            with write_transaction(connection):
                 for _, run in groupby(batch, key=lambda entry: entry.unit is None):
                     _perform(connection, list(run))
                 _reached("before-commit", names)
-            if before is None or _changes(self._connected()) != before:
+            if before is None or _changes(connection) != before:
                 self._tell(None)
             _reached("after-commit", names)
             if self._watch is not None:
@@ -172,7 +173,7 @@ class Journal:
 
     def _connected(self) -> Connection:
         if self._connection is None:
-            self._connection = self._engine.connect().execution_options(mailgate_write=True)
+            self._connection = self._engine.connect()
         return self._connection
 
     def _disconnect(self) -> None:

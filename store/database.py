@@ -11,17 +11,19 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import URL, Connection, Engine, RootTransaction, create_engine, event, make_url
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import NullPool, QueuePool
 
+from store import sqlite_transaction
 from store.errors import StoreError, StoreFull, StoreUnreachable
 from store.place import Place, user_name
+from store.sqlite_transaction import OwnTransaction
 from store.url import parsed as read_url
 
 if TYPE_CHECKING:
@@ -150,17 +152,15 @@ def first_line(error: Exception) -> str:
 @contextmanager
 def writing(engine: Engine) -> Iterator[Connection]:
     """Yield a connection in a write transaction that holds the append lock; commits, or rolls back on error."""
-    with engine.connect() as connection, write_transaction(connection) as writer:
-        yield writer
+    with engine.connect() as connection:
+        writer = connection.execution_options(**{sqlite_transaction.WRITE: True})
+        with _locked(writer) if engine.dialect.name == "postgresql" else writer.begin():
+            yield writer
 
 
-@contextmanager
-def write_transaction(connection: Connection) -> Iterator[Connection]:
-    """Run one write transaction on a connection, under the append lock."""
-    writes = connection.get_execution_options().get("mailgate_write", False)
-    marked = connection if writes else connection.execution_options(mailgate_write=True)
-    with _locked(marked) if marked.dialect.name == "postgresql" else marked.begin():
-        yield marked
+def write_transaction(connection: Connection) -> AbstractContextManager[object]:
+    """Return one write transaction on a connection that is kept for writing, under the append lock; as `writing` ends."""
+    return _locked(connection) if connection.dialect.name == "postgresql" else OwnTransaction(connection)
 
 
 def _locked(connection: Connection) -> RootTransaction:
@@ -201,7 +201,7 @@ _END_THE_SILENT = (
 @contextmanager
 def reading(engine: Engine) -> Iterator[Connection]:
     """Yield a connection that sees one state of the store throughout."""
-    options: dict[str, Any] = {"mailgate_write": False}
+    options: dict[str, Any] = {sqlite_transaction.WRITE: False}
     if engine.dialect.name == "postgresql":
         options |= {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
     with engine.connect() as connection:
@@ -250,8 +250,13 @@ def _sqlite(url: str, checkpoints: bool) -> Engine:
     pool: dict[str, Any] = {"poolclass": NullPool}
     if checkpoints:
         pool = {"poolclass": QueuePool, "pool_size": KEPT_OPEN, "max_overflow": THREADS - KEPT_OPEN}
-    engine = create_engine(url, connect_args={"cached_statements": CACHED_STATEMENTS}, **pool)
     place = Place(file)
+    engine = create_engine(
+        url,
+        connect_args={"cached_statements": CACHED_STATEMENTS},
+        execution_options={sqlite_transaction.PLACE: place},
+        **pool,
+    )
 
     @event.listens_for(engine, "do_connect")
     def before(_dialect: Any, _record: Any, _args: Any, _parameters: Any) -> None:
@@ -263,19 +268,7 @@ def _sqlite(url: str, checkpoints: bool) -> Engine:
         _prepare(connection, checkpoints=checkpoints)
         place.note()
 
-    @event.listens_for(engine, "begin")
-    def begin(connection: Connection) -> None:
-        write = connection.get_execution_options().get("mailgate_write", True)
-        # A DEFERRED transaction that turns to writing fails at once when another writer is active: say it first.
-        sql = "BEGIN IMMEDIATE" if write else "BEGIN"
-        driver = cast(sqlite3.Connection, connection.connection.driver_connection)
-        try:
-            place.check()
-            # As any other statement it would take longer than the rest of a small transaction.
-            driver.execute(sql).close()
-        except sqlite3.OperationalError as error:
-            raise OperationalError(sql, None, error) from error
-
+    event.listen(engine, "begin", sqlite_transaction.begin)
     return engine
 
 

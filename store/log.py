@@ -8,7 +8,6 @@ tables, agenda) is written in the same transaction. The caller's transaction mus
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -17,7 +16,7 @@ from typing import Any, cast
 from sqlalchemy import Connection, bindparam, insert, select, tuple_
 
 from store import agenda, projections
-from store.chain import GENESIS, SALT_OCTETS
+from store.chain import GENESIS
 from store.errors import Conflict, LeaseLost, StoreError
 from store.events import Event, MailboxEvent, MessageEvent
 from store.life import Message, evolve, fold
@@ -237,13 +236,12 @@ def _write(connection: Connection, units: Sequence[Unit], heads: dict[str, _Head
     marks: dict[str, bytes] = {}
     rows: list[dict[str, Any]] = []
     octets: list[dict[str, Any]] = []
-    salts = _salts(units)
     changes = projections.Changes()
     for append in (append for unit in units for append in unit.appends):
         opened, mark = position + 1, marks.get(append.stream) or heads[append.stream][1]
         for revision, happened in enumerate(append.events, start=append.expected + 1):
             position += 1
-            rows.append(event_row(append.stream, append.at, happened, position, revision, mark, next(salts)))
+            rows.append(event_row(append.stream, append.at, happened, position, revision, mark))
             mark = rows[-1]["hash"]
             changes.happened(append.stream, happened, position, append.at)
             if isinstance(append.after, Message):
@@ -276,13 +274,6 @@ def _put(connection: Connection, octets: list[dict[str, Any]]) -> None:
 
 _EVENT = Statement(insert(events))
 _CONTENT = Statement(insert(contents))
-
-
-def _salts(units: Sequence[Unit]) -> Iterator[bytes]:
-    """Yield a salt for each event; the kernel is asked once for all."""
-    count = sum(len(append.events) for unit in units for append in unit.appends)
-    pool = os.urandom(count * SALT_OCTETS)
-    return (pool[at : at + SALT_OCTETS] for at in range(0, len(pool), SALT_OCTETS))
 
 
 def _after(stream: str, before: Entity | None, happened: Iterable[Event], at: datetime) -> Entity:

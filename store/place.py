@@ -12,11 +12,14 @@ from __future__ import annotations
 import os
 import pwd
 import sqlite3
+import time
 from contextlib import suppress
 from pathlib import Path
 
 OWNERS_ALONE = 0o600
 PERMISSIONS = 0o666
+# For so long what was seen holds: a file can be moved in the middle of a commit as well, and to look takes a twentieth of one.
+FRESH_SECONDS = 0.005
 
 
 class Place:
@@ -25,6 +28,7 @@ class Place:
     def __init__(self, file: str) -> None:
         self._file = file
         self._opened: tuple[int, int] | None = None  # the file's device and inode: whatever it is called
+        self._looked_at = -FRESH_SECONDS  # on the monotonic clock
 
     def make(self) -> None:
         """Make the file where there is none: SQLite would let everybody read it. Its -wal and -shm become like it."""
@@ -39,7 +43,12 @@ class Place:
 
     def check(self) -> None:
         """Raise OperationalError where another file is there now, or none."""
-        if self._opened is not None and self._found() != self._opened:
+        now = time.monotonic()
+        if self._opened is None or now - self._looked_at < FRESH_SECONDS:
+            return
+        if self._found() == self._opened:
+            self._looked_at = now
+        else:
             raise sqlite3.OperationalError(f"{self._file} was moved, or another file is in its place")
 
     def _found(self) -> tuple[int, int] | None:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import orjson
 from sqlalchemy import Row
 
-from store.chain import digest, link
+from store.chain import digest, link, new_salt
 from store.codec import decode_at, encode
 from store.errors import Damaged
 from store.events import Event
@@ -31,11 +31,14 @@ class Recorded(NamedTuple):
 
 
 def event_row(
-    stream: str, at: datetime, event: Event, position: int, revision: int, previous: bytes, salt: bytes
+    stream: str, at: datetime, event: Event, position: int, revision: int, previous: bytes
 ) -> dict[str, Any]:
-    """Return the row of an event; `previous` is the hash of the one before it, `salt` is used where it has personal facts."""
-    encoded = encode(event)
-    mark = digest(salt, encoded.personal) if encoded.personal is not None else None
+    """Return the row of an event; `previous` is the hash of the one before it."""
+    data, personal = encode(event)
+    salt = mark = None
+    if personal is not None:
+        salt = new_salt()
+        mark = digest(salt, personal)
     when = microseconds(at)
     return {
         "position": position,
@@ -44,11 +47,11 @@ def event_row(
         "name": event.NAME,
         "version": event.VERSION,
         "at": when,
-        "data": encoded.data,
-        "personal": encoded.personal,
-        "salt": salt if mark is not None else None,
+        "data": data,
+        "personal": personal,
+        "salt": salt,
         "digest": mark,
-        "hash": link(previous, stream, revision, event.NAME, event.VERSION, when, encoded.data, mark),
+        "hash": link(previous, stream, revision, event.NAME, event.VERSION, when, data, mark),
     }
 
 

@@ -24,7 +24,8 @@ from sqlalchemy.sql.elements import CompilerElement
 Row = Mapping[str, Any]
 
 
-BLOCKS = (64, 16)  # rows given to one statement on SQLite; an UPDATE of fewer takes longer than one by one
+FEW = 16
+BLOCKS = (64, FEW)  # rows given to one statement on SQLite; an UPDATE of fewer takes longer than one by one
 
 
 def _dialect(name: str) -> Dialect:
@@ -64,8 +65,17 @@ class Statement:
 
     def many(self, connection: Connection, rows: Sequence[Row]) -> None:
         """Run it for each row; nothing for no rows. On SQLite no two rows may change the same one differently."""
-        if rows:
+        if not rows:
+            return
+        if len(rows) >= FEW:
             self.send(connection, self.packed(connection.dialect.name, rows))
+            return
+        ready = self._for(connection.dialect.name)
+        cursor = connection.connection.cursor()
+        try:
+            cursor.executemany(ready.sql, [ready.parameters(row) for row in rows])
+        finally:
+            cursor.close()
 
     def packed(self, dialect: str, rows: Sequence[Row]) -> list[Parcel]:
         """Return what `send` needs to run it for each row: plain values, that another process may have put together."""

@@ -5,14 +5,13 @@ Not durable while it is being filled, and nothing is checked: only for a store t
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from sqlalchemy import Engine, event, text
 
 from store import log
-from store.chain import GENESIS, SALT_OCTETS
+from store.chain import GENESIS
 from store.database import open_store, writing
 from store.recorded import event_row
 from tests.bench.lives import Life
@@ -68,8 +67,7 @@ def _rows(lives: list[Life], position: int) -> Iterator[tuple[Row, bytes | None]
             revision, mark = heads[life.stream]
             for happened in life.go_on():
                 position += 1
-                salt = os.urandom(SALT_OCTETS)
-                row = event_row(life.stream, life.at, happened, position, revision, mark, salt)
+                row = event_row(life.stream, life.at, happened, position, revision, mark)
                 yield row, life.octets if revision == 0 else None
                 revision, mark = revision + 1, row["hash"]
             heads[life.stream] = (revision, mark)

@@ -31,11 +31,12 @@ OCTETS = b"Subject: one\r\n\r\n"
 
 
 @asynccontextmanager
-async def writing_to(url: str) -> AsyncIterator[tuple[Journal, Engine]]:
-    """A journal on a fresh store."""
+async def writing_to(url: str, commits: list[int] | None = None) -> AsyncIterator[tuple[Journal, Engine]]:
+    """A journal on a fresh store; of each commit it notes how many units it had."""
     engine = open_store(url, checkpoints=True)
     migrations.upgrade(engine)
-    journal = Journal(engine)
+    noted = commits if commits is not None else []
+    journal = Journal(engine, watch=lambda units, _seconds: noted.append(len(units)))
     try:
         yield journal, engine
     finally:
@@ -79,21 +80,6 @@ def streams(engine: Engine) -> list[str]:
         return sorted({recorded.stream for recorded in log.walk(connection)})
 
 
-@contextmanager
-def transactions(engine: Engine) -> Iterator[list[str]]:
-    """Counts the commits."""
-    commits: list[str] = []
-
-    def note(_connection: Connection) -> None:
-        commits.append("commit")
-
-    event.listen(engine, "commit", note)
-    try:
-        yield commits
-    finally:
-        event.remove(engine, "commit", note)
-
-
 async def busy(journal: Journal, release: asyncio.Event) -> asyncio.Future[None]:
     """Keep the writer busy, so that what is submitted meanwhile makes one batch."""
     loop, began = asyncio.get_running_loop(), asyncio.Event()
@@ -127,29 +113,29 @@ async def test_a_unit_whose_future_is_done_is_in_the_store(database_url: str) ->
 
 
 async def test_what_gathers_during_a_commit_shares_the_next(database_url: str) -> None:
-    async with writing_to(database_url) as (journal, engine):
-        with transactions(engine) as commits:
-            await together(journal, *(lambda n=n: journal.append(unit(n)) for n in range(20)))
+    commits: list[int] = []
+    async with writing_to(database_url, commits) as (journal, engine):
+        await together(journal, *(lambda n=n: journal.append(unit(n)) for n in range(20)))
         assert len(commits) == 2
         assert len(streams(engine)) == 20
 
 
 async def test_a_batch_has_a_limit_of_units(database_url: str) -> None:
-    async with writing_to(database_url) as (journal, engine):
-        with transactions(engine) as commits:
-            await together(journal, *(lambda n=n: journal.append(unit(n)) for n in range(BATCH_UNITS + 1)))
+    commits: list[int] = []
+    async with writing_to(database_url, commits) as (journal, engine):
+        await together(journal, *(lambda n=n: journal.append(unit(n)) for n in range(BATCH_UNITS + 1)))
         assert len(commits) == 3
         assert len(streams(engine)) == BATCH_UNITS + 1
 
 
 async def test_a_batch_has_a_limit_of_octets_and_one_larger_unit_goes_alone(database_url: str) -> None:
-    async with writing_to(database_url) as (journal, engine):
+    commits: list[int] = []
+    async with writing_to(database_url, commits) as (journal, engine):
         half, large = bytes(BATCH_OCTETS // 2), bytes(BATCH_OCTETS + 1)
         sizes = [half, half, half, large, OCTETS]
-        with transactions(engine) as commits:
-            await together(
-                journal, *(lambda n=n, o=o: journal.append(unit(n, octets=o)) for n, o in enumerate(sizes))
-            )
+        await together(
+            journal, *(lambda n=n, o=o: journal.append(unit(n, octets=o)) for n, o in enumerate(sizes))
+        )
         assert len(commits) == 1 + 4
         assert len(streams(engine)) == 5
 
@@ -187,16 +173,16 @@ async def test_what_somebody_waits_for_goes_before_arrivals_and_each_kind_keeps_
 
 
 async def test_arrivals_share_every_batch_however_many_steps_there_are(database_url: str) -> None:
-    async with writing_to(database_url) as (journal, engine):
+    commits: list[int] = []
+    async with writing_to(database_url, commits) as (journal, engine):
         large = unit(0, octets=bytes(BATCH_OCTETS + 1))
-        with transactions(engine) as commits:
-            await together(
-                journal,
-                *(lambda: journal.call(lambda c: None) for _ in range(BATCH_UNITS)),
-                lambda: journal.append(large),
-                *(lambda n=n: journal.append(unit(n)) for n in range(1, ARRIVALS_BESIDE + 2)),
-                lambda: journal.call(lambda c: None),
-            )
+        await together(
+            journal,
+            *(lambda: journal.call(lambda c: None) for _ in range(BATCH_UNITS)),
+            lambda: journal.append(large),
+            *(lambda n=n: journal.append(unit(n)) for n in range(1, ARRIVALS_BESIDE + 2)),
+            lambda: journal.call(lambda c: None),
+        )
         # Behind what kept the writer busy: the steps with the large one; the last step with as many as go beside; the rest.
         assert len(commits) == 4
         assert len(streams(engine)) == ARRIVALS_BESIDE + 2

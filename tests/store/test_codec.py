@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, get_args
@@ -373,6 +374,36 @@ def test_erased_personal_facts_are_read_as_their_defaults(event: Event) -> None:
             assert getattr(erased, field.name) == field.default
         else:
             assert getattr(erased, field.name) == getattr(event, field.name)
+
+
+class Configured(str):
+    """As a configuration has its values."""
+
+
+class Octets(int):
+    """As a configuration has its sizes."""
+
+
+def test_a_configured_value_is_written_as_what_it_is() -> None:
+    event = RejectedOversize(
+        size_octets=Octets(12),
+        limit_octets=Octets(10),
+        limit_from="config",
+        next_hop=Configured("home"),
+        policy="p",
+    )
+    assert decode(event.NAME, event.VERSION, *encode(event)) == event
+    assert json.loads(encode(event).data)["next_hop"] == "home"
+
+
+@pytest.mark.parametrize("kind", get_args(Event), ids=lambda kind: kind.NAME)
+def test_what_equals_its_default_is_left_out_however_it_was_made(kind: type[Event]) -> None:
+    """The encoder asks whether it is the very same, so each default has to be a value of which there is but one."""
+    nothing: list[str] = []
+    made = {"": "".join(nothing), (): tuple(nothing), "inbound": sys.intern("in" + "bound")}
+    for field in fields(kind):
+        if field.default is not NODEFAULT and field.default not in (None, False, True):
+            assert made[field.default] is field.default, field.name
 
 
 def test_no_personal_fact_is_among_the_facts_that_stay() -> None:

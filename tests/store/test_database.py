@@ -7,6 +7,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -15,7 +16,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine, func, insert, select, text
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
@@ -33,8 +34,9 @@ from store.database import (
 )
 from store.errors import StoreError, StoreUnreachable
 from store.log import Unit
+from store.place import FRESH_SECONDS
 from store.read_tables import messages
-from store.schema import events
+from store.schema import contents, events
 from store.statement import Lookup
 from tests.real.postgres import Postgres
 from tests.store.build import append, opening, rows
@@ -147,6 +149,41 @@ def test_an_error_in_a_write_transaction_undoes_it(store: Engine) -> None:
         fail()
     assert rows(store, events) == []
     append(store, opening())
+
+
+def test_what_sqlalchemy_is_asked_within_a_writer_s_transaction_is_part_of_it(store: Engine) -> None:
+    def fail() -> None:
+        with write_transaction(connection):
+            connection.execute(insert(contents), {"position": 1, "octets": b"one"})
+            assert connection.scalar(select(func.count()).select_from(contents)) == 1
+            raise ZeroDivisionError
+
+    with store.connect() as connection:
+        with pytest.raises(ZeroDivisionError):
+            fail()
+        assert rows(store, contents) == []
+        with write_transaction(connection):
+            connection.execute(insert(contents), {"position": 2, "octets": b"two"})
+        assert [row["position"] for row in rows(store, contents)] == [2]
+
+
+def test_a_commit_that_fails_leaves_no_transaction_open(sqlite_store: Engine) -> None:
+    def write() -> None:
+        with write_transaction(connection):
+            log.append(connection, [Unit((opening(),))])
+
+    with sqlite_store.connect() as connection:
+        connection.exec_driver_sql("CREATE TABLE parents (id INTEGER PRIMARY KEY)")
+        connection.exec_driver_sql(
+            "CREATE TABLE children (parent INTEGER REFERENCES parents (id) DEFERRABLE INITIALLY DEFERRED)"
+        )
+        connection.commit()
+        driver: Any = connection.connection.driver_connection
+        driver.execute("PRAGMA foreign_keys=ON")
+        with pytest.raises(sqlite3.IntegrityError), write_transaction(connection):
+            connection.exec_driver_sql("INSERT INTO children VALUES (1)")
+        write()
+    assert len(rows(sqlite_store, events)) == 1
 
 
 @pytest.fixture
@@ -309,6 +346,7 @@ from store import log
 from store.database import open_store, reachable, writing
 from store.errors import StoreUnreachable
 from store.log import Unit
+from store.place import FRESH_SECONDS
 from tests.store.build import append, opening
 
 engine = open_store(sys.argv[1])
@@ -430,6 +468,7 @@ def test_nothing_is_written_to_a_file_that_was_moved_or_replaced(
     with sqlite_store.connect() as connection:  # as the writer keeps one
 
         def refused() -> None:
+            time.sleep(FRESH_SECONDS)
             for begin in (lambda: write_transaction(connection), lambda: reading(sqlite_store)):
                 with (
                     pytest.raises(StoreUnreachable, match="was moved, or another file is in its place"),
@@ -446,6 +485,7 @@ def test_nothing_is_written_to_a_file_that_was_moved_or_replaced(
         other.rename(file)
         refused()
         aside.rename(file)
+        time.sleep(FRESH_SECONDS)
         with write_transaction(connection), reading(sqlite_store):
             pass
 
