@@ -46,14 +46,13 @@ def decode(name: str, version: int, data: bytes, personal: bytes | None) -> Even
     Raises UnknownEvent for a name or version this program does not know, Damaged for octets that are no such event.
     """
     try:
-        kind = CLASSES.get(name)
-        if kind is None or version > kind.VERSION:
-            raise _unknown(name, version)
-        if version == kind.VERSION:
-            return _decoder(kind).decode(_joined(data, personal))
+        reader = _reader(name, version)
+        if reader is not None:
+            return reader(_joined(data, personal))
         found = orjson.loads(data)
         if personal is not None:
             found |= orjson.loads(personal)
+        kind = CLASSES[name]
         for old in range(version, kind.VERSION):
             found = UPCASTERS[name, old](found)
         return msgspec.convert(found, kind)
@@ -82,8 +81,12 @@ def _unknown(name: object, version: object) -> Damaged | UnknownEvent:
 
 
 @cache
-def _decoder(kind: type[Event]) -> msgspec.json.Decoder[Event]:
-    return msgspec.json.Decoder(kind)
+def _reader(name: str, version: int) -> Callable[[bytes], Event] | None:
+    """Return what reads an event of this version; None for an old one, which has to be brought up first."""
+    kind = CLASSES.get(name)
+    if kind is None or version > kind.VERSION:
+        raise _unknown(name, version)
+    return msgspec.json.Decoder(kind).decode if version == kind.VERSION else None
 
 
 def _joined(data: bytes, personal: bytes | None) -> bytes:

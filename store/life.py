@@ -9,11 +9,12 @@ rejected as oversize.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from copy import copy
 from datetime import datetime, timedelta
-from typing import Any, assert_never, cast, get_args
+from typing import Any, cast, get_args
 
-from msgspec.structs import replace
+from msgspec.structs import force_setattr, replace
 
 from store.errors import Damaged
 from store.events import (
@@ -22,13 +23,10 @@ from store.events import (
     Deferred,
     Delivered,
     Discarded,
-    Downloaded,
     Erased,
     Event,
     Failed,
-    Generated,
     Held,
-    Imported,
     Kept,
     KeptNoLonger,
     MessageEvent,
@@ -40,10 +38,10 @@ from store.events import (
     RemovedFromSource,
     Reported,
     Scanned,
-    Submitted,
 )
-from store.findings import forgiven, found, past
+from store.findings import found, past
 from store.message import DOMAIN_HOP as DOMAIN_HOP
+from store.message import Facts
 from store.message import Message as Message
 from store.message import due_at as due_at
 from store.opened import opened
@@ -52,34 +50,24 @@ from store.recipient import (
     State,
     attempted,
     deferred,
+    each,
     given_up,
     held,
     quarantined,
-    recipients_of,
     refused,
-    released,
-    requested_again,
     taken,
     unscanned,
 )
-
-Facts = dict[str, Any]  # of a message, by the name of the field
+from store.resumed import asked_for_again, let_go
 
 
 def evolve(message: Message | None, stream: str, event: MessageEvent, at: datetime) -> Message:
     """Add one event to a message; None is a stream not opened yet."""
     if message is None:
         return opened(stream, event, at)
-    facts = _facts(message, event, at)
-    hops = facts.get("hops", message.hops)
-    if (hop := getattr(event, "next_hop", None)) is not None and hop not in hops:
-        facts["hops"] = (*hops, hop)
-    after: Message = replace(message, revision=message.revision + 1, changed_at=at, **facts)
-    if after.findings is not message.findings or after.resumed_at is not message.resumed_at:
-        after = _awaited(message, after, at)
-    closed_at = None if after.open else (message.closed_at or at)
-    # It costs as much as all else: not where it changes nothing.
-    return after if closed_at is message.closed_at else replace(after, closed_at=closed_at)
+    after = copy(message)
+    _happen(after, event, at)
+    return after
 
 
 def fold(stream: str, events: Iterable[tuple[Event, datetime]]) -> Message | None:
@@ -88,74 +76,116 @@ def fold(stream: str, events: Iterable[tuple[Event, datetime]]) -> Message | Non
     for event, at in events:
         if type(event) not in _ITS_EVENTS:
             raise Damaged(f"message {stream}: {event.NAME} is no message's event")
-        message = evolve(message, stream, cast(MessageEvent, event), at)
+        if message is None:
+            message = opened(stream, cast(MessageEvent, event), at)
+        else:
+            _happen(message, cast(MessageEvent, event), at)
     return message
+
+
+def _happen(message: Message, event: MessageEvent, at: datetime) -> None:
+    """Change a message that nobody else has seen: to copy it at each event would take longer than all else."""
+    changed = CHANGES.get(type(event))
+    if changed is None:
+        raise Damaged(f"{event.NAME} in the middle of stream {message.id}")
+    facts, resumed_at = changed(message, event, at), message.resumed_at
+    hops = facts.get("hops", message.hops)
+    if (hop := getattr(event, "next_hop", None)) is not None and hop not in hops:
+        facts["hops"] = (*hops, hop)
+    for name, value in facts.items():
+        force_setattr(message, name, value)
+    force_setattr(message, "revision", message.revision + 1)
+    force_setattr(message, "changed_at", at)
+    if "findings" in facts or "resumed_at" in facts:
+        _note_waiting(message, at, anew=message.resumed_at is not resumed_at)
+    force_setattr(message, "closed_at", None if message.open else message.closed_at or at)
 
 
 _ITS_EVENTS = frozenset(get_args(MessageEvent))  # to ask the union takes longer than all of an event's fold
 
 
-def _facts(message: Message, event: MessageEvent, at: datetime) -> Facts:
-    """Return the facts of a message that an event changes. What nearly every message has comes first."""
-    match event:
-        case Attempted():
-            touched = _each(message, event.numbers, lambda r: attempted(r, event, at))
-            facts = {"recipients": touched, "attempts": event.attempt}
-            return facts | {"findings": past(message.findings)} if message.findings else facts
-        case Delivered() | Relayed():
-            fate: State = "delivered" if isinstance(event, Delivered) else "relayed"
-            return {"recipients": _each(message, _meant(message, event), lambda r: taken(r, event, fate))}
-        case RemovedFromSource():
-            return {"removed": True}
-        case Deferred():
-            facts = {"recipients": _each(message, event.numbers, lambda r: deferred(r, event))}
-            return facts | {"findings": past(message.findings)} if message.findings else facts
-        case Failed() | Discarded():
-            fate = "failed" if isinstance(event, Failed) else "discarded"
-            if not message.recipients:
-                return {"fate": fate}
-            return {"recipients": _each(message, _meant(message, event), lambda r: given_up(r, event))}
-        case Scanned():
-            return {} if event.late else _scanned(message, event)
-        case Quarantined():
-            kept = _each(message, event.numbers or _open(message), lambda r: quarantined(r, event.reply))
-            why = {"quarantined_why": event.reason, "quarantined_by": event.rule, "quarantined_at": at}
-            return {"recipients": kept, **why}
-        case RedeliveryRequested():
-            return _requested_again(message, event, at)
-        case Held():
-            kept = _each(message, event.numbers or _open(message), lambda r: held(r, event))
-            resumed_at = event.until or message.resumed_at
-            why = {"held_why": event.why, "held_until": event.until, "resumed_at": resumed_at}
-            return {"recipients": kept, **why}
-        case Released():
-            return _released(message, event, at)
-        case RejectedOversize():
-            if not message.recipients:
-                return {"oversize": True}
-            return {
-                "recipients": _each(message, event.numbers or _open(message), lambda r: refused(r, event))
-            }
-        case Reported():
-            facts = {"reported": (*message.reported, event.kind)}
-            if event.kind == "digest":
-                facts["recipients"] = _each(message, event.numbers, _listed)
-            if event.kind == "oversize":
-                facts["recipients"] = _each(message, event.numbers, _told)
-            return facts
-        case ContentsPurged():
-            return {"purged_at": at, "purged_by": event.reason}
-        case Kept():
-            return {"exempt_since": at, "exempt_by": event.operator, "exempt_for": event.reason}
-        case KeptNoLonger():
-            return {"exempt_since": None, "exempt_by": "", "exempt_for": ""}
-        case Erased():
-            purged = {"purged_at": at, "purged_by": "erasure"} if message.kept else {}
-            return {"erased_at": at, **purged}
-        case Downloaded() | Submitted() | Imported() | Generated():
-            raise Damaged(f"{event.NAME} in the middle of stream {message.id}")
-        case _:
-            assert_never(event)
+def _attempted(message: Message, event: Attempted, at: datetime) -> Facts:
+    facts: Facts = {
+        "recipients": each(message.recipients, event.numbers, lambda r: attempted(r, event, at)),
+        "attempts": event.attempt,
+    }
+    return facts | {"findings": past(message.findings)} if message.findings else facts
+
+
+def _taken(message: Message, event: Delivered | Relayed, _at: datetime) -> Facts:
+    fate: State = "delivered" if type(event) is Delivered else "relayed"
+    return {"recipients": each(message.recipients, _meant(message, event), lambda r: taken(r, event, fate))}
+
+
+def _removed(_message: Message, _event: RemovedFromSource, _at: datetime) -> Facts:
+    return {"removed": True}
+
+
+def _deferred(message: Message, event: Deferred, _at: datetime) -> Facts:
+    facts: Facts = {"recipients": each(message.recipients, event.numbers, lambda r: deferred(r, event))}
+    return facts | {"findings": past(message.findings)} if message.findings else facts
+
+
+def _given_up(message: Message, event: Failed | Discarded, _at: datetime) -> Facts:
+    if not message.recipients:
+        return {"fate": "failed" if isinstance(event, Failed) else "discarded"}
+    return {"recipients": each(message.recipients, _meant(message, event), lambda r: given_up(r, event))}
+
+
+def _scanned(message: Message, event: Scanned, _at: datetime) -> Facts:
+    if event.late:
+        return {}
+    facts: Facts = {"findings": found(message.findings, event)}
+    if event.retry_at is not None:
+        facts["recipients"] = tuple(unscanned(r, event) for r in message.recipients)
+    return facts
+
+
+def _quarantined(message: Message, event: Quarantined, at: datetime) -> Facts:
+    kept = each(message.recipients, event.numbers or _open(message), lambda r: quarantined(r, event.reply))
+    why = {"quarantined_why": event.reason, "quarantined_by": event.rule, "quarantined_at": at}
+    return {"recipients": kept, **why}
+
+
+def _held(message: Message, event: Held, _at: datetime) -> Facts:
+    kept = each(message.recipients, event.numbers or _open(message), lambda r: held(r, event))
+    resumed_at = event.until or message.resumed_at
+    why = {"held_why": event.why, "held_until": event.until, "resumed_at": resumed_at}
+    return {"recipients": kept, **why}
+
+
+def _refused(message: Message, event: RejectedOversize, _at: datetime) -> Facts:
+    if not message.recipients:
+        return {"oversize": True}
+    return {
+        "recipients": each(message.recipients, event.numbers or _open(message), lambda r: refused(r, event))
+    }
+
+
+def _reported(message: Message, event: Reported, _at: datetime) -> Facts:
+    facts: Facts = {"reported": (*message.reported, event.kind)}
+    if event.kind == "digest":
+        facts["recipients"] = each(message.recipients, event.numbers, _listed)
+    if event.kind == "oversize":
+        facts["recipients"] = each(message.recipients, event.numbers, _told)
+    return facts
+
+
+def _purged(_message: Message, event: ContentsPurged, at: datetime) -> Facts:
+    return {"purged_at": at, "purged_by": event.reason}
+
+
+def _kept(_message: Message, event: Kept, at: datetime) -> Facts:
+    return {"exempt_since": at, "exempt_by": event.operator, "exempt_for": event.reason}
+
+
+def _kept_no_longer(_message: Message, _event: KeptNoLonger, _at: datetime) -> Facts:
+    return {"exempt_since": None, "exempt_by": "", "exempt_for": ""}
+
+
+def _erased(message: Message, _event: Erased, at: datetime) -> Facts:
+    purged = {"purged_at": at, "purged_by": "erasure"} if message.kept else {}
+    return {"erased_at": at, **purged}
 
 
 def _listed(recipient: Recipient) -> Recipient:
@@ -166,76 +196,18 @@ def _told(recipient: Recipient) -> Recipient:
     return replace(recipient, told=True)
 
 
-def _scanned(message: Message, event: Scanned) -> Facts:
-    facts: Facts = {"findings": found(message.findings, event)}
-    if event.retry_at is not None:
-        facts["recipients"] = tuple(unscanned(r, event) for r in message.recipients)
-    return facts
-
-
-def _awaited(before: Message, after: Message, at: datetime) -> Message:
-    """Take note of how long it waits for scanners, of which its next hop knows nothing."""
-    since, waited = before.awaiting_since, before.awaited_for
-    if after.resumed_at is not before.resumed_at:  # all its time begins anew
+def _note_waiting(message: Message, at: datetime, *, anew: bool) -> None:
+    """Take note of how long it waits for scanners, of which its next hop knows nothing; `anew`: all its time begins now."""
+    since, waited = message.awaiting_since, message.awaited_for
+    if anew:
         since, waited = None if since is None else at, timedelta(0)
-    if after.awaited is None and since is not None:
+    if message.awaited is None and since is not None:
         waited += max(at - since, timedelta(0))  # a clock may go back
         since = None
-    elif after.awaited is not None and since is None:
+    elif message.awaited is not None and since is None:
         since = at
-    return replace(after, awaiting_since=since, awaited_for=waited)
-
-
-def _requested_again(message: Message, event: RedeliveryRequested, at: datetime) -> Facts:
-    replays = message.replays if event.replay is None else (*message.replays, event.replay)
-    if message.content is None:
-        return {"replays": replays}  # it never was here: should it come, it is another message
-    again = _each(message, event.numbers, lambda r: requested_again(r, event, at))
-    facts: Facts = {"replays": replays, "resumed_at": at, "fate": None, "oversize": False}
-    facts |= _bound(message, event.bound_for)
-    kept = ("quarantined", "discarded")
-    if any(r.state in kept for r in message.recipients if r.number in event.numbers):
-        facts |= _forgiven(message, event.operator or event.rule, at)
-    first = len(message.recipients)
-    addresses = event.recipients[len(event.recipients) - event.added :] if event.added else ()
-    others = (*addresses, *("",) * event.added)[: event.added]
-    added = tuple(
-        Recipient(
-            number=first + n,
-            address=address,
-            routed_by=event.rule or "replay",
-            via=event.next_hop,
-            bound_for=event.bound_for or "",
-            ordered_at=at if event.operator is not None else None,
-        )
-        for n, address in enumerate(others)
-    )
-    return facts | {"recipients": again + added}
-
-
-def _released(message: Message, event: Released, at: datetime) -> Facts:
-    facts: Facts
-    if not message.recipients:
-        named = recipients_of(len(event.numbers), event.recipients, event.routed_by)
-        going = tuple(replace(r, bound_for=event.bound_for or "", ordered_at=at) for r in named)
-        facts = {"recipients": going, "held_why": None, "held_until": None, "resumed_at": at}
-        return facts | _bound(message, event.bound_for)
-    numbers = event.numbers or tuple(r.number for r in message.recipients)
-    going = _each(message, numbers, lambda r: released(r, event, at))
-    facts = {"recipients": going, "resumed_at": at} | _bound(message, event.bound_for)
-    if any(r.state == "quarantined" for r in message.recipients if r.number in numbers):
-        facts |= _forgiven(message, event.operator, at)
-    left = next((r for r in going if r.held and r.open), None)
-    facts |= {"held_why": left.held_why if left else None, "held_until": left.held_until if left else None}
-    return facts
-
-
-def _bound(message: Message, hop: str | None) -> Facts:
-    return {} if hop is None or hop in message.hops else {"hops": (*message.hops, hop)}
-
-
-def _forgiven(message: Message, operator: str | None, at: datetime) -> Facts:
-    return {"findings": forgiven(message.findings), "released_by": operator, "released_at": at}
+    force_setattr(message, "awaiting_since", since)
+    force_setattr(message, "awaited_for", waited)
 
 
 def _open(message: Message) -> tuple[int, ...]:
@@ -249,12 +221,24 @@ def _meant(message: Message, event: Delivered | Relayed | Failed | Discarded) ->
     return tuple(r.number for r in message.recipients if r.number in event.numbers and r.state == "relayed")
 
 
-def _each(
-    message: Message, numbers: tuple[int, ...], change: Callable[[Recipient], Recipient]
-) -> tuple[Recipient, ...]:
-    """Return a message's recipients with those of these numbers changed."""
-    if len(message.recipients) == 1:  # nearly always
-        only = message.recipients[0]
-        return (change(only),) if only.number in numbers else message.recipients
-    touched = frozenset(numbers)
-    return tuple(change(r) if r.number in touched else r for r in message.recipients)
+# What the events behind the first change. By class: to ask an event in turn whether it is of each takes longer than all else.
+CHANGES: Mapping[type[Event], Callable[[Message, Any, datetime], Facts]] = {
+    Attempted: _attempted,
+    ContentsPurged: _purged,
+    Deferred: _deferred,
+    Delivered: _taken,
+    Discarded: _given_up,
+    Erased: _erased,
+    Failed: _given_up,
+    Held: _held,
+    Kept: _kept,
+    KeptNoLonger: _kept_no_longer,
+    Quarantined: _quarantined,
+    RedeliveryRequested: asked_for_again,
+    RejectedOversize: _refused,
+    Relayed: _taken,
+    Released: let_go,
+    RemovedFromSource: _removed,
+    Reported: _reported,
+    Scanned: _scanned,
+}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from typing import Literal
+from typing import Any, Literal
 
 from msgspec import Struct
 
@@ -21,6 +21,9 @@ NOW_LANE = "now:"  # what the lane of a message begins with that a person wants 
 def place_of(lane: str) -> str:
     """Return whom a lane's messages wait for."""
     return lane.removeprefix(NOW_LANE)
+
+
+Facts = dict[str, Any]  # of a message, by the name of the field: those that an event changes
 
 
 class Message(Struct, frozen=True, kw_only=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
 from typing import Literal
 
@@ -110,6 +111,17 @@ def submitted_recipients(event: Submitted) -> tuple[Recipient, ...]:
         Recipient(number=n, address=address, routed_by="RCPT TO", notify=notify, orcpt=orcpt)
         for n, address, notify, orcpt in rows
     )
+
+
+def each(
+    recipients: tuple[Recipient, ...], numbers: tuple[int, ...], change: Callable[[Recipient], Recipient]
+) -> tuple[Recipient, ...]:
+    """Return recipients with those of these numbers changed."""
+    if len(recipients) == 1:  # nearly always
+        only = recipients[0]
+        return (change(only),) if only.number in numbers else recipients
+    touched = frozenset(numbers)
+    return tuple(change(r) if r.number in touched else r for r in recipients)
 
 
 def attempted(recipient: Recipient, event: Attempted, at: datetime) -> Recipient:

@@ -7,15 +7,14 @@ buckets, four to each doubling, so that quantiles are known to an eighth. Derive
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Any
 
 from sqlalchemy import Connection, func, select, text
 
 from store.events import (
-    Attempted,
     Deferred,
     Delivered,
     Discarded,
@@ -27,7 +26,6 @@ from store.events import (
     Quarantined,
     RejectedOversize,
     Relayed,
-    RemovedFromSource,
     Scanned,
     Submitted,
 )
@@ -38,20 +36,14 @@ from store.statement import Statement
 
 NO_BUCKET = -1  # of what takes no time
 _NOTHING = (0, 0)
-UNCOUNTED = frozenset({Attempted, RemovedFromSource})  # what nearly every message has: not even looked at
+_COLUMNS = ("hour", "kind", "name", "what", "bucket", "count", "octets")
 MILLISECOND = timedelta(milliseconds=1)
 # As much as a message is counted for. A mailbox may list any size, and sums must stay within 63 bits.
 MOST_OCTETS = 1 << 40
 
 
-class Key(NamedTuple):
-    """What is counted together."""
-
-    hour: int
-    kind: str
-    name: str
-    what: str
-    bucket: int
+# What is counted together: hour, kind, name, what, bucket. No class, for speed.
+Key = tuple[int, str, str, str, int]
 
 
 class Tallies:
@@ -62,17 +54,15 @@ class Tallies:
 
     def add(self, message: Message, event: Event, at: datetime) -> None:
         """Count an event on a message, of which only what never changes is looked at."""
-        if type(event) in UNCOUNTED:
-            return
-        key = _key(message, event, at)
-        if key is not None:
+        counted = _KEYS.get(type(event))
+        if counted is not None and (key := counted(message, event, at)) is not None:
             count, octets = self.counts.get(key, _NOTHING)
             self.counts[key] = count + 1, octets + min(message.size_octets, MOST_OCTETS)
 
     def rows(self) -> list[dict[str, Any]]:
         """Return what to add to the table's rows."""
         return [
-            {**key._asdict(), "count": count, "octets": octets}
+            dict(zip(_COLUMNS, (*key, count, octets), strict=True))
             for key, (count, octets) in sorted(self.counts.items())
         ]
 
@@ -138,29 +128,51 @@ def middle_ms(bucket: int) -> int:
     return ((9 + 2 * quarter) << power) >> 3
 
 
-def _key(message: Message, event: Event, at: datetime) -> Key | None:
-    bucket, name = NO_BUCKET, ""
-    what: str = event.NAME
-    match event:
-        case Downloaded() | Submitted() | Imported() | Generated():
-            kind, name, what = "in", message.mailbox or "", message.direction
-        case Delivered() | Relayed() if isinstance(event, Relayed) or event.report is None:
-            kind, name = "out", _hop(event.next_hop)
-            bucket = bucket_of((at - message.opened_at) // MILLISECOND)
-        case RejectedOversize() | Failed():
-            kind, name = "out", _hop(event.next_hop)
-        case Deferred() if event.tried:
-            kind, name = "out", _hop(event.next_hop)
-        case Discarded():
-            kind = "out"
-        case Scanned():
-            kind, name, what = "rescan" if event.late else "scan", event.scanner, event.verdict
-            bucket = NO_BUCKET if event.verdict == "error" else bucket_of(event.duration_ms)
-        case Quarantined():
-            kind, name, what = "kept", event.scanner or "", event.reason
-        case _:
-            return None
-    return Key(hour(at), kind, name, what, bucket)
+def _came_in(message: Message, event: Event, at: datetime) -> Key:
+    return hour(at), "in", message.mailbox or "", message.direction, NO_BUCKET
+
+
+def _taken(message: Message, event: Delivered | Relayed, at: datetime) -> Key | None:
+    if isinstance(event, Delivered) and event.report is not None:
+        return None  # it was counted when it was relayed
+    bucket = bucket_of((at - message.opened_at) // MILLISECOND)
+    return hour(at), "out", _hop(event.next_hop), event.NAME, bucket
+
+
+def _not_taken(_message: Message, event: RejectedOversize | Failed | Deferred, at: datetime) -> Key | None:
+    if isinstance(event, Deferred) and not event.tried:
+        return None
+    return hour(at), "out", _hop(event.next_hop), event.NAME, NO_BUCKET
+
+
+def _discarded(_message: Message, event: Discarded, at: datetime) -> Key:
+    return hour(at), "out", "", event.NAME, NO_BUCKET
+
+
+def _scanned(_message: Message, event: Scanned, at: datetime) -> Key:
+    bucket = NO_BUCKET if event.verdict == "error" else bucket_of(event.duration_ms)
+    return hour(at), "rescan" if event.late else "scan", event.scanner, event.verdict, bucket
+
+
+def _quarantined(_message: Message, event: Quarantined, at: datetime) -> Key:
+    return hour(at), "kept", event.scanner or "", event.reason, NO_BUCKET
+
+
+# What is counted. By class, as in `life`.
+_KEYS: Mapping[type[Event], Callable[[Message, Any, datetime], Key | None]] = {
+    Deferred: _not_taken,
+    Delivered: _taken,
+    Discarded: _discarded,
+    Downloaded: _came_in,
+    Failed: _not_taken,
+    Generated: _came_in,
+    Imported: _came_in,
+    Quarantined: _quarantined,
+    RejectedOversize: _not_taken,
+    Relayed: _taken,
+    Scanned: _scanned,
+    Submitted: _came_in,
+}
 
 
 def _hop(name: str | None) -> str:

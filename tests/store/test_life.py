@@ -17,17 +17,22 @@ from store.errors import Damaged
 from store.events import (
     ContentsPurged,
     Discarded,
+    Downloaded,
     Event,
+    Generated,
     Held,
+    Imported,
     Kept,
     KeptNoLonger,
+    MessageEvent,
     RedeliveryRequested,
     RejectedOversize,
     Released,
     Reported,
+    Submitted,
     personal_facts,
 )
-from store.life import Message, due_at, evolve, fold
+from store.life import CHANGES, Message, due_at, evolve, fold
 from store.mailbox_events import PollRecovered
 from store.mailbox_life import fold_mailbox
 from store.recipient import ATTENTION, FATES, State
@@ -505,3 +510,9 @@ def test_the_time_without_a_scanner_is_not_counted_and_begins_anew_where_a_perso
     assert message.going_since - message.opened_at == timedelta(days=4, hours=-1)
     held = at(message, Held(why="operator", rule="by hand", operator="anna", policy="p"), days=6)
     assert at(held, Released(operator="anna", policy="p"), days=7).going_since == after(days=7)
+
+
+def test_the_fold_knows_every_event_of_a_message() -> None:
+    openings = {Downloaded, Submitted, Imported, Generated}
+    assert set(CHANGES) | openings == set(get_args(MessageEvent))
+    assert not set(CHANGES) & openings

@@ -1,0 +1,66 @@
+"""What becomes of a message that is let go on: released, or to be delivered again. Part of the fold in `life`."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from msgspec.structs import replace
+
+from store.events import RedeliveryRequested, Released
+from store.findings import forgiven
+from store.message import Facts, Message
+from store.recipient import Recipient, each, recipients_of, released, requested_again
+
+
+def asked_for_again(message: Message, event: RedeliveryRequested, at: datetime) -> Facts:
+    """Return the facts of a message that change when it is to be delivered again."""
+    replays = message.replays if event.replay is None else (*message.replays, event.replay)
+    if message.content is None:
+        return {"replays": replays}  # it never was here: should it come, it is another message
+    again = each(message.recipients, event.numbers, lambda r: requested_again(r, event, at))
+    facts: Facts = {"replays": replays, "resumed_at": at, "fate": None, "oversize": False}
+    facts |= _bound(message, event.bound_for)
+    kept = ("quarantined", "discarded")
+    if any(r.state in kept for r in message.recipients if r.number in event.numbers):
+        facts |= _forgiven(message, event.operator or event.rule, at)
+    first = len(message.recipients)
+    addresses = event.recipients[len(event.recipients) - event.added :] if event.added else ()
+    others = (*addresses, *("",) * event.added)[: event.added]
+    added = tuple(
+        Recipient(
+            number=first + n,
+            address=address,
+            routed_by=event.rule or "replay",
+            via=event.next_hop,
+            bound_for=event.bound_for or "",
+            ordered_at=at if event.operator is not None else None,
+        )
+        for n, address in enumerate(others)
+    )
+    return facts | {"recipients": again + added}
+
+
+def let_go(message: Message, event: Released, at: datetime) -> Facts:
+    """Return the facts of a message that change when a person lets it go on that was held, or in quarantine."""
+    facts: Facts
+    if not message.recipients:
+        named = recipients_of(len(event.numbers), event.recipients, event.routed_by)
+        going = tuple(replace(r, bound_for=event.bound_for or "", ordered_at=at) for r in named)
+        facts = {"recipients": going, "held_why": None, "held_until": None, "resumed_at": at}
+        return facts | _bound(message, event.bound_for)
+    numbers = event.numbers or tuple(r.number for r in message.recipients)
+    going = each(message.recipients, numbers, lambda r: released(r, event, at))
+    facts = {"recipients": going, "resumed_at": at} | _bound(message, event.bound_for)
+    if any(r.state == "quarantined" for r in message.recipients if r.number in numbers):
+        facts |= _forgiven(message, event.operator, at)
+    left = next((r for r in going if r.held and r.open), None)
+    facts |= {"held_why": left.held_why if left else None, "held_until": left.held_until if left else None}
+    return facts
+
+
+def _bound(message: Message, hop: str | None) -> Facts:
+    return {} if hop is None or hop in message.hops else {"hops": (*message.hops, hop)}
+
+
+def _forgiven(message: Message, operator: str | None, at: datetime) -> Facts:
+    return {"findings": forgiven(message.findings), "released_by": operator, "released_at": at}
