@@ -101,19 +101,21 @@ class TroubleWatch:
                 return False
             write = partial(trouble_report.mailbox_recovered, mailbox, before.at, self._means.policy)
             return await self._teller.tell("mailbox-recovered", name, write, ends)
+        write = partial(trouble_report.mailbox_failing, mailbox, self._means.policy)
+        if mailbox.health == "suspended":  # a person must decide, also of one that is known to fail: at once
+            return (
+                tried
+                and _is_decision(before)
+                and await self._teller.tell("mailbox-suspended", name, write, _is_decision)
+            )
         if not begins(before) or not (tried and self._lasts(mailbox)):
             return False
-        write = partial(trouble_report.mailbox_failing, mailbox, self._means.policy)
         return await self._teller.tell("mailbox-failing", name, write, begins)
 
     def _lasts(self, mailbox: Mailbox) -> bool:
-        """Whether it has been in trouble for long enough; what a person must decide about is told at once."""
+        """Whether it has been in trouble for long enough."""
         grace = PERMANENT if mailbox.permanent else PASSING
-        return (
-            mailbox.health == "suspended"
-            or mailbox.since is None
-            or self._means.now() - mailbox.since >= grace
-        )
+        return mailbox.since is None or self._means.now() - mailbox.since >= grace
 
     # -- next hops
 
@@ -201,3 +203,8 @@ class TroubleWatch:
             told_hops=told.of(connection, "next-hop"),
             disk=told.last(connection, "disk"),
         )
+
+
+def _is_decision(before: Told | None) -> bool:
+    """Whether it is news that fetching waits for a person."""
+    return before is None or before.kind != "mailbox-suspended"

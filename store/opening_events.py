@@ -19,6 +19,7 @@ ReportKind = Literal[
     "scanner-down",
     "scanner-up",
     "mailbox-failing",
+    "mailbox-suspended",
     "mailbox-recovered",
     "next-hop-down",
     "next-hop-up",

@@ -24,6 +24,7 @@ NEWS: Final[dict[ReportKind, tuple[What, bool]]] = {
     "scanner-down": ("scanner", True),
     "scanner-up": ("scanner", False),
     "mailbox-failing": ("mailbox", True),
+    "mailbox-suspended": ("mailbox", True),
     "mailbox-recovered": ("mailbox", False),
     "next-hop-down": ("next-hop", True),
     "next-hop-up": ("next-hop", False),

@@ -130,6 +130,35 @@ async def test_a_mailbox_that_waits_for_a_person_is_told_at_once(database_url: s
         assert "  mailgate mailbox adopt info" in told.get_content()
 
 
+async def test_one_that_is_known_to_fail_and_then_waits_for_a_person_is_told_anew(database_url: str) -> None:
+    """A provider is away for a while, and comes back with other unique ids."""
+    async with Rig(database_url) as rig:
+        looking = watch(rig)
+        rig.clock.later(hours=1)
+        await fails(rig)
+        rig.clock.later(minutes=20)
+        assert await looking.look()
+        reset = UidlResetSuspected(mailbox="info", listed=9, vanished=8, alike=7)
+        await record(rig.means(), "info", (reset,))
+        assert await looking.look()
+        for looking_on in (looking, watch(rig)):  # as after a restart
+            rig.clock.later(minutes=20)
+            await fails(rig)  # it stays suspended
+            assert not await looking_on.look()
+        await recovers(rig)
+        assert await looking.look()
+        assert not await looking.look()
+        await rig.settled()
+        assert subjects(rig) == [
+            "Mailbox info fails",
+            "Mailbox info is suspended",
+            "Mailbox info works again",
+        ]
+        assert "  mailgate mailbox adopt info" in heard(rig)[1].get_content()
+        await record(rig.means(), "info", (reset,))
+        assert await looking.look()  # the next time, too
+
+
 async def test_what_failed_yesterday_is_tried_anew_before_it_is_told(database_url: str) -> None:
     """The gateway was off over night, and all is well again."""
     async with Rig(database_url) as rig:
