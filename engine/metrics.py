@@ -18,6 +18,7 @@ from prometheus_client.registry import Collector
 from sqlalchemy import Connection
 
 from engine.budget import OctetBudget
+from engine.question import Question
 from engine.watched import Outlook
 from store import followers, mailbox_queries, queries
 from store.log import Unit
@@ -70,6 +71,7 @@ class Metrics:
             self._outlook.shortage,
         )
         self.registry.register(_Standing(read, now, webhooks))
+        self._asked = Question(lambda: self._read(queries.open_count))
         self._beat_at = time.monotonic()
 
     def watch(self, units: Sequence[Unit], seconds: float) -> None:
@@ -93,7 +95,7 @@ class Metrics:
         if not self.alive():
             return "the event loop stands still"
         try:
-            self._read(queries.open_count)
+            self._asked.answer()
         except Exception as error:  # noqa: BLE001 - whatever it is, it is the answer
             return f"the store can't be asked: {' '.join(str(error).split())}"
         if trouble := self._outlook.commits():
@@ -111,7 +113,7 @@ class _Standing(Collector):
     """What waits, and how mailboxes and next hops stand, as the store has it."""
 
     def __init__(self, read: Read, now: Callable[[], datetime], webhooks: Collection[str]) -> None:
-        self._read = read
+        self._question = Question(lambda: list(read(self._families)))
         self._told = webhooks
         self._now = now
         self._asked_at = 0.0
@@ -124,7 +126,7 @@ class _Standing(Collector):
     def collect(self) -> Iterator[Metric]:
         """Yield the families, asked anew where the last answer is too old."""
         if not self._answer or time.monotonic() - self._asked_at >= REMEMBERED_SECONDS:
-            self._answer = list(self._read(self._families))
+            self._answer = self._question.answer()
             self._asked_at = time.monotonic()
         yield from self._answer
 

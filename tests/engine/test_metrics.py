@@ -14,6 +14,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from engine import metrics as watched
+from engine import question
 from engine.adapters import metrics_server
 from engine.adapters.metrics_server import MetricsServer, MetricsTrouble
 from engine.budget import OctetBudget
@@ -159,6 +160,26 @@ def test_figures_that_can_t_be_had_are_a_503_and_no_trace(capfd: pytest.CaptureF
     with closing(MetricsServer("127.0.0.1", 0, broken)) as server:
         assert ask(server, "/metrics") == (503, "the store can't be asked: gone away\n")
     assert capfd.readouterr().err == ""
+
+
+def test_a_store_that_gives_no_answer_takes_nothing_from_who_asks_whether_the_gateway_lives(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As where a table is locked, or the machine of the database stands still."""
+    monkeypatch.setattr(question, "ANSWER_SECONDS", 0.3)
+    over = threading.Event()
+    hanging = Metrics(read=lambda _: over.wait(), budget=OctetBudget(1 << 20), now=lambda: NOON)
+    threads = threading.active_count()
+    with closing(MetricsServer("127.0.0.1", 0, hanging)) as server:
+        for _ in range(metrics_server.CONNECTIONS + 1):
+            for path in ("/readyz", "/metrics"):
+                assert ask(server, path) == (503, "the store can't be asked: no answer within 0.3 s\n")
+            assert ask(server, "/livez") == (200, "alive\n")
+        assert threading.active_count() <= threads + 2 + metrics_server.CONNECTIONS
+        over.set()
+        monkeypatch.setattr(hanging, "_read", lambda _: 0)
+        monkeypatch.setattr(question, "ANSWER_SECONDS", PATIENCE_SECONDS)
+        assert ask(server, "/readyz") == (200, "ready\n")
 
 
 BEGINNING = b"GET /livez HTTP/1.1\r\nX: "
