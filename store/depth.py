@@ -6,6 +6,7 @@ mail is closed within a second and never is: so it costs what waited, not what c
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from datetime import datetime
@@ -51,10 +52,7 @@ class Depth:
 
 
 def between(connection: Connection, times: Sequence[datetime]) -> dict[str, list[int]]:
-    """Return how many messages were open at each of these times, by state.
-
-    The earliest comes first, and the others in equal steps, but for the last, which may come sooner.
-    """
+    """Return how many messages were open at each of these times, the earliest first, by state."""
     depth = Depth(times)
     for rows in _candidates(connection, times):
         changed = [row.id for row in rows if row.changed_at > times[0]]
@@ -104,8 +102,13 @@ def _seen(times: Sequence[datetime]) -> ColumnElement[bool]:
     seen_last = or_(messages.c.closed_at.is_(None), messages.c.closed_at > times[-1])
     if len(times) < 2:
         return seen_last
-    step = (times[1] - times[0]) // MICROSECOND
-    before = step - 1 - microseconds(times[0])  # of how many times a time is behind: rounded up
+    # Every time but the last is a whole number of these steps behind the first. Where summer time begins or ends, a day is not as
+    # long as the others; then some are looked at that were open at none of the times.
+    step = (
+        math.gcd(*((at - times[0]) // MICROSECOND for at in times[:-1]))
+        or (times[1] - times[0]) // MICROSECOND
+    )
+    before = step - 1 - microseconds(times[0])  # of how many steps a time is behind: rounded up
     opened, closed = (
         (type_coerce(column, BigInteger) + before) // step
         for column in (messages.c.opened_at, messages.c.closed_at)

@@ -69,6 +69,16 @@ def test_all_kinds_of_waiting_are_met(lived: Engine) -> None:
     assert set(met) >= {"received", "deferred", "held", "outcome-unknown"}
 
 
+def test_a_look_after_a_longer_step_finds_what_is_open_then(store: Engine) -> None:
+    """As on the day on which summer time ends."""
+    opened = opening("m1")
+    append(store, opened)
+    append(store, then(opened, attempted(), delivered(), at=after(minutes=20)))
+    times = [after(hours=n, minutes=10) for n in (-19, -13, -7, 0, 6, 8)]
+    assert [found["received"] for found in asked(store, times)] == [0, 0, 0, 1, 0, 0]
+    assert asked(store, times) == [looked_up(store, at) for at in times]
+
+
 def test_a_message_that_is_closed_between_two_looks_is_in_none(store: Engine) -> None:
     opened = opening("m1")
     append(store, opened)
