@@ -38,11 +38,16 @@ ARRIVALS_BESIDE = 32  # new arrivals in a batch that others wait for: some milli
 
 @dataclass(slots=True)
 class _Entry:
-    """A unit to append, or a call to make in the transaction; and who waits for it."""
+    """A unit to append, or a call to make in the transaction; and who waits for it.
+
+    `appends`: the call says beside its result what it appended, which is in `units` then.
+    """
 
     unit: Unit | None
     call: Callable[[Connection], Any] | None
     waiter: asyncio.Future[Any]
+    appends: bool = False
+    units: Sequence[Unit] = ()
     result: Any = None
     error: Exception | None = None
 
@@ -89,6 +94,10 @@ class Journal:
     def call(self, function: Callable[[Connection], T]) -> asyncio.Future[T]:
         """Run a function in a write transaction, behind the steps that were submitted before it."""
         return self._submit(_Entry(None, function, self._loop.create_future()))
+
+    def append_by(self, function: Callable[[Connection], tuple[T, Sequence[Unit]]]) -> asyncio.Future[T]:
+        """As `call`, for a function that appends what follows from what it reads: it returns its result, and the units."""
+        return self._submit(_Entry(None, function, self._loop.create_future(), appends=True))
 
     async def close(self) -> None:
         """Write what is queued, then end the thread."""
@@ -159,8 +168,7 @@ class Journal:
                 self._tell(None)
             _reached("after-commit", names)
             if self._watch is not None:
-                units = [entry.unit for entry in batch if entry.unit is not None and entry.error is None]
-                self._watch(units, time.monotonic() - began)
+                self._watch(_appended(batch), time.monotonic() - began)
         except Exception as error:
             if trouble := unreachable(self._engine, error):
                 self._disconnect()
@@ -193,7 +201,9 @@ def _perform(connection: Connection, run: Sequence[_Entry]) -> None:
         for entry, refusal in zip(run, log.append(connection, units), strict=True):
             entry.error = refusal
     for entry in run:
-        if entry.call is not None:
+        if entry.call is not None and entry.appends:
+            entry.result, entry.units = entry.call(connection)
+        elif entry.call is not None:
             entry.result = entry.call(connection)
 
 
@@ -201,6 +211,12 @@ def _changes(connection: Connection) -> int | None:
     """Return how many rows a connection to SQLite has changed: on a full disk a commit of nothing goes through."""
     changes: int | None = getattr(connection.connection.driver_connection, "total_changes", None)
     return changes
+
+
+def _appended(batch: Sequence[_Entry]) -> list[Unit]:
+    """Return what of a batch went into the log."""
+    those = [entry for entry in batch if entry.error is None]
+    return [unit for entry in those for unit in (entry.units if entry.unit is None else (entry.unit,))]
 
 
 def _events(batch: Sequence[_Entry]) -> set[str]:

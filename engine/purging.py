@@ -9,9 +9,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Iterator, Sequence
 from functools import partial
-from typing import Any, Final
+from typing import Final, TypeVar
 
 from sqlalchemy import Connection
 
@@ -30,6 +30,8 @@ BATCH_OCTETS: Final = 1 << 20  # dropped, or moved, in one transaction: some mil
 REST: Final = 9  # times as long as the batch before took: a tenth of the time at most
 SPARE: Final = 10  # a tenth of the file stays free for the mail to come, which else had to make it grow again
 ROUND_MESSAGES: Final = 2_000  # in a single round; what is left waits for the next one
+
+T = TypeVar("T")
 
 logger = logging.getLogger("mailgate.retention")
 
@@ -58,7 +60,8 @@ class Purger:
             while after is not None and (most is None or done < most):
                 found, after = await self._means.read(partial(outdated_now, after=after))
                 for batch in _batches(found if most is None else found[: most - done]):
-                    done += await self._rested(partial(self._batch, streams=batch), rest)
+                    purged = self._means.journal.append_by(partial(self._batch, streams=batch))
+                    done += await _rested(purged, rest)
         if done:
             logger.info("retention: %d messages purged", done)
         await self._give_back(rest)
@@ -78,14 +81,14 @@ class Purger:
 
     # -- a batch, in the writer's transaction: nobody else can append meanwhile
 
-    def _batch(self, connection: Connection, streams: Sequence[str]) -> int:
+    def _batch(self, connection: Connection, streams: Sequence[str]) -> tuple[int, Sequence[Unit]]:
         units = [Unit((append,)) for stream in streams if (append := self._outdated(connection, stream))]
         refusals = log.append(connection, units)
         assert not any(refusals)  # they were read in this very transaction
         appends = [append for unit in units for append in unit.appends]
         dropped = [a.stream for a in appends if any(isinstance(e, ContentsPurged) for e in a.events)]
         contents.drop(connection, dropped)
-        return len(appends)
+        return len(appends), units
 
     def _outdated(self, connection: Connection, stream: str) -> Append | None:
         now = self._means.now()
@@ -106,16 +109,18 @@ class Purger:
             beyond = now.free_octets - now.file_octets // SPARE
             if beyond < BATCH_OCTETS:
                 return
-            await self._rested(partial(space.give_back, octets=BATCH_OCTETS), rest)
+            await _rested(self._means.journal.call(partial(space.give_back, octets=BATCH_OCTETS)), rest)
             after = await self._means.read(space.space)
             if after is None or after.free_octets >= now.free_octets:
                 return  # a reader holds on to it, or the file was made without this
 
-    async def _rested(self, call: Callable[[Connection], Any], rest: int) -> Any:
-        began = time.monotonic()
-        result = await self._means.journal.call(call)
-        await asyncio.sleep((time.monotonic() - began) * rest)
-        return result
+
+async def _rested(written: Awaitable[T], rest: int) -> T:
+    """Return what was written when it is, after a pause so many times as long as it took."""
+    began = time.monotonic()
+    result = await written
+    await asyncio.sleep((time.monotonic() - began) * rest)
+    return result
 
 
 def _batches(found: Sequence[tuple[str, int]]) -> Iterator[list[str]]:

@@ -5,7 +5,7 @@ What was told last is asked in the transaction in which the notice goes into the
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import partial
 
@@ -42,7 +42,7 @@ class Teller:
         """Tell of `name`, if that is news after what was told last, as of `at`, now; says whether it was. Raises StoreError."""
         now = at or self._means.now()
         opened = intake.generated(kind, about, write(new_id(now), now), now, name or None)
-        said: bool = await self._means.journal.call(
+        said: bool = await self._means.journal.append_by(
             partial(_append, opened=opened, kind=kind, name=name, is_news=is_news)
         )
         if said:
@@ -66,10 +66,11 @@ def _append(
     kind: ReportKind,
     name: str,
     is_news: Callable[[Told | None], bool],
-) -> bool:
+) -> tuple[bool, Sequence[Unit]]:
     what, _ = told.NEWS[kind]
     if not is_news(told.last(connection, what, name)):
-        return False
-    (refusal,) = log.append(connection, [Unit((opened,))])
+        return False, ()
+    units = [Unit((opened,))]
+    (refusal,) = log.append(connection, units)
     assert refusal is None  # nobody has written to a new stream
-    return True
+    return True, units

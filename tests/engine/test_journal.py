@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime
+from functools import partial
+from types import NoneType
 from typing import Any
 
 import pytest
@@ -331,6 +333,37 @@ async def test_how_commits_end_is_told_and_one_of_nothing_proves_nothing(sqlite_
     finally:
         await journal.close()
         engine.dispose()
+
+
+async def test_all_that_went_into_the_log_is_told_whoever_appended_it(database_url: str) -> None:
+    told: list[str] = []
+
+    def tell(units: Sequence[Unit], _seconds: float) -> None:
+        told.extend(append.stream for unit in units for append in unit.appends)
+
+    def appends(connection: Connection, number: int) -> tuple[str, Sequence[Unit]]:
+        units = [unit(number)]
+        assert log.append(connection, units) == [None]
+        if number == 3:
+            raise ValueError("in the end it is not to be")
+        return "done", units
+
+    async with writing_to(database_url) as (journal, engine):
+        journal._watch = tell
+        await journal.append(unit(1))
+        assert await journal.append_by(partial(appends, number=2)) == "done"
+        with pytest.raises(StoreError):
+            await journal.append_by(partial(appends, number=3))
+        with pytest.raises(Conflict):
+            await journal.append(unit(1))
+        answers = await together(
+            journal,
+            partial(journal.append_by, partial(appends, number=4)),
+            partial(journal.append_by, partial(appends, number=3)),
+            partial(journal.append, unit(5)),
+        )
+        assert [type(answer) for answer in answers] == [str, StoreError, NoneType]
+        assert sorted(told) == streams(engine)
 
 
 @contextmanager

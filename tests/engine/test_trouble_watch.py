@@ -17,6 +17,7 @@ from engine.trouble_watch import DISK, DISK_CALM, PASSING, PERMANENT, SETTLED_AF
 from engine.watched import Watched
 from store.errors import StoreFull, StoreUnreachable
 from store.events import Generated
+from store.log import Unit
 from store.mailbox_events import PollFailed, PollRecovered, UidlResetSuspected
 from tests.engine.rig import POSTMASTER, Rig, mail
 from tests.peers.smtpd import HomePeer
@@ -82,6 +83,19 @@ async def test_of_a_mailbox_it_hears_once_when_it_lasts_and_once_when_it_is_over
         assert "  mailgate mailbox poll info" in text
         assert "  You heard:  2026-03-01 13:15:00 UTC" in heard(rig)[1].get_content()
         assert kinds(rig) == [("mailbox-failing", "info"), ("mailbox-recovered", "info")]
+
+
+async def test_what_the_postmaster_is_told_counts_among_the_events_of_the_gateway(database_url: str) -> None:
+    async with Rig(database_url) as rig:
+        counted: list[Unit] = []
+        rig.journal._watch = lambda units, _seconds: counted.extend(units)
+        looking = watch(rig)
+        await fails(rig)
+        rig.clock.later(hours=1)
+        assert await looking.look()
+        await rig.settled()
+        told = [event for unit in counted for append in unit.appends for event in append.events]
+        assert sorted(event.NAME for event in told) == sorted(one.event.NAME for one in rig.log())
 
 
 async def test_a_hiccup_is_no_trouble_and_a_mailbox_that_fails_in_turns_is(database_url: str) -> None:
@@ -358,7 +372,7 @@ async def test_a_shortage_that_left_no_room_for_its_notice_is_told_as_soon_as_th
         assert not await looking.look()
         rig.clock.later(seconds=DISK.total_seconds())
         with monkeypatch.context() as patched:
-            patched.setattr(rig.journal, "call", full)
+            patched.setattr(rig.journal, "append_by", full)
             with pytest.raises(StoreFull):
                 await looking.look()
         short[0] = None
@@ -385,7 +399,7 @@ async def test_a_store_that_can_be_read_but_not_written_to_is_away(
         await fails(rig, kind="auth", permanent=True)
         rig.clock.later(minutes=10)
         with monkeypatch.context() as patched:
-            patched.setattr(rig.journal, "call", full)
+            patched.setattr(rig.journal, "append_by", full)
             for _ in range(3):  # a notice that can't be written is as good a proof as any
                 with pytest.raises(StoreFull):
                     await looking.look()
