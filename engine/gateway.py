@@ -28,7 +28,7 @@ from engine.scanning import Scanning
 from engine.settings import Listen, Settings
 from engine.settler import STORE_RETRY_SECONDS
 from engine.webhooks import Webhooks
-from engine.wiring import hops_of, listener_brief, outlook_of, policy_of, pollable
+from engine.wiring import configured_of, hops_of, listener_brief, outlook_of, policy_of, pollable
 from engine.worker import Worker
 from store import mailbox_queries, queries
 from store.agenda import Lease
@@ -81,7 +81,7 @@ class Gateway:
             settings.metrics,
             read=self._read,
             budget=self._budget,
-            webhooks=[hook.name for hook in settings.webhooks],
+            configured=configured_of(settings),
             outlook=outlook_of(settings, sqlite_file(engine), self._outage.trouble),
         )
         watch = self._monitoring.watch if self._monitoring else None

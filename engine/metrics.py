@@ -7,7 +7,8 @@ moment, so that no number of lookers costs more than one.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections import Counter as Counts
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Any, Final
 
@@ -19,13 +20,17 @@ from sqlalchemy import Connection
 
 from engine.budget import OctetBudget
 from engine.question import Question
-from engine.watched import Outlook
+from engine.watched import Configured, Outlook
 from store import followers, mailbox_queries, queries
 from store.log import Unit
+from store.message import DOMAIN_HOP
+from store.rows import DIRECTLY
 
 REMEMBERED_SECONDS: Final = 5.0
 ALIVE_SECONDS: Final = 30.0  # since the event loop last moved
 COMMIT_SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
+
+NOTHING: Final = Configured()
 
 Read = Callable[[Callable[[Connection], Any]], Any]
 
@@ -39,7 +44,7 @@ class Metrics:
         read: Read,
         budget: OctetBudget,
         now: Callable[[], datetime],
-        webhooks: Collection[str] = (),
+        configured: Configured = NOTHING,
         outlook: Outlook | None = None,
     ) -> None:
         self.registry = CollectorRegistry()
@@ -70,7 +75,7 @@ class Metrics:
             "1 where the store's disk has room to spare.",
             self._outlook.shortage,
         )
-        self.registry.register(_Standing(read, now, webhooks))
+        self.registry.register(_Standing(read, now, configured))
         self._asked = Question(lambda: self._read(queries.open_count))
         self._beat_at = time.monotonic()
 
@@ -109,12 +114,17 @@ def _well(registry: CollectorRegistry, name: str, meaning: str, trouble: Callabl
     Gauge(name, meaning, registry=registry).set_function(lambda: trouble() is None)
 
 
+def _place(next_hop: str | None) -> str:
+    """The domains of direct delivery count as one: there may be any number of them."""
+    return DIRECTLY if next_hop is not None and next_hop.startswith(DOMAIN_HOP) else next_hop or ""
+
+
 class _Standing(Collector):
     """What waits, and how mailboxes and next hops stand, as the store has it."""
 
-    def __init__(self, read: Read, now: Callable[[], datetime], webhooks: Collection[str]) -> None:
+    def __init__(self, read: Read, now: Callable[[], datetime], configured: Configured) -> None:
         self._question = Question(lambda: list(read(self._families)))
-        self._told = webhooks
+        self._told = configured
         self._now = now
         self._asked_at = 0.0
         self._answer: list[Metric] = []
@@ -141,10 +151,15 @@ class _Standing(Collector):
         oldest = GaugeMetricFamily(
             "mailgate_oldest_open_seconds", "Age of the oldest of them.", labels=("next_hop", "state")
         )
+        numbers: Counts[tuple[str, str]] = Counts()
+        since: dict[tuple[str, str], datetime] = {}
         for row in queries.open_by_hop(connection):
-            labels = (row["next_hop"] or "", row["state"])
-            count.add_metric(labels, row["messages"])
-            oldest.add_metric(labels, max(0.0, (self._now() - row["oldest"]).total_seconds()))
+            labels = (_place(row["next_hop"]), row["state"])
+            numbers[labels] += row["messages"]
+            since[labels] = min(since.get(labels, row["oldest"]), row["oldest"])
+        for labels, number in numbers.items():
+            count.add_metric(labels, number)
+            oldest.add_metric(labels, max(0.0, (self._now() - since[labels]).total_seconds()))
         yield from (count, oldest)
 
     def _hops(self, connection: Connection) -> Iterator[Metric]:
@@ -152,7 +167,8 @@ class _Standing(Collector):
             "mailgate_next_hop_up", "1 where the last attempt found it up.", labels=("next_hop",)
         )
         for row in queries.hops(connection):
-            up.add_metric((row["next_hop"],), row["failures"] == 0)
+            if row["next_hop"] in self._told.hops:
+                up.add_metric((row["next_hop"],), row["failures"] == 0)
         yield up
 
     def _mailboxes(self, connection: Connection) -> Iterator[Metric]:
@@ -163,8 +179,9 @@ class _Standing(Collector):
             "mailgate_mailbox_downloaded", "Messages fetched from it.", labels=("mailbox",)
         )
         for row in mailbox_queries.mailbox_health(connection):
-            well.add_metric((row["name"],), row["health"] == "ok")
-            taken.add_metric((row["name"],), row["downloaded"])
+            if row["name"] in self._told.mailboxes:
+                well.add_metric((row["name"],), row["health"] == "ok")
+                taken.add_metric((row["name"],), row["downloaded"])
         yield from (well, taken)
 
     def _webhooks(self, connection: Connection) -> Iterator[Metric]:
@@ -174,8 +191,8 @@ class _Standing(Collector):
         up = GaugeMetricFamily(
             "mailgate_webhook_up", "1 where it took the last that it was sent.", labels=("webhook",)
         )
-        for one in followers.every(connection) if self._told else ():
-            if one.name in self._told:
+        for one in followers.every(connection) if self._told.webhooks else ():
+            if one.name in self._told.webhooks:
                 lag.add_metric((one.name,), one.lag)
                 up.add_metric((one.name,), one.failures == 0)
         yield from (lag, up)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import Connection
@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 from engine import clock
 from engine.budget import OctetBudget
 from engine.settings import MetricsSettings
-from engine.watched import Outlook
+from engine.watched import Configured, Outlook
 
 if TYPE_CHECKING:
     from engine.adapters.metrics_server import MetricsServer
@@ -31,13 +31,15 @@ class Monitoring:
         *,
         read: Callable[[Callable[[Connection], Any]], Any],
         budget: OctetBudget,
-        webhooks: Collection[str],
+        configured: Configured,
         outlook: Outlook,
     ) -> None:
         from engine.metrics import Metrics  # and with it a library that most gateways don't need
 
         self._address = settings.address
-        self._metrics = Metrics(read=read, budget=budget, now=clock.now, webhooks=webhooks, outlook=outlook)
+        self._metrics = Metrics(
+            read=read, budget=budget, now=clock.now, configured=configured, outlook=outlook
+        )
         self._server: MetricsServer | None = None
         self.watch = self._metrics.watch
 
@@ -65,10 +67,10 @@ def monitoring(
     *,
     read: Callable[[Callable[[Connection], Any]], Any],
     budget: OctetBudget,
-    webhooks: Collection[str],
+    configured: Configured,
     outlook: Outlook,
 ) -> Monitoring | None:
     """Return what monitoring asks; None where nobody is to ask."""
     if settings is None:
         return None
-    return Monitoring(settings, read=read, budget=budget, webhooks=webhooks, outlook=outlook)
+    return Monitoring(settings, read=read, budget=budget, configured=configured, outlook=outlook)

@@ -30,3 +30,12 @@ class Outlook:
     commits: Callable[[], str | None] = lambda: None
     shortage: Callable[[], str | None] = lambda: None
     refuses: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Configured:
+    """What monitoring tells of by name. The store also knows what was configured once, and in what trouble that was left."""
+
+    mailboxes: tuple[str, ...] = ()
+    hops: tuple[str, ...] = ()
+    webhooks: tuple[str, ...] = ()

@@ -27,7 +27,7 @@ from engine.poll import MailboxPlan
 from engine.ports import SourceSession, SourceTrouble
 from engine.secrets import Secret, SecretError
 from engine.settings import Listen, Mailbox, NextHopSettings, ScannerSettings, Settings
-from engine.watched import Outlook, Watched
+from engine.watched import Configured, Outlook, Watched
 
 if TYPE_CHECKING:
     from engine.adapters.listener_brief import Brief
@@ -89,6 +89,15 @@ def watched_of(settings: Settings, file: Path | None) -> Watched:
     """Return what the postmaster hears of; `file` is the store, where it is one."""
     mailboxes = tuple(mailbox.name for mailbox in settings.mailboxes)
     return Watched(mailboxes=mailboxes, hops=tuple(settings.next_hops), shortage=_shortage(settings, file))
+
+
+def configured_of(settings: Settings) -> Configured:
+    """Return what monitoring tells of by name."""
+    return Configured(
+        mailboxes=tuple(mailbox.name for mailbox in settings.mailboxes),
+        hops=tuple(settings.next_hops),
+        webhooks=tuple(hook.name for hook in settings.webhooks),
+    )
 
 
 def outlook_of(settings: Settings, file: Path | None, commits: Callable[[], str | None]) -> Outlook:

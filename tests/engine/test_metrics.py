@@ -19,7 +19,7 @@ from engine.adapters import metrics_server
 from engine.adapters.metrics_server import MetricsServer, MetricsTrouble
 from engine.budget import OctetBudget
 from engine.metrics import Metrics
-from engine.watched import Outlook
+from engine.watched import Configured, Outlook
 from store import followers
 from store.agenda import Claim
 from store.database import reading, writing
@@ -44,7 +44,8 @@ def metrics(builder: Builder) -> Metrics:
         with reading(builder.engine) as connection:
             return function(connection)
 
-    return Metrics(read=read, budget=OctetBudget(1 << 20), now=lambda: builder.at)
+    configured = Configured(mailboxes=("info",), hops=("home",))
+    return Metrics(read=read, budget=OctetBudget(1 << 20), now=lambda: builder.at, configured=configured)
 
 
 @pytest.fixture
@@ -83,6 +84,28 @@ def test_what_waits_is_counted_by_next_hop_and_state_with_its_age(
     assert found["mailgate_next_hop_up", (("next_hop", "home"),)] == 0
     assert found["mailgate_mailbox_well", (("mailbox", "info"),)] == 0
     assert found["mailgate_in_flight_limit_octets", ()] == 1 << 20
+
+
+def test_what_was_configured_once_is_not_told_of_and_the_domains_of_direct_delivery_are_one(
+    server: MetricsServer, builder: Builder
+) -> None:
+    for name in ("info", "gone"):
+        builder.mailbox_event(name, PollFailed(mailbox=name, kind="auth", permanent=True, text="-ERR no"))
+    for hop in ("home", "gone", "mx:one.example", "mx:two.example"):
+        stream = builder.downloaded()
+        builder.later(seconds=60)
+        builder.attempted(stream, hop=hop)
+        builder.deferred(stream, builder.at, hop=hop, scope="next-hop")
+    found = figures(server)
+
+    def told(name: str) -> set[str]:
+        return {value for (told, labels), _ in found.items() for _, value in labels[:1] if told == name}
+
+    assert told("mailgate_mailbox_well") == told("mailgate_mailbox_downloaded") == {"info"}
+    assert told("mailgate_next_hop_up") == {"home"}
+    assert told("mailgate_open_messages") == {"home", "gone", "mx"}  # that it waits there is so
+    mx = (("next_hop", "mx"), ("state", "deferred"))
+    assert (found["mailgate_open_messages", mx], found["mailgate_oldest_open_seconds", mx]) == (2, 120)
 
 
 def test_no_number_of_lookers_asks_the_store_more_than_one(
@@ -243,7 +266,12 @@ def test_a_port_that_is_taken_is_one_line(metrics: Metrics) -> None:
 def test_how_far_the_configured_webhooks_are(
     builder: Builder, metrics: Metrics, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told = Metrics(read=metrics._read, budget=OctetBudget(1 << 20), now=lambda: builder.at, webhooks=["crm"])
+    told = Metrics(
+        read=metrics._read,
+        budget=OctetBudget(1 << 20),
+        now=lambda: builder.at,
+        configured=Configured(webhooks=("crm",)),
+    )
     with writing(builder.engine) as connection:
         followers.begin(connection, ["crm", "gone"])
     builder.downloaded()
