@@ -22,7 +22,7 @@ from store.life import DOMAIN_HOP, Message, fold
 from store.read_tables import exempt, messages
 from store.recipient import ATTENTION
 from store.recorded import Recorded
-from store.rows import DIRECTLY, key, words_of
+from store.rows import DIRECTLY, key, storable, words_of
 from store.selection import Filter
 
 PAGE = 200  # messages whose events are in memory at once
@@ -153,7 +153,9 @@ def _fits(message: Message, recorded: Sequence[Recorded], wanted: Filter) -> boo
         return False
     if not _took(message, wanted):
         return False
-    if wanted.reply is not None and not any(_like(r.reply or "", wanted.reply) for r in message.recipients):
+    if wanted.reply is not None and not any(
+        _like(storable(one.reply or ""), wanted.reply) for one in message.recipients
+    ):
         return False
     if wanted.next_hop is not None and not _was_at(message, wanted.next_hop):
         return False

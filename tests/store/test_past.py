@@ -45,6 +45,7 @@ ASKED = [
     Filter(direction="internal"),
     Filter(reply="*ok*"),
     Filter(reply="", state="received"),
+    Filter(reply="no \N{REPLACEMENT CHARACTER} route"),
     Filter(slower=timedelta(minutes=5)),
     Filter(faster=timedelta(minutes=30), mailbox="info"),
     Filter(kept=True),
