@@ -20,8 +20,9 @@ from sqlalchemy import Connection
 
 from engine.mailbox_record import record
 from engine.means import Means
-from engine.poll import MailboxPlan, Poll, Tally
+from engine.poll import MailboxPlan, Poll
 from engine.ports import SourceSession, SourceTrouble
+from engine.tally import Tally
 from store import agenda, mailbox_queries
 from store.agenda import Claim, Lease
 from store.errors import LeaseLost, StoreError

@@ -33,6 +33,7 @@ from engine.ports import Refused, Retrieved, SourceSession, SourceTrouble
 from engine.recognition import Recognised
 from engine.removing import Marks, Missing, Remover, refuse_nameless
 from engine.shares import LISTING, Shares
+from engine.tally import Tally
 from engine.worker import Worker
 from store import mailbox_queries
 from store.agenda import Lease
@@ -52,19 +53,6 @@ class MailboxPlan:
     removal: Removal
     notify_oversize: bool
     max_size_octets: int | None
-
-
-@dataclass(slots=True)
-class Tally:
-    """What a poll came to."""
-
-    listed: int = 0
-    downloaded: int = 0
-    octets: int = 0
-    oversize: int = 0
-    refused: int = 0
-    removed: int = 0
-    resumed: bool = False  # no reset is suspected, or no longer
 
 
 class Poll:
@@ -129,8 +117,10 @@ class Poll:
                     await self._fetch(session, difference, withholding)
                 await self._arriving.durable()
                 await self._missed(difference, withholding)
-                marks = await self._remover.mark(session, offers, self._proven, self._doubted)
+                doubted = self._doubted | self.tally.dubious
+                marks = await self._remover.mark(session, offers, self._certain, doubted)
             except SourceTrouble as trouble:
+                self.tally.out_of_step = trouble.kind == "protocol"
                 await self._arriving.durable()
                 await self._missed(difference, withholding)
                 if trouble.offer is not None and trouble.offer.uidl in self._last:
@@ -174,6 +164,9 @@ class Poll:
                     self._shares.give_back(got.offer.number)
                 else:
                     await self._take(got, before)
+        if self.tally.behind:  # an answer that is left over passes for the first one's, what follows for none
+            await session.noop()
+            await session.noop()
         if not self.tally.refused:
             # A server without UIDL: what was not among the octets it gave is no longer there.
             await self._remover.vanished(before.left(b""))
@@ -196,9 +189,8 @@ class Poll:
             await self._recognised(got.offer, known)
             return
         append = await intake.downloaded(arrival, got.octets, self._means.policy, self._means.now())
-        self.tally.downloaded += 1
         size_octets = len(got.octets)
-        self.tally.octets += size_octets
+        self.tally.took(append.stream, got.offer, size_octets)
         self._proven[got.offer.number] = append.stream
         share = self._shares.held.pop(got.offer.number)
         understated = size_octets > share
@@ -212,10 +204,11 @@ class Poll:
     async def _recognised(self, offer: Offer, known: Known) -> None:
         if known.stream is not None:
             self._proven[offer.number] = known.stream
+            self.tally.met(known.stream)
         if (event := recognition.come_back(self.mailbox.name, offer, known)) is not None:
             await record(self._means, self.mailbox.name, (event,), self._lease)
         if self._missing is not None:
-            await self._missing.found(known)
+            await self._missing.found(offer, known)
 
     async def _missed(self, difference: Difference, withholding: Withholding) -> None:
         """Record what has left the mailbox, now that this session has told what it could."""
@@ -223,6 +216,12 @@ class Poll:
         untold = [o for o in (*difference.new, *difference.doubtful) if o.number not in told]
         if self._missing is not None:
             await self._missing.settle(untold, withholding)
+
+    @property
+    def _certain(self) -> dict[int, str]:
+        """What is proven, unless the server may have answered out of turn."""
+        dubious = self.tally.dubious
+        return {number: stream for number, stream in self._proven.items() if stream not in dubious}
 
     async def _oversize(
         self, session: SourceSession, offer: Offer, limit: Limit, told: Sequence[Known]
@@ -268,12 +267,13 @@ class Poll:
     ) -> None:
         """Record what the poll found and what it is about to delete, where that is news; None where the session broke."""
         after = withholding.after(offers, frozenset(self._proven), whole=self._tried_all)
-        found = self._found(began, withholding.news(after), after, broken=marks is None)
         # Without a UIDL all is told by its octets at every poll.
         marked = {o.stream for o in (marks.marked if marks else ()) if o.uidl and o.stream}
-        doubted = self._doubted - set(self._proven.values()) | marked
+        doubted = self._doubted - set(self._certain.values()) | marked
         asked = self._remover.asked(standing, self._doubted, doubted, marks)
-        if events := tuple(event for event in (found, asked) if event is not None):
+        self._doubted = doubted
+        found = self._found(began, withholding.news(after), after, broken=marks is None)
+        if events := tuple(event for event in (asked, found) if event is not None):
             await record(self._means, self.mailbox.name, events, self._lease)
 
     def _found(
@@ -281,7 +281,8 @@ class Poll:
     ) -> PollFinished | None:
         for line in lines(news, after.more):
             logger.warning("mailbox %s: %s", self.mailbox.name, line)
-        if not self.tally.downloaded and not self.tally.oversize and news is None:
+        dubious = tuple(sorted(self.tally.dubious - self._doubted))
+        if not (self.tally.downloaded or self.tally.oversize or dubious) and news is None:
             return None
         return PollFinished(
             mailbox=self.mailbox.name,
@@ -294,4 +295,5 @@ class Poll:
             broken=broken,
             withheld=after.named,
             more_withheld=after.more,
+            dubious=dubious,
         )

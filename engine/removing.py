@@ -153,15 +153,17 @@ class Missing:
         self._sure = [one for one in difference.vanished if one.uidl and _sure(one, difference)]
         others = (one for one in difference.vanished if one.uidl and not _sure(one, difference))
         self._left = {(one.uidl, one.stream): one for one in others}
+        self._doubted = difference.doubted - {one.stream for one in difference.vanished}
 
     async def note(self) -> None:
         """Record what has left for sure."""
         await self._remover.vanished(self._sure)
 
-    async def found(self, known: Known) -> None:
-        """A message was recognised, and is on record under its other UIDL: the old one is no more."""
-        if (one := self._left.pop((known.uidl, known.stream), None)) is not None:
-            await self._remover.vanished([one])
+    async def found(self, offer: Offer, known: Known) -> None:
+        """A message was recognised, and is on record under its other UIDL: the old one is no more, or never was its own."""
+        elsewhere = known.uidl != (offer.uidl or b"") and not known.gone
+        if self._left.pop((known.uidl, known.stream), None) or (elsewhere and known.stream in self._doubted):
+            await self._remover.vanished([known])
 
     async def settle(self, untold: Sequence[Offer], withholding: Withholding) -> None:
         """Record what has left, unless what was not retrieved may be it: then a later session tells.

@@ -332,3 +332,48 @@ async def test_what_was_adopted_is_still_adopted_after_an_empty_listing(database
         listed.pop(0)
         await rig.poll()
         assert [event.uidl for event in rig.events(RemovedFromSource)] == [kept[0].uidl]
+
+
+@pytest.mark.parametrize("sizes", [(600,) * 5, (600, 700, 800, 900, 1_000)])
+@pytest.mark.parametrize("when", ["delivered", "downloaded"])
+async def test_where_each_answer_came_for_the_message_before_none_is_deleted_unread(
+    database_url: str, sizes: tuple[int, ...], when: Literal["delivered", "downloaded"]
+) -> None:
+    octets = [mail(n, size) for n, size in enumerate(sizes)]
+    async with Rig(database_url, mailboxes=box(removal=Removal(when=when))) as rig:
+        rig.put(*octets)
+        rig.provider.fault("retr", "err-first", number=2)
+        assert not await rig.poll()
+        await rig.settled()
+        assert await rig.poll(retrieve=False)
+        assert len(rig.provider.uidls("info")) == 4  # all but the first one, which came in its turn
+        await rig.through()
+        assert Counter(rig.delivered()) == Counter(octets)
+        assert rig.provider.uidls("info") == []
+        await rig.poll()
+        assert all(message.removed for message in rig.messages())
+
+
+async def test_answers_out_of_turn_in_a_session_that_is_lost_are_known_by_the_sizes(
+    database_url: str,
+) -> None:
+    octets = [mail(n, 600 + 100 * n) for n in range(5)]
+    async with Rig(database_url) as rig:
+        rig.put(*octets)
+        rig.provider.fault("retr", "err-first", number=2)
+        rig.provider.fault("retr", "drop", number=5)
+        assert not await rig.poll()
+        await rig.through()
+        await rig.through()
+        assert Counter(rig.delivered()) == Counter(octets)
+        assert rig.provider.uidls("info") == []
+
+
+async def test_a_refused_message_puts_none_in_doubt_that_has_its_size(database_url: str) -> None:
+    async with Rig(database_url) as rig:
+        _, refused, _ = rig.put(mail(1), mail(2), mail(3))
+        rig.provider.fault("retr", "err", number=2, times=None)
+        await rig.through()
+        assert rig.provider.uidls("info") == [refused]
+        assert rig.provider.retrievals().count(refused) == 0
+        assert len(rig.provider.retrievals()) == 2

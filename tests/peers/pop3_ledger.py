@@ -18,7 +18,7 @@ ACTIONS = {
     "stat": ANY,
     "list": LISTING | {"lie-size"},
     "uidl": LISTING | {"dup-uidl", "uidl-changes"},
-    "retr": LONG,
+    "retr": LONG | {"err-first"},
     "top": LONG,
     "dele": ANY,
     "rset": ANY,

@@ -1,5 +1,6 @@
 """One session of the POP3 peer: the commands, and where a fault changes the answer. RFC 1939."""
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
@@ -142,6 +143,9 @@ class Pop3Session:
             case "err":
                 await self.conversation.write(f"-ERR {fault.text or '[SYS/TEMP] fault'}\r\n".encode())
                 return True
+            case "err-first":
+                await self.conversation.write(b"-ERR busy\r\n")
+                await asyncio.sleep(fault.pause_seconds)
             case "garbage":
                 garbage = (fault.text or "\x00\ufffd not POP3").encode() + b"\r\n"
                 await self.conversation.write(garbage)

@@ -1,0 +1,51 @@
+"""What a poll came to: how many of what, and which of the retrieved messages may have another's octets.
+
+A server that answers a RETR twice, with -ERR first, gives each message from there on in the place of the next one, and all looks
+well until an answer is left over. So what came behind a refusal is in doubt where the session went out of step, and where LIST
+told of another size: it is asked for once more, and not deleted before that.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from engine.core.listing import Offer
+
+
+@dataclass(slots=True)
+class Tally:
+    """The counts of one session. `out_of_step` says that the server broke the protocol."""
+
+    listed: int = 0
+    downloaded: int = 0
+    octets: int = 0
+    oversize: int = 0
+    refused: int = 0
+    removed: int = 0
+    resumed: bool = False  # no reset is suspected, or no longer
+    out_of_step: bool = False
+    _behind: set[str] = field(default_factory=set)  # streams of what came behind a refusal
+    _unlike: set[str] = field(default_factory=set)  # of these, what is new and was listed with another size
+
+    def took(self, stream: str, offer: Offer, size_octets: int) -> None:
+        """Count a new message."""
+        self.downloaded += 1
+        self.octets += size_octets
+        self.met(stream)
+        if self.refused and size_octets != offer.size_octets:
+            self._unlike.add(stream)
+
+    def met(self, stream: str) -> None:
+        """Take note that a message came, be it on record already."""
+        if self.refused:
+            self._behind.add(stream)
+
+    @property
+    def behind(self) -> bool:
+        """Whether anything came behind a refusal."""
+        return bool(self._behind)
+
+    @property
+    def dubious(self) -> frozenset[str]:
+        """The streams that may have the octets of another message than the one they are of."""
+        return frozenset(self._behind if self.out_of_step else self._unlike)
