@@ -32,7 +32,7 @@ class Peer:
         """What EHLO SIZE says; None where it is absent, without a number, or 0 (RFC 1870 section 4)."""
         for line in self.extensions if "SIZE" in self.offers else ():
             keyword, _, number = line.partition(" ")
-            if keyword == "SIZE" and number.strip().isdecimal():
+            if keyword == "SIZE" and (number := number.strip()).isascii() and number.isdecimal():
                 return int(number) or None
         return None
 

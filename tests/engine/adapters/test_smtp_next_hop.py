@@ -242,7 +242,7 @@ async def test_greet_tells_what_the_server_offers_and_keeps_the_connection():
         assert len(server.connections) == 1
 
 
-@pytest.mark.parametrize("size", ["SIZE", "SIZE 0", "SIZE many", "8BITMIME"])
+@pytest.mark.parametrize("size", ["SIZE", "SIZE 0", "SIZE many", "SIZE \u0663", "8BITMIME"])
 async def test_a_size_that_says_nothing_is_none(size):
     async with ScriptedServer((size,)) as server, next_hop(server.port) as hop:
         assert (await hop.greet()).size_octets is None
