@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 
 _TO_STUFF = re.compile(rb"\r\n\.")  # to look for it first takes half of what bytes.replace takes
+_EMPTY_LINES = (b"\n\r", b"\n\n", b"\r\r")  # as they are sent: a lone CR or LF ends a line, too
 
 # Where the header section is looked for. Exchange refuses more than 256 KiB of header lines; a message whose
 # section is longer is taken to have no UTF-8 in it that matters.
@@ -116,8 +117,9 @@ def utf8_header_section(start: bytes) -> bool:
     `start` is the first `MOST_HEADER_OCTETS` of what will be sent. Octets above 127 that aren't UTF-8 are
     an old fault that SMTPUTF8 doesn't cover.
     """
-    ends = [at for at in (start.find(b"\r\n\r\n"), start.find(b"\n\n")) if at >= 0]
-    section = start[: min(ends)] if ends else start
+    lines = b"\n" + start  # so that an empty one stands behind the end of a line wherever it is
+    ends = [at for at in map(lines.find, _EMPTY_LINES) if at >= 0]
+    section = lines[: min(ends)] if ends else lines
     if section.isascii():
         return False
     if not ends and len(start) >= MOST_HEADER_OCTETS:

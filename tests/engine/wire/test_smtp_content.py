@@ -88,7 +88,13 @@ def test_content_without_a_dot_at_a_line_start_is_not_copied():
         (b"Subject: b\xc3\xb6se\n\nbody", True),
         (b"Subject: b\xf6se\r\n\r\nbody", False),
         (b"Subject: b\xc3\xb6se", True),
-        (b"X: y\r\n" * MOST_HEADER_OCTETS + b"\xc3\xb6", False),
+        (b"Subject: plain\n\r\nb\xc3\xb6dy", False),
+        (b"Subject: plain\r\n\nb\xc3\xb6dy\r\n\r\n", False),
+        (b"Subject: plain\r\rb\xc3\xb6dy", False),
+        (b"Subject: plain\r\n\rb\xc3\xb6dy", False),
+        (b"Subject: plain\rX: b\xc3\xb6se\r\n\r\n", True),
+        (b"\r\nb\xc3\xb6dy", False),
+        (b"X: b\xc3\xb6se\r\n" + b"X: y\r\n" * MOST_HEADER_OCTETS, False),
     ],
 )
 def test_only_utf8_in_the_header_section_wants_smtputf8(start, answer):
