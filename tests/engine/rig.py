@@ -183,6 +183,10 @@ class Rig:
         if kind is None and self.adds_up:
             assert problems == []
             assert self.budget.used_octets == 0
+            lives = self.worker.lives  # no place is kept for what is nowhere
+            assert {name: lives.share() - lives.places(name) for name in ("", *self.homes)} == dict.fromkeys(
+                ("", *self.homes), 0
+            )
 
     async def start(self) -> None:
         """Put the parts together, as a fresh process does."""

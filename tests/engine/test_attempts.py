@@ -269,6 +269,7 @@ async def test_removal_from_the_mailbox_before_the_attempt_is_on_record_only_beg
         lease = await claimed(rig)
         removed = RemovedFromSource(mailbox="info", uidl=message.uidl or "", confirmed_by="listing")
         await rig.journal.append(Unit((Append(message.id, message, (removed,), NOON),)))
+        rig.worker.lives.come(message.lane)
         rig.worker.take(message, mail(1), 0)
         rig.worker.lives._lives[message.id].lease = lease
         await rig.settled()
