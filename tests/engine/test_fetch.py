@@ -17,7 +17,7 @@ from store import agenda, log
 from store.agenda import Claim
 from store.database import writing
 from store.errors import StoreError
-from store.events import Downloaded
+from store.events import Downloaded, RemovedFromSource
 from store.mailbox_events import PollFailed, PollRecovered, mailbox_stream
 from tests.engine.rig import PATIENCE_SECONDS, Rig, mail
 
@@ -320,6 +320,23 @@ async def test_a_poll_that_lost_its_lease_meanwhile_ends_and_adds_nothing(databa
         assert rig.read_now(log.last_position) == position
         assert rig.agenda(mailbox_stream("info"))["holder"] == "another gateway"
         assert len(rig.provider.uidls("info")) == 2
+
+
+async def test_a_poll_that_lost_its_lease_meanwhile_says_of_nothing_that_it_has_left(
+    database_url: str,
+) -> None:
+    async with Rig(database_url, works=False) as rig:
+        rig.put(mail(1))
+        await rig.poll()
+        rig.provider.mailboxes["info"].messages.clear()
+        silent = rig.provider.fault("list", "stall")
+        polling = asyncio.create_task(rig.poll())
+        await rig.provider.until(lambda: silent.fired)
+        rig.clock.later(seconds=61)
+        await held(rig, "another gateway")
+        silent.release()
+        assert await polling
+        assert rig.events(RemovedFromSource) == []
 
 
 async def test_trouble_of_a_poll_that_lost_its_lease_is_no_news(database_url: str) -> None:

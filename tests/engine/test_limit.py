@@ -152,6 +152,20 @@ async def test_after_a_quit_without_an_answer_the_header_tells_whether_what_is_t
         assert rig.provider.uidls("info") == []
 
 
+async def test_what_is_too_large_and_has_no_message_id_is_never_taken_for_what_was_told_of(
+    database_url: str,
+) -> None:
+    boxes = box(removal=Removal(when="delivered", oversize=True), max_size_octets=2_000)
+    async with Rig(database_url, mailboxes=boxes) as rig:
+        for number in (1, 2):
+            octets = mail(number, 5_000).replace(f"Message-ID: <{number}@".encode(), b"X-Number: <")
+            rig.put(octets, uidl="1")
+            rig.provider.fault("quit", "drop-committed", times=None)
+            await rig.through()
+            rig.provider.heal()
+        assert len(rig.events(RejectedOversize)) == len(rig.home.taken_for(INFO)) == 2
+
+
 async def test_a_size_that_was_listed_wrongly_of_what_is_too_large_tells_nobody_twice(
     database_url: str,
 ) -> None:

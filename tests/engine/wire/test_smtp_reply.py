@@ -58,6 +58,7 @@ def test_text_is_bounded():
     "octets",
     [
         b"25 ok\r\n",
+        b"25\r\n",
         b"2500 ok\r\n",
         b"abc ok\r\n",
         b"150 ok\r\n",
