@@ -358,6 +358,13 @@ def test_facts_that_stay_are_counted(light: Stock) -> None:
     )
 
 
+def test_who_asked_for_an_erasure_stands_in_its_record_and_that_names_no_message(light: Stock) -> None:
+    who = "zoe@nowhere.example"
+    assert erase(light, light.ids["failed"], "--reason", f"{who} asked for it", "--yes").code == 0
+    answer = erase(light, "--address", who, "--dry-run")
+    assert answer.complaint.startswith(f"no message names {who}; 1 event with the address in facts that stay")
+
+
 def test_while_a_gateway_runs_the_files_wait(light: Stock) -> None:
     engine = open_store(light.url)
     present = presence.arrive(engine)

@@ -136,6 +136,15 @@ def test_an_operator_s_decision_is_told_and_so_is_an_expiry() -> None:
     assert told(submitted(BOB), failure(reason="expired", code=None, next_hop=None)) == {"failure": [BOB]}
 
 
+@pytest.mark.parametrize(("reason", "by_hand"), [("operator", True), ("rejected", False)])
+def test_whether_a_person_gave_it_up_is_told_apart_from_what_a_server_refused(
+    reason: str, by_hand: bool
+) -> None:
+    event = failure(reason=reason)
+    (fate,) = owed(after(submitted(BOB), event), (event,), policy(), NOON)["failure"]
+    assert fate.by_hand is by_hand
+
+
 def test_too_large_for_the_next_hop_is_a_failure_of_all_that_were_left() -> None:
     event = RejectedOversize(
         size_octets=9,
@@ -146,6 +155,8 @@ def test_too_large_for_the_next_hop_is_a_failure_of_all_that_were_left() -> None
         reply="552 5.3.4 no",
     )
     assert told(submitted(BOB, EVE), taken(Relayed, 0), event) == {"failure": [EVE]}
+    (fate,) = owed(after(attempted(submitted(BOB)), event), (event,), policy(), NOON)["failure"]
+    assert (fate.reply, fate.too_large) == ("552 5.3.4 no", True)
 
 
 def test_a_delay_is_told_once_of_all_that_wait() -> None:

@@ -60,7 +60,7 @@ def test_a_size_of_twenty_digits_is_one_and_fits_into_a_store() -> None:
         ("FROM:<a@b.example>SIZE=1", "501 5.5.4"),
         ("FROM:<a@b.example> SIZE=", "501 5.5.4"),
         ("FROM:<a@b.example> SIZE=-1", "501 5.5.4"),
-        ("FROM:<a@b.example> SIZE=1 SIZE=2", "501 5.5.4"),
+        ("FROM:<a@b.example> SIZE=1 size=2", "501 5.5.4"),
         ("FROM:<a@b.example> SMTPUTF8=yes", "501 5.5.4"),
         ("FROM:<a@b.example> BODY=BINARYMIME", "501 5.5.4"),
         ("FROM:<a@b.example> RET=SOME", "501 5.5.4"),
