@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import Connection
 
 from engine.core.verdict import KILLS
+from engine.ports import Mail
 from engine.scanner_standing import LONGEST_REST
 from store import agenda, contents
 from store.database import writing
@@ -18,7 +19,7 @@ from store.events import Attempted, Deferred, Quarantined, Released, Scanned
 from store.life import Message
 from store.log import Append, Unit
 from store.rebuild import rebuild
-from tests.engine.rig import Rig, mail
+from tests.engine.rig import INFO, Rig, mail
 from tests.engine.scripted import GONE, KILLER, VIRUS, ScriptedScanner
 from tests.engine.situations import states, submit
 
@@ -51,6 +52,27 @@ async def test_what_is_clean_goes_on_and_what_is_not_is_kept(database_url: str) 
         (kept,) = rig.events(Quarantined)
         assert (kept.scanner, kept.rule) == ("clamd", "clamd found Test.Virus")
         assert len(scanner.asked) == 2
+
+
+async def test_a_scanner_is_told_who_handed_the_mail_to_the_provider_or_to_us(sqlite_url: str) -> None:
+    scanner = ScriptedScanner()
+    told: list[Mail] = []
+    look = scanner.answer
+    scanner.answer = lambda mail: told.append(mail) or look(mail)  # type: ignore[func-returns-value]
+    async with Rig(sqlite_url, scanners=[scanner]) as rig:
+        rig.put(mail(1, header="Received: from mx.out.example ([203.0.113.7]) by pop.example; date\r\n"))
+        await rig.poll()
+        await submit(
+            rig, INFO, peer="192.0.2.9", helo="desk.example", user="alice", reverse_path="a@out.example"
+        )
+        await rig.settled()
+        fetched, taken = sorted(told, key=lambda one: one.user or "")
+    assert (fetched.client_ip, fetched.reverse_path, fetched.recipients) == (
+        "203.0.113.7",
+        "sender1@elsewhere.example",
+        (INFO,),
+    )
+    assert (taken.client_ip, taken.helo, taken.user) == ("192.0.2.9", "desk.example", "alice")
 
 
 async def test_the_log_tells_what_is_kept_and_a_wave_of_it_in_one_line_a_minute(

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from engine.core.owed import owed, silence
+from engine.core.owed import UNSCANNED, owed, silence
 from store.events import Deferred, Delivered, Failed, MessageEvent, RejectedOversize, Relayed, Reported
 from store.life import Message
 from tests.engine.core.lives import (
@@ -22,6 +22,7 @@ from tests.engine.core.lives import (
     policy,
     submitted,
 )
+from tests.store.build import scanned
 
 BOB = "bob@customer.example"
 EVE = "eve@customer.example"
@@ -169,6 +170,14 @@ def test_a_delay_is_told_once_of_all_that_wait() -> None:
 
 def test_an_outcome_nobody_knows_is_a_delay_too() -> None:
     assert told(submitted(BOB), deferral(unknown=True), hours=4) == {"delay": [BOB]}
+
+
+def test_mail_that_waits_for_a_scanner_is_late_too_and_one_verdict_more_makes_none_late() -> None:
+    waiting = scanned("error", detail="connection refused", retry_at=NOON + timedelta(days=1))
+    late = after(submitted(BOB), waiting)
+    then = NOON + timedelta(hours=4)
+    assert [fate.reply for fate in owed(late, (waiting,), policy(), then)["delay"]] == [UNSCANNED]
+    assert owed(after(late, scanned("clean")), (scanned("clean"),), policy(), then) == {}
 
 
 def test_success_is_told_by_us_only_where_the_next_hop_will_not() -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.core.policy import JITTER, backoff
+from engine.core.policy import JITTER, backoff, longest_backoff
 from tests.engine.core.lives import policy
 
 MIDDLE = 0.5  # the jitter that changes nothing
@@ -28,6 +28,10 @@ def test_a_first_wait_above_the_cap_is_the_cap() -> None:
 def test_jitter_is_a_tenth_of_the_wait_either_way() -> None:
     assert backoff(policy(), 1, 0.0) == timedelta(minutes=5) * (1 - JITTER)
     assert backoff(policy(), 1, 1.0) == timedelta(minutes=5) * (1 + JITTER)
+
+
+def test_the_longest_wait_is_that_of_the_worst_luck() -> None:
+    assert longest_backoff(policy()) == backoff(policy(), 99, 1.0) == timedelta(minutes=66)
 
 
 @given(

@@ -37,6 +37,7 @@ def test_parameters_are_read_and_kept_as_written() -> None:
     assert mail_argument(text, extended=True) == MailArgument(
         mailbox="a@b.example", size_octets=1000, smtputf8=True, ret="HDRS", envid="QQ+2B314"
     )
+    assert mail_argument("FROM:<> RET=full", extended=True).ret == "FULL"
     text = "TO:<a@b.example> NOTIFY=failure,DELAY ORCPT=rfc822;a+2Bb@b.example"
     assert rcpt_argument(text, extended=True, utf8=False) == RcptArgument(
         mailbox="a@b.example", notify="FAILURE,DELAY", orcpt="rfc822;a+2Bb@b.example"
