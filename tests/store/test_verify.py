@@ -13,7 +13,7 @@ from store.database import reading, writing
 from store.read_tables import messages
 from store.schema import contents, events
 from store.verified import Count
-from tests.store.attack import findings, sealed
+from tests.store.attack import Row, findings, rewrite, sealed
 from tests.store.build import after, append, attempted, delivered, opening, rows, then, unguarded
 from tests.store.history import History, write
 
@@ -119,6 +119,20 @@ def test_each_change_of_an_event_is_named(change: str, found: list[str], lives: 
     assert findings(lives) == [
         f"position 2 ({row['stream']}, revision {row['revision']}): {what}" for what in found
     ]
+
+
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        ({"version": 9}, "'downloaded' version 9 is newer than this program: upgrade mailgate"),
+        ({"name": "arrived"}, "no event is called 'arrived'"),
+    ],
+)
+def test_an_event_that_this_program_does_not_know_is_named_though_its_hash_fits(
+    change: Row, found: str, lives: Engine
+) -> None:
+    rewrite(lives, lambda every: [one | change if one["position"] == 2 else one for one in every])
+    assert findings(lives) == [f"position 2 (m2, revision 0): {found}"]
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,12 @@ def test_a_command_line_is_bounded() -> None:
         pop3_commands.user("x" * 249)
 
 
+def test_a_token_for_a_password_may_be_longer() -> None:
+    assert len(pop3_commands.password("x" * 2_000).line()) == 2_007
+    with pytest.raises(BadCommand, match="PASS: the command is longer than"):
+        pop3_commands.password("x" * 100_000)
+
+
 def test_secrets_stay_out_of_reprs() -> None:
     exchange = sasl.plain("anna", "hunter2")
     replied = Replied(pop3_commands.password("hunter2"), True, b"+OK\r\n")
