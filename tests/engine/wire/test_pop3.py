@@ -318,6 +318,31 @@ def test_a_message_cut_short_by_its_own_dot_is_not_handed_out(next_in_flight: bo
     assert broken.command.about == 1
 
 
+def test_the_messages_before_one_that_was_cut_short_are_handed_out() -> None:
+    link = logged_in()
+    for number in (1, 2, 3):
+        link.send(retr(number, listed_octets=5))
+
+    first, broken = link.feed(b"+OK\r\none\r\n.\r\n+OK\r\n2\r\n.\r\nthe rest\r\n.\r\n")
+
+    assert isinstance(first, Replied)
+    assert (first.command.about, first.body) == (1, b"one\r\n")
+    assert isinstance(broken, Broken)
+    assert broken.command is not None
+    assert broken.command.about == 2
+
+
+def test_a_message_as_long_as_listed_waits_for_nothing() -> None:
+    link = logged_in()
+    link.send(retr(1, listed_octets=5))
+    link.send(retr(2, listed_octets=5))
+
+    (first,) = link.feed(b"+OK\r\none\r\n.\r\n")
+
+    assert isinstance(first, Replied)
+    assert first.command.about == 1
+
+
 def test_a_message_shorter_than_listed_waits_for_the_next_reply_to_begin() -> None:
     link = logged_in()
     link.send(retr(1, listed_octets=20))
