@@ -179,8 +179,6 @@ def settle(connection: Connection, units: Iterable[Unit]) -> None:
                 # Only its own holder ends a lease: others may append to a message that is just being handed over.
                 ends = lease is not None and lease.stream == append.stream and not unit.keep
                 rows.add(append, append.after, not ends, unit.claim)
-        if lease is not None and not unit.keep and all(a.stream != lease.stream for a in unit.appends):
-            give_back(connection, lease)
     rows.write(connection)
 
 

@@ -66,7 +66,9 @@ class Unit:
     """What must happen together or not at all."""
 
     appends: tuple[Append, ...]
-    lease: agenda.Lease | None = None  # of any stream: must still be held; given back unless `keep`
+    lease: agenda.Lease | None = (
+        None  # of any stream: must still be held; that of one appended to is given back
+    )
     keep: bool = False  # renew nothing, but go on holding the lease
     claim: agenda.Claim | None = None  # hold the streams opened here from the start
 
