@@ -7,8 +7,10 @@ from datetime import timedelta
 
 import pytest
 
+from engine import precedence
 from engine.core.routing import MailboxRule, RouteRule
 from engine.lives import Life
+from engine.precedence import CLIENTS
 from store import agenda
 from store.events import Attempted, Deferred, Failed, Held
 from tests.engine.rig import INFO, POSTMASTER, Rig, mail
@@ -51,6 +53,24 @@ async def test_what_came_and_went_while_it_looked_is_not_taken_for_the_end(
         monkeypatch.setattr(rig.worker._due, "claimed", slowly)
         await rig.settled()
         assert len(rig.home.taken_for(POSTMASTER)) == 1  # of what failed meanwhile
+
+
+@pytest.mark.parametrize("stops", [False, True])
+async def test_what_was_fetched_while_clients_went_first_is_delivered_when_they_are_through(
+    sqlite_url: str, stops: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(precedence, "QUIET_SECONDS", 60.0)
+    octets = [mail(n) for n in range(3)]
+    async with Rig(sqlite_url) as rig:
+        rig.worker.precedence.note(CLIENTS)
+        rig.put(*octets)
+        await rig.poll()
+        assert rig.home.ledger == []
+        if stops:
+            await rig.restart()
+        rig.worker.precedence.end()
+        await rig.settled()
+        assert sorted(rig.delivered()) == octets
 
 
 async def test_a_recipient_with_a_positive_reply_is_not_sent_to_again(database_url: str) -> None:
