@@ -68,6 +68,9 @@ Faster = Annotated[str | None, typer.Option("--faster", metavar="TIME", help="To
 Kept = Annotated[
     bool, typer.Option("--kept", help="Only what is to be kept whatever its age ('audit retention --keep').")
 ]
+Part = Annotated[
+    str | None, typer.Option("--replay", metavar="NAME", help="Was part of the replay with this id.")
+]
 
 
 def taken(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -113,6 +116,7 @@ def _meant(
     slower: Slower = None,
     faster: Faster = None,
     kept: Kept = False,
+    replay: Part = None,
     latest: str = "--until",
 ) -> Filter:
     """Return the filter that these options mean together; `latest` is what `until` is called. Raises Misuse."""
@@ -134,6 +138,7 @@ def _meant(
         slower=times.duration(slower, "--slower"),
         faster=times.duration(faster, "--faster"),
         kept=kept,
+        replay=replay,
     )
 
 
@@ -155,6 +160,7 @@ def written(wanted: Filter) -> Iterator[str]:
         ("--reply", wanted.reply),
         ("--slower", times.written(wanted.slower)),
         ("--faster", times.written(wanted.faster)),
+        ("--replay", wanted.replay),
     )
     for option, value in options:
         if value is not None:

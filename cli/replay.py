@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli import context, filters, render, stale, times, words
-from cli.context import EXIT_BAD_NEWS, EXIT_DONE, Failure, Misuse
+from cli.context import EXIT_BAD_NEWS, EXIT_DONE, EXIT_INTERRUPTED, Failure, Misuse
 from cli.message import AsJson
 from cli.operator import Ids, Reason, Yes
 from cli.person import can_be_asked, is_terminal, operator
@@ -94,6 +94,8 @@ def replay(
         stale.warn(settings, engine)
         work = _replay(settings, engine, request, _per_second(rate))
         streams = _named(engine, ids or ()) if by_ids else _fitting(engine, wanted)
+        if not streams:
+            return _none_fits(engine, name, as_json=as_json)
         if not as_json or dry_run:
             going, repeated = _plan(engine, work, request, streams, as_json=as_json)
             if dry_run or not going:
@@ -101,6 +103,8 @@ def replay(
         if by_filter and not yes and not typer.confirm("Go on?"):
             render.line("nothing was changed")
             return EXIT_BAD_NEWS
+        if name is None and len(streams) > 1 and not as_json:
+            render.line(f"its id is {request.replay}: --id {request.replay} goes on where it was interrupted")
         return _carry_out(work, request, streams, as_json=as_json)
 
 
@@ -177,9 +181,24 @@ def _fitting(engine: Engine, wanted: Filter) -> list[str]:
     """Return the ids of those that fit, oldest first: they arrive in the order in which they once did."""
     with reading(engine) as connection:
         found = [row["id"] for row in queries.every(connection, wanted)]
-    if not found:
-        raise Failure("no message fits")
     return found[::-1]
+
+
+def _none_fits(engine: Engine, name: str | None, *, as_json: bool) -> int:
+    """What fitted does no longer once it was replayed: the same command again is no bad news then. Raises Failure."""
+    count = 0
+    if name is not None:
+        with reading(engine) as connection:
+            count = sum(1 for _ in queries.every(connection, Filter(replay=name)))
+    if not count:
+        raise Failure("no message fits")
+    if not as_json:
+        render.line(f"replay {name}: no message fits any more; {_before(count)}")
+    return EXIT_DONE
+
+
+def _before(count: int) -> str:
+    return f"{count:,} {'was' if count == 1 else 'were'} part of it before"
 
 
 # -- what would come of it
@@ -205,7 +224,7 @@ def _plan(
 
 def _carry_out(work: Replay, request: Request, streams: Sequence[str], *, as_json: bool) -> int:
     done = repeated = 0
-    with _progress(len(streams), quiet=as_json) as advance:
+    with _stoppable(request.replay), _progress(len(streams), quiet=as_json) as advance:
         for one in work.carry_out(streams):
             done += isinstance(one.answer, Again)
             repeated += isinstance(one.answer, Nothing) and one.answer.repeated
@@ -213,11 +232,21 @@ def _carry_out(work: Replay, request: Request, streams: Sequence[str], *, as_jso
                 print_object(one, request.replay)
             advance()
     if not as_json:
-        before = f"; {repeated:,} {'was' if repeated == 1 else 'were'} part of it before" if repeated else ""
+        before = f"; {_before(repeated)}" if repeated else ""
         left = len(streams) - done - repeated
         nothing = f"; nothing to do for {left:,}" if left else ""
         render.line(f"replay {request.replay}: {done:,} to be delivered again{before}{nothing}")
     return EXIT_DONE if done or repeated else EXIT_BAD_NEWS
+
+
+@contextmanager
+def _stoppable(replay: str) -> Iterator[None]:
+    """Say how to go on where a person stops it: the id may be one that was made up."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        text = f"replay {replay} was stopped: the same command with --id {replay} goes on with the rest"
+        raise Failure(text, EXIT_INTERRUPTED) from None
 
 
 @contextmanager

@@ -82,9 +82,8 @@ class Indexed(NamedTuple):
     def checked(self, bounds: Bounds) -> ColumnElement[bool]:
         """Return the condition on a message in hand, so that its index does not serve it."""
         if self.place is not messages.c.position:
-            return exists().where(
-                self.place == messages.c.position, self.served(), *bounds.beside(self.place)
-            )
+            its = exists().where(self.place == messages.c.position, self.served(), *bounds.beside(self.place))
+            return its.correlate(messages)  # another filter may lead with the same table
         return func.coalesce(self.column, "").in_(self.values)
 
 

@@ -161,6 +161,8 @@ def _fits(message: Message, recorded: Sequence[Recorded], wanted: Filter) -> boo
         return False
     if wanted.event is not None and all(wanted.event != one.event.NAME for one in recorded):
         return False
+    if wanted.replay is not None and wanted.replay not in message.replays:
+        return False
     if wanted.recipient is not None and not any(
         _alike(one.address, wanted.recipient) for one in message.recipients
     ):

@@ -35,6 +35,7 @@ from store.rows import (
     mailbox_row,
     message_row,
     moved_rows,
+    part_of,
     recipient_row,
     removed_row,
     subject_row,
@@ -75,6 +76,8 @@ class Changes:
         self._stretch(hour(at), position)
         if event.NAME not in TOLD_BY_ROW and not stream.startswith(MAILBOX_PREFIX):
             self.happenings.add((event.NAME, stream))
+        if isinstance(event, RedeliveryRequested) and event.replay is not None:
+            self.happenings.add((part_of(event.replay), stream))
         if isinstance(event, Attempted):
             return
         if (told := next_hop_rows.change(event, at, position)) is not None:

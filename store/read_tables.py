@@ -135,7 +135,8 @@ mailboxes = Table(
     Column("more_undeleted", Integer, nullable=False),
 )
 
-# Which events happened to which message; not of those that the message's own row tells.
+# Which events happened to which message, and which replays it was part of (`rows.part_of`); not of those events that the
+# message's own row tells.
 happenings = Table(
     "happenings",
     metadata,

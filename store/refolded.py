@@ -48,6 +48,7 @@ from store.rows import (
     hop_rows,
     mailbox_row,
     message_row,
+    part_of,
     recipient_row,
     subject_row,
     superseded,
@@ -151,7 +152,8 @@ class Refolded:
         if message.due_at is not None:
             rows["agenda"].append(_due(message, message.due_at))
         kinds = {type(event) for _, _, event in story}
-        rows["happenings"] += [{"name": kind.NAME, "message": opened} for kind in kinds - _TOLD_BY_ROW]
+        names = {kind.NAME for kind in kinds - _TOLD_BY_ROW} | {part_of(one) for one in message.replays}
+        rows["happenings"] += [{"name": name, "message": opened} for name in names]
         for position, at, event in story:
             self._tallies.add(message, event, at)
             kind = type(event)  # to match it against classes would take several times as long

@@ -50,6 +50,11 @@ def indexed(text: str) -> str:
     return whole.encode()[:INDEXED_OCTETS].decode(errors="ignore")
 
 
+def part_of(replay: str) -> str:
+    """Return the name among happenings by which the messages of a replay are found."""
+    return f"replay:{replay}"
+
+
 def _time(at: datetime | None) -> int | None:
     return None if at is None else microseconds(at)
 

@@ -34,7 +34,7 @@ from store.leads import Addressed, Bounds, Exempt, Fragment, Indexed, Lead, Span
 from store.projections import TOLD_BY_ROW
 from store.read_tables import SLOW, happenings, hops, hours, messages, recipients, slow
 from store.recipient import State
-from store.rows import indexed, key
+from store.rows import indexed, key, part_of
 from store.schema import MICROSECOND, hour
 from store.searching import has_words, wanted_words
 
@@ -66,6 +66,7 @@ class Filter:
     slower: timedelta | None = None  # took so long or longer, from its arrival until it was closed
     faster: timedelta | None = None  # took less
     kept: bool = False  # only what is exempt from retention
+    replay: str | None = None  # the id of one that it was part of
 
 
 def find(connection: Connection, wanted: Filter, before: int | None, limit: int) -> Sequence[Row[Any]]:
@@ -156,6 +157,8 @@ def leads_of(wanted: Filter) -> Iterator[Lead]:
         yield Indexed(happenings.c.name, (wanted.event,), happenings.c.message)
     if wanted.event == Downloaded.NAME:
         yield Indexed(messages.c.direction, ("inbound",))
+    if wanted.replay is not None:
+        yield Indexed(happenings.c.name, (part_of(wanted.replay),), happenings.c.message)
     if wanted.kept:
         yield Exempt()
     if wanted.next_hop is not None:

@@ -28,6 +28,7 @@ EVERY = Filter(
     reply="550 5.1.1 *",
     slower=timedelta(minutes=5),
     faster=timedelta(days=1),
+    replay="friday",
 )
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import signal
+import time
 from collections.abc import Iterator
 from datetime import timedelta
 
@@ -88,6 +91,60 @@ def test_the_same_id_again_does_nothing_new(desk: Desk) -> None:
     told = desk.mailgate("replay", first, "--id", "r1")
     assert told.code == 0
     assert f"nothing to do for {first}: it is part of replay r1 already" in told.out
+
+
+def test_the_same_command_again_is_no_bad_news_once_nothing_fits_any_more(desk: Desk) -> None:
+    streams = [desk.failed(subject=f"Order {n}") for n in range(2)]
+    command = ("replay", "--state", "failed", "--yes", "--id", "r1")
+    assert desk.mailgate(*command).code == 0
+    again = desk.mailgate(*command)
+    assert (again.code, again.lines) == (
+        0,
+        ["replay r1: no message fits any more; 2 were part of it before"],
+    )
+    quiet = desk.mailgate(*command, "--json")
+    assert (quiet.code, quiet.out) == (0, "")
+    other = desk.mailgate("replay", "--state", "failed", "--yes", "--id", "r2")
+    assert (other.code, other.complaint) == (1, "no message fits")
+    assert desk.mailgate("replay", "--state", "failed", "--yes").complaint == "no message fits"
+    assert [row["id"] for row in desk.mailgate("list", "--replay", "r1", "--json").json] == streams[::-1]
+
+
+def test_what_a_replay_came_to_is_found_by_its_id(desk: Desk) -> None:
+    first, second = desk.failed(subject="Order 1"), desk.failed(subject="Order 2")
+    assert desk.mailgate("replay", first, "--id", "r1").code == 0
+    assert desk.mailgate("replay", first, second, "--id", "r2", "--force").code == 0
+    desk.builder.attempted(first)
+    desk.builder.failed(first)
+    assert [row["id"] for row in desk.mailgate("list", "--replay", "r1", "--json").json] == [first]
+    assert [row["id"] for row in desk.mailgate("list", "--replay", "r2", "--json").json] == [second, first]
+    assert [row["id"] for row in desk.mailgate("queue", "--replay", "r2", "--json").json] == [second]
+    assert desk.mailgate("list", "--replay", "r").code == 1
+    third = desk.mailgate("replay", "--replay", "r2", "--state", "failed", "--yes", "--id", "r3")
+    assert third.lines[-1] == "replay r3: 1 to be delivered again"
+
+
+def test_an_id_that_was_made_up_is_told_before_it_begins_and_when_it_is_stopped(desk: Desk) -> None:
+    for number in range(40):
+        desk.failed(subject=f"Order {number}")
+    command = ("replay", "--subject", "Order", "--yes", "--rate", "10/s")
+    with desk.mailgate.start(*command) as process:
+        assert process.stdout is not None
+        before = lambda: len(desk.mailgate("list", "--event", "redelivery-requested", "--limit", "0").lines)  # noqa: E731
+        while before() < 4:
+            time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate()
+    told = re.search(r"its id is (\S+): --id (\S+) goes on where it was interrupted\n", out.decode())
+    assert told is not None
+    name = told[1]
+    assert process.returncode == 130
+    assert err.decode() == (
+        f"mailgate: replay {name} was stopped: the same command with --id {name} goes on with the rest\n"
+    )
+    done = desk.mailgate("replay", "--subject", "Order", "--yes", "--id", name)
+    assert done.lines[-1].endswith("part of it before")
+    assert len(desk.mailgate("list", "--replay", name, "--limit", "0", "--json").json) == 40
 
 
 def test_json_tells_the_id_that_was_made_up_and_goes_on_with_it(desk: Desk) -> None:

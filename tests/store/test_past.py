@@ -177,7 +177,9 @@ def test_somebody_named_by_a_replay_was_not_there_before(store: Engine) -> None:
     append(store, second)
     append(store, third)
     with reading(store) as connection:
-        for wanted in (Filter(recipient="sales@example.com"), Filter(text="sales"), Filter(recipient="sal*")):
+        asked = ("recipient", "sales@example.com"), ("text", "sales"), ("recipient", "sal*"), ("replay", "r1")
+        for name, value in asked:
+            wanted = Filter(**{name: value})
             assert [row["id"] for row in queries.every(connection, wanted)] == ["m1"]
             assert list(past.every(connection, wanted, after(minutes=5))) == []
             assert [row["state"] for row in past.every(connection, wanted, after(minutes=9))] == ["deferred"]

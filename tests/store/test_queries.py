@@ -95,6 +95,7 @@ class Archive:
             lambda slower: message.closed_at is not None and message.closed_at - message.opened_at >= slower,
             lambda faster: message.closed_at is not None and message.closed_at - message.opened_at < faster,
             lambda kept: message.exempt_since is not None or not kept,
+            lambda replay: replay in message.replays,
         ]
         pairs = zip(fields(wanted), tests, strict=True)
         return all(test(value) for field, test in pairs if (value := getattr(wanted, field.name)) is not None)
@@ -182,6 +183,7 @@ SINGLE: list[tuple[str, Any]] = [
     *(("reply", said) for said in ("*", "", "550*", "* OK*", "*%*", "nothing like this")),
     *((name, timedelta(minutes=span)) for name in ("slower", "faster") for span in (0, 0.1, 1, 5, 60, 99999)),
     ("kept", True),
+    *(("replay", name) for name in ("replay 62", "replay 6", "none")),
 ]
 
 
