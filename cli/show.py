@@ -84,14 +84,15 @@ def entry_of(row: Row[Any]) -> Entry:
     return Entry(row, event, time_of(row.at))
 
 
-def facts(message: Message) -> None:
-    """Print who, what, how large: the block at the head of a page about a message."""
+def facts(message: Message, dated: str | None = None) -> None:
+    """Print who, what, how large: the block at the head of a page about a message; `dated` is when its header says."""
     size = f"{times.size(message.size_octets)} ({message.size_octets:,} octets)"
     known = [
         ("From", message.sender),
         ("Reverse-path", sender(message.known_reverse_path)),
         ("Subject", message.subject),
         ("Message-ID", message.message_id),
+        ("Date", dated),
         ("Size", size),
         ("SHA-256", message.content),
         ("Octets", _dropped(message)),
@@ -141,7 +142,7 @@ def page(
     render.line((f"Message {message.id}", "bold"), as_of)
     for label, text in first:
         labelled(label, text)
-    facts(message)
+    facts(message, getattr(entries[0].event, "date", None))
     labelled("State", (message.state, render.STATE_STYLES[message.state]), _since(message))
     _recipients(message)
     render.line()

@@ -128,7 +128,8 @@ def _downloaded(event: Downloaded) -> str:
     mended = "; a lone CR or LF in it goes out as CRLF" if event.bare_newlines else ""
     text = f" from mailbox {event.mailbox}, UIDL {event.uidl or 'none'}: {times.size(event.size_octets)}"
     report = REPORT if event.status_report else ""
-    return text + _routed(event.recipient_count, event.recipients, event.routed_by) + mended + report
+    came = f"; it came to the provider from {event.client_ip}" if event.client_ip else ""
+    return text + _routed(event.recipient_count, event.recipients, event.routed_by) + came + mended + report
 
 
 def _submitted(event: Submitted) -> str:

@@ -9,7 +9,7 @@ from store.database import open_store, reading
 from tests.build import POLICY, TLS, Builder
 from tests.cli.command import Mailgate, configure
 from tests.cli.stock import Place, Stock
-from tests.store.build import unguarded
+from tests.store.build import downloaded, unguarded
 
 KINDS = ["delivered", "mixed", "notice", "held", "oversize", "unknown", "failed", "deferred", "received"]
 
@@ -101,6 +101,18 @@ def test_a_page_tells_who_what_when_and_every_reply(stock: Stock) -> None:
     assert page.splitlines()[-1].startswith(
         "What comes next: It is tried again at home as soon as a gateway runs"
     )
+
+
+def test_a_page_tells_when_it_was_written_and_where_it_came_from(mailgate: Mailgate, sqlite_url: str) -> None:
+    builder, octets = Builder(sqlite_url), b"Subject: x\r\n\r\n"
+    stream = builder.new_id()
+    facts = {"date": "Sun, 1 Mar 2026 09:30:00 +0100", "client_ip": "203.0.113.9"}
+    builder.append(stream, downloaded(octets, **facts), octets=octets)
+    builder.close()
+    configure(mailgate.folder, sqlite_url)
+    page = mailgate("show", stream, COLUMNS="200").out
+    assert "  Date          Sun, 1 Mar 2026 09:30:00 +0100\n" in page
+    assert "for info@example.com (by mailbox recipients); it came to the provider from 203.0.113.9" in page
 
 
 def test_the_time_since_the_previous_event_is_told(stock: Stock) -> None:
