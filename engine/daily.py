@@ -22,14 +22,15 @@ from engine.digest import DAY, LOOK_EVERY_SECONDS, last_due
 from engine.means import Means
 from engine.telling import Teller
 from engine.watched import Watched
-from store import log, mailbox_queries, queries, space, tallies, told
+from store import log, mailbox_queries, queries, space, tallies, told, waiting
 from store.errors import StoreError
-from store.recipient import ATTENTION
+from store.recipient import ATTENTION, State
 from store.selection import Filter
 from store.told import Told
 
 COUNTED: Final = timedelta(microseconds=1)
 OF_ONES_OWN: Final = frozenset({"held", "outcome-unknown", "quarantined"})  # these wait for no next hop
+BY_HAND: Final[tuple[State, ...]] = ("held", "outcome-unknown")  # unless a time, or a retry, lets them go on
 
 logger = logging.getLogger("mailgate.daily")
 
@@ -92,6 +93,7 @@ class Daily:
             lanes=tuple(self._lanes(connection)),
             held=states["held"],
             doubtful=states["outcome-unknown"],
+            by_hand={state: waiting.left_to_a_person(connection, state) for state in BY_HAND},
             quarantine=states["quarantined"],
             oldest=_oldest(connection),
             mailboxes=[mailbox_queries.mailbox(connection, name) for name in self._watched.mailboxes],

@@ -11,14 +11,16 @@ from datetime import datetime
 from itertools import islice
 from typing import Any
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, exists, select
 
-from store import agenda, log, past, queries
+from store import agenda, log, past, queries, schema
+from store.errors import Damaged, UnknownEvent
 from store.events import Held, MessageEvent, Quarantined
 from store.life import Message, due_at, fold
 from store.message import NOW_LANE, place_of, waits_at
 from store.past import Stood
-from store.recipient import FATES, Recipient
+from store.read_tables import messages
+from store.recipient import FATES, Recipient, State
 from store.recorded import Recorded
 from store.selection import Filter
 
@@ -70,6 +72,24 @@ def waiting(
                 yield _by_the_log(one.row, recorded)
             else:
                 yield _by_its_row(one.row, lanes[one.row["id"]])
+
+
+def left_to_a_person(connection: Connection, state: State) -> int:
+    """Return how many messages of this state somebody has to decide about.
+
+    What is in the agenda may go on by itself, as the log tells; of what can't be read there it is not to be expected.
+    """
+    due = exists().where(schema.agenda.c.stream == messages.c.id)
+    its = select(messages.c.id, due).where(messages.c.state == state).order_by(messages.c.position)
+    return sum(not goes_on or _stays(connection, stream) for stream, goes_on in connection.execute(its))
+
+
+def _stays(connection: Connection, stream: str) -> bool:
+    try:
+        message = log.message(connection, stream)
+    except (Damaged, UnknownEvent):
+        return True
+    return message is None or any(r.open and r.held and r.held_until is None for r in message.recipients)
 
 
 def _now(row: Json) -> Stood:

@@ -54,7 +54,8 @@ class Day:
     """What there is to tell of the time from `since` to `until`, and of how it stands now. Sizes are in octets.
 
     `came` counts messages and octets by direction, `went` by what became of them; `kept_back` is what went into quarantine, by
-    reason. `held` and `doubtful` (nobody knows whether the next hop has it) are open, as is what is in `quarantine`.
+    reason. `held` and `doubtful` (nobody knows whether the next hop has it) are open, as is what is in `quarantine`; `by_hand`
+    is how many of the former two go on by no time, but by a person, by state.
     """
 
     since: datetime
@@ -65,6 +66,7 @@ class Day:
     lanes: Sequence[Lane]
     held: int
     doubtful: int
+    by_hand: Mapping[str, int]
     quarantine: int
     oldest: Oldest | None
     mailboxes: Sequence[Mailbox]
@@ -103,11 +105,12 @@ def _looks(day: Day, policy: Policy, now: datetime) -> Iterator[str]:
     if failed := day.went.get("failed"):
         yield f"  - {messages(failed)} failed for good:"
         yield f"    {_events(day, 'failed')}"
-    if day.doubtful:
-        yield f"  - {messages(day.doubtful)} may have been handed over or not, and wait for you:"
+    if doubtful := day.by_hand.get("outcome-unknown"):
+        verb = "waits" if doubtful == 1 else "wait"
+        yield f"  - {messages(doubtful)} may have been handed over or not, and {verb} for you:"
         yield "    mailgate list --state outcome-unknown"
-    if day.held:
-        yield f"  - {messages(day.held)} {'is' if day.held == 1 else 'are'} held until you decide:"
+    if held := day.by_hand.get("held"):
+        yield f"  - {messages(held)} {'is' if held == 1 else 'are'} held until you decide:"
         yield "    mailgate list --state held"
     if day.oldest is not None and now - day.oldest.opened_at >= policy.warn_after:
         yield f"  - a message has waited for {_span(now - day.oldest.opened_at)}:"

@@ -221,6 +221,7 @@ QUIET = Day(
     lanes=(),
     held=0,
     doubtful=0,
+    by_hand={},
     quarantine=0,
     oldest=None,
     mailboxes=(),

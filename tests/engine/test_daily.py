@@ -173,3 +173,44 @@ async def test_what_needs_a_look_comes_first_with_the_commands_behind_it(databas
         assert figures["for home"] == "1, the oldest for 19 h"
         assert figures["mailboxes"] == "0 of 1 are well"
         assert f"all of it: mailgate stats {times}" in said
+
+
+async def test_what_goes_on_by_itself_does_not_wait_for_a_person(database_url: str) -> None:
+    async with Rig(database_url) as rig:
+        rig.home.fault("dot", "commit-drop")
+        rig.put(mail(1))
+        await rig.poll()
+        await rig.settled()
+        rig.works = False
+        await rig.restart()
+        rig.put(mail(2), mail(3))
+        await rig.poll()
+        by = {"why": "operator", "rule": "by hand", "operator": "anna", "policy": "p"}
+        later, at_all = (m for m in rig.messages() if m.state == "received")
+        await happens(rig, later, Held(until=NEXT + timedelta(hours=1), **by))
+        await happens(rig, at_all, Held(**by))
+        rig.clock.at = NEXT
+        assert await made(rig).send()
+        rig.works = True
+        await rig.restart()
+        await rig.settled()
+        (report,) = reports(rig)
+        said = text(report)
+        assert "1 message is held until you decide:" in said
+        assert "wait for you" not in said
+        assert "waits for you" not in said
+        figures = {line[:28].strip(): line[28:].split("   ")[0] for line in said.splitlines()}
+        assert (figures["held"], figures["outcome-unknown"]) == ("2", "1")
+
+
+async def test_an_unknown_outcome_that_is_held_waits_for_a_person(database_url: str) -> None:
+    async with Rig(database_url, on_unknown="hold") as rig:
+        rig.home.fault("dot", "commit-drop")
+        rig.put(mail(1))
+        await rig.poll()
+        await rig.settled()
+        rig.clock.at = NEXT
+        assert await made(rig).send()
+        await rig.settled()
+        (report,) = reports(rig)
+        assert "1 message may have been handed over or not, and waits for you:" in text(report)
