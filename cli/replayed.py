@@ -55,24 +55,25 @@ class Summary:
         what = "message is" if self.going == 1 and not of else "messages are"
         render.line((f"{self.going:,}{of} {what} to be delivered again{whom}:", "bold"))
         for hop, number in sorted(self._hops.items(), key=lambda pair: pair[0] or ""):
+            unrouted = "has no route" if number == 1 else "have no route"
             render.line(
-                f"  {number:,} through {hop}" if hop else f"  {number:,} have no route and would be held"
+                f"  {number:,} through {hop}" if hop else f"  {number:,} {unrouted} and would be held"
             )
         if self._fetched:
-            render.line(
-                f"  {self._fetched:,} were never here and are fetched at the next poll, if their mailbox has them"
+            fetched = (
+                "was never here and is fetched at the next poll, if its mailbox has it"
+                if self._fetched == 1
+                else "were never here and are fetched at the next poll, if their mailbox has them"
             )
+            render.line(f"  {self._fetched:,} {fetched}")
         if self._released:
             whys = ", ".join(f"{number:,} {why}" for why, number in self._released.most_common())
             render.line((f"  {self._released.total():,} of them out of quarantine: {whys}", "bold"))
         if self._doubtful:
-            render.line(
-                f"  {self._doubtful:,} recipients may have it already: nobody knows, and they may get it twice"
-            )
+            whom = render.counted(self._doubtful, "recipient")
+            render.line(f"  {whom} may have it already: nobody knows, and they may get it twice")
         for why, number in self._left_out.most_common():
-            render.line(
-                f"  left out: {number:,} {'recipient' if number == 1 else 'recipients'} that {_plural(why, number)}"
-            )
+            render.line(f"  left out: {render.counted(number, 'recipient')} that {_plural(why, number)}")
         if sum(self._nothing.values()) <= NAMED:
             for text in self._named:
                 render.line(f"  nothing to do for {text}")

@@ -253,7 +253,7 @@ def test_what_was_too_large_is_fetched_again_while_its_mailbox_has_it(desk: Desk
     there, gone = desk.builder.oversize(), desk.builder.oversize()
     desk.builder.removed(gone)
     answer = desk.mailgate("replay", there, gone)
-    assert "1 were never here and are fetched at the next poll, if their mailbox has them" in answer.out
+    assert "1 was never here and is fetched at the next poll, if its mailbox has it" in answer.out
     assert f"nothing to do for {gone}: it was never fetched, and its mailbox no longer has it" in answer.out
     with reading(desk.builder.engine) as connection:
         assert mailbox_queries.present(connection, "info") == []  # the next listing shows something new

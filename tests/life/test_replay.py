@@ -144,7 +144,7 @@ def test_directly_it_goes_to_each_domain_and_nothing_of_our_own(opened: House) -
     assert opened.run("run", "--once").returncode == 0
     (row,) = opened.json("list")
     to_own = opened.run("replay", row["id"], "--to", "mx", "--force", "--yes")
-    assert "1 have no route and would be held" in to_own.stdout
+    assert "1 has no route and would be held" in to_own.stdout
     assert opened.run("run", "--once").returncode == 1
     (held,) = opened.json("list")
     assert held["state"] == "held"
