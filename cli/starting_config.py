@@ -184,7 +184,7 @@ tls = "opportunistic"
 #name = "clamd"
 # unix:PATH or HOST:PORT. clamd mostly listens at one of these two, spamd at 127.0.0.1:783, rspamd at 127.0.0.1:11333.
 #address = "unix:/run/clamav/clamd.ctl"
-# quarantine (until a person decides), discard, tag (mark it and go on) or redirect:ADDRESS.
+# quarantine (until a person decides), discard, tag (mark it and go on), redirect:ADDRESS or pass (on trial: on record only).
 #on_found = "quarantine"
 # If the scanner can't be asked: defer (try again later) or pass (let it through, on record).
 #on_error = "defer"

@@ -189,7 +189,8 @@ def _meant_facts(scanner: ScannerSettings) -> dict[str, Any]:
 
 def _on_found(scanner: ScannerSettings) -> str:
     """What follows from what it says."""
-    action = f"redirect to {scanner.redirect}" if scanner.redirect else scanner.on_found
+    on_trial = "pass, on record only" if scanner.on_found == "pass" else scanner.on_found
+    action = f"redirect to {scanner.redirect}" if scanner.redirect else on_trial
     above = "" if scanner.threshold is None else f" from score {scanner.threshold:g}"
     kept = scanner.quarantine_threshold
     higher = "" if kept is None else f", quarantine from {kept:g}"

@@ -32,6 +32,7 @@ Action = Literal["pass", "tag", "quarantine", "discard", "redirect"]
 class ScannerPolicy:
     """What is decided about one scanner. Sizes are octets.
 
+    One with `on_found` "pass" is on trial: it is asked, and nothing follows.
     Without `threshold` the scanner's own judgement counts. From `quarantine_from` on a message is kept, whatever `on_found`
     says. `scl` maps a score to a spam confidence level: the highest score that is not above the message's own counts.
     """
@@ -128,7 +129,7 @@ def _one(finding: Finding, scanner: ScannerPolicy) -> Judgement:
             action = _no_less(scanner.on_unscannable, finding, scanner)
             return _found(finding, scanner, action, "unscannable", rule)
         case "error":
-            if finding.killed < KILLS:
+            if finding.killed < KILLS or scanner.on_found == "pass":
                 return Passed()
             rule = f"{scanner.name} broke {finding.killed} times at this message"
             return Kept(reason="scanner-error", rule=rule, scanner=scanner.name)
@@ -171,10 +172,7 @@ def _rejects(finding: Finding, scanner: ScannerPolicy) -> bool:
     """Whether rspamd would have the message refused: too sure to be tagged only, where no threshold of ours says otherwise."""
     left_to_it = scanner.threshold is None and scanner.quarantine_from is None
     return (
-        scanner.kind == "rspamd"
-        and finding.signature == REJECT
-        and left_to_it
-        and scanner.on_found in ("pass", "tag")
+        scanner.kind == "rspamd" and finding.signature == REJECT and left_to_it and scanner.on_found == "tag"
     )
 
 

@@ -109,12 +109,12 @@ def _on_found(place: Place, table: ScannerTable) -> tuple[Action, str | None]:
     written = table.on_found
     if written is None:
         return ("quarantine" if table.kind in ("clamd", "attachments") else "tag"), None
-    if written in ("quarantine", "discard", "tag"):
+    if written in ("quarantine", "discard", "tag", "pass"):
         return cast(Action, written), None
     if written.startswith(REDIRECT):
         address = meant((*place, "on_found"), lambda: Address.parse(written.removeprefix(REDIRECT)))
         return "redirect", address
-    text = f"expected one of quarantine, discard, tag, redirect:ADDRESS, found {shown(written)}"
+    text = f"expected one of quarantine, discard, tag, redirect:ADDRESS, pass, found {shown(written)}"
     raise Fault((*place, "on_found"), text)
 
 

@@ -133,10 +133,11 @@ def _of_scanner(scanner: ScannerSettings) -> Iterator[str]:
         yield 'on_error = "pass": mail goes through unscanned while the scanner is down'
     if scanner.on_found == "discard":
         yield 'on_found = "discard": a false alarm is lost; "quarantine" keeps it'
-    if scanner.kind == "clamd" and scanner.on_found == "tag":
-        yield 'on_found = "tag": infected mail is delivered'
-    if scanner.kind == "attachments" and scanner.on_found == "tag":
-        yield 'on_found = "tag": what is found is delivered'
+    if scanner.kind in ("clamd", "attachments") and scanner.on_found in ("tag", "pass"):
+        what = "infected mail" if scanner.kind == "clamd" else "what is found"
+        yield f'on_found = "{scanner.on_found}": {what} is delivered'
+    if scanner.on_found == "pass" and scanner.on_error == "defer":
+        yield 'on_found = "pass": nothing follows from what it says, and yet mail waits for it; write on_error = "pass"'
 
 
 def _of_webhook(hook: WebhookSettings) -> Iterator[str]:

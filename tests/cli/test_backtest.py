@@ -129,6 +129,39 @@ def test_what_is_printed_is_limited_and_what_is_counted_is_not(history: History)
     assert f"There are {found[0]['differences'] - 1} more; --limit 0 shows all." in printed
 
 
+def test_what_a_scanner_on_trial_would_have_kept_is_told_and_was_delivered(tmp_path: Path) -> None:
+    spamd = SpamdPeer()
+    spamd.scores[b"cheap pills"] = (7.5, ("PILLS",))
+    with PeerThread(spamd) as port, installed(tmp_path, f"sqlite:///{tmp_path / 'mailgate.db'}") as house:
+
+        def configure(on_found: str) -> None:
+            scanner = SCANNER.format(port=port, more='on_error = "pass"').replace("quarantine", on_found)
+            house.configure(more="\n" + scanner)
+
+        configure("pass")
+        house.mailbox.put("info", b"Subject: letter\r\n\r\nHello\r\n")
+        house.mailbox.put("info", PILLS)
+        assert "what it finds: pass, on record only" in house.mailgate("check")
+        house.mailgate("run", "--once")
+        assert {row["subject"]: row["state"] for row in house.rows("list")} == {
+            "letter": "delivered",
+            "cheap pills": "delivered",
+        }
+        (taken,) = (one.octets for one in house.home.ledger if b"cheap pills" in one.octets)
+        assert b"X-Spam" not in taken
+        (pills,) = house.rows("list", "--subject", "pills")
+        assert "scanned by spam" in house.mailgate("show", pills["id"])
+        live = house.file.read_text()
+        configure("quarantine")
+        house.file.rename(tmp_path / "new.toml")
+        house.file.write_text(live)
+        house.file.chmod(0o600)
+        assert house.mailgate("audit", "backtest").endswith("nothing would differ\n")
+        found = house.mailgate("audit", "backtest", "--config", "new.toml", code=1)
+        assert "  1  goes to home  ->  quarantined (spam)\n" in found
+        assert pills["id"] in found
+
+
 def test_decisions_of_former_configurations_are_said_to_be(tmp_path: Path, sqlite_url: str) -> None:
     stock = stocked(tmp_path, sqlite_url)
     answer = stock.mailgate("audit", "backtest")

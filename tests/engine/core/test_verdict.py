@@ -71,6 +71,12 @@ def scanned(*events: MessageEvent) -> Message:
         (clamd(on_found="discard"), VIRUS, Dropped("clamd found Test.Virus")),
         (clamd(on_found="tag"), VIRUS, Passed(("clamd",))),
         (clamd(on_found="pass"), VIRUS, Passed()),
+        (clamd(on_found="pass", kind="attachments"), VIRUS, Passed()),
+        (
+            clamd(on_found="pass", on_unscannable="quarantine", quarantine_from=9.0),
+            says("unscannable"),
+            Kept(reason="unscannable", rule="clamd could not scan it", scanner="clamd"),
+        ),
         (
             clamd(on_found="redirect", redirect=SALES),
             VIRUS,
@@ -165,6 +171,18 @@ def test_it_is_asked_again_until_it_broke_so_often() -> None:
     assert judge(once_more, (clamd(),)) == Kept(
         reason="scanner-error", rule=f"clamd broke {KILLS} times at this message", scanner="clamd"
     )
+
+
+def test_a_scanner_on_trial_keeps_nothing_whatever_it_says_or_breaks_at() -> None:
+    for on_found, kept in (("tag", True), ("pass", False)):
+        trial = spamd(kind="rspamd", on_found=on_found)
+        rejected = scanned(says("spam", "spamd", score=20.0, signature="reject"))
+        assert isinstance(judge(rejected, (trial,)), Kept) is kept
+        broke = says("error", "spamd", retry_at=NOON, blame="message", detail="the connection broke")
+        broken = scanned(*(broke,) * KILLS)
+        assert wanting(broken, (trial,)) == ()
+        assert isinstance(judge(broken, (trial,)), Kept) is kept
+    assert judge(rejected, (trial,)) == Passed()
 
 
 def test_what_a_person_let_go_is_not_kept_by_the_same_verdict_again() -> None:

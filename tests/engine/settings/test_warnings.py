@@ -69,6 +69,16 @@ from tests.engine.settings.configurations import GATEWAY, HOME, WHOLE, loaded
         ),
         ("[next_hop", '[[scanner]]\nkind = "attachments"\nnames = ["*.exe"]\n[next_hop', []),
         (
+            "[next_hop",
+            '[[scanner]]\nkind = "spamd"\naddress = "h:1"\non_found = "pass"\n[next_hop',
+            ['scanner[1]: on_found = "pass": nothing follows from what it says, and yet mail waits for it'],
+        ),
+        (
+            "[next_hop",
+            '[[scanner]]\nkind = "clamd"\naddress = "h:1"\non_found = "pass"\non_error = "pass"\n[next_hop',
+            ["scanner[1]: on_error", 'scanner[1]: on_found = "pass": infected mail is delivered'],
+        ),
+        (
             'domains = ["example.com"]',
             'domains = ["other.example"]\n[[route]]\nrecipients = ["*@x.example"]\nnext_hop = "home"',
             ["mailbox 'info': info@example.com: no route"],
