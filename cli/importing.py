@@ -21,7 +21,7 @@ import typer
 from cli import context, render, times
 from cli.context import EXIT_DONE, Misuse
 from cli.message import AsJson, Json
-from cli.person import operator
+from cli.person import check_reason, operator
 from engine.core import envelope
 from store.recipient import ACCEPTED, ATTENTION
 
@@ -70,6 +70,7 @@ def import_files(
 
     to, sender = _recipients(recipients or []), _reverse_path(reverse_path)
     settings, by = context.settings(), operator()
+    check_reason(settings, reason)
     policy = policy_of(settings)
     for _ in _messages(files):
         pass

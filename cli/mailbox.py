@@ -12,6 +12,7 @@ import typer
 
 from cli import context, render, stale, times
 from cli.context import EXIT_BAD_NEWS, EXIT_DONE, Misuse, nearest
+from cli.person import check_reason
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -115,6 +116,7 @@ def adopt(
 
     settings = context.settings()
     chosen = mailbox(settings, name)
+    check_reason(settings, reason)
     context.ensure_store(settings)
     with context.opened(settings) as engine:
         return adoption.adopt(engine, chosen, reason, yes=yes)

@@ -20,7 +20,7 @@ from cli import context, render, times, words
 from cli.context import EXIT_BAD_NEWS, EXIT_DONE, Failure, Misuse
 from cli.message import sender
 from cli.ordered import PAST, Said, doubt
-from cli.person import can_be_asked, operator
+from cli.person import can_be_asked, check_reason, operator
 from cli.render import Column
 from engine.core.orders import EXEMPTING, Decided, Order, Refused, Verb
 from engine.core.policy import Policy
@@ -71,6 +71,7 @@ def give(
     if by_filter and not yes and (as_json or not can_be_asked()):
         raise Misuse("there is nobody to ask: add --yes")
     settings = context.settings()
+    check_reason(settings, reason)
     order = Order(
         verb=verb,
         operator=operator(),

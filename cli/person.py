@@ -5,7 +5,12 @@ from __future__ import annotations
 import getpass
 import os
 import sys
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
+
+from cli.context import Misuse
+
+if TYPE_CHECKING:
+    from engine.settings import Settings
 
 
 def operator() -> str:
@@ -22,6 +27,12 @@ def _user() -> str:
         return getpass.getuser()
     except (KeyError, OSError):  # a number without a name, as in many a container
         return f"user {os.getuid()}"
+
+
+def check_reason(settings: Settings, reason: str) -> None:
+    """Raises Misuse for a decision without a reason, where the configuration wants one."""
+    if settings.gateway.require_reason and not reason.strip():
+        raise Misuse("--reason is missing: gateway.require_reason wants one on record, with your name")
 
 
 def can_be_asked() -> bool:

@@ -18,7 +18,7 @@ from cli import context, filters, render, stale, times, words
 from cli.context import EXIT_BAD_NEWS, EXIT_DONE, EXIT_INTERRUPTED, Failure, Misuse
 from cli.message import AsJson
 from cli.operator import Ids, Reason, Yes
-from cli.person import can_be_asked, is_terminal, operator
+from cli.person import can_be_asked, check_reason, is_terminal, operator
 from cli.replayed import Summary, print_object
 from engine.core.replaying import Again, Nothing, Request
 from store import queries
@@ -89,6 +89,8 @@ def replay(
     if not yes and not dry_run and by_filter and (as_json or not can_be_asked()):
         raise Misuse("there is nobody to ask: add --yes, or --dry-run to see what it comes to")
     settings = context.settings()
+    if not dry_run:
+        check_reason(settings, reason)
     request = _request(name, to, recipients or (), reason, force=force)
     with context.opened(settings) as engine:
         stale.warn(settings, engine)

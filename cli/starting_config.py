@@ -42,6 +42,8 @@ domains = ["example.com"]
 #connections_per_host = 10
 # When the postmaster gets a report of the day, also where all is well: a time of day in UTC; without this never.
 daily_report = "07:00"
+# Whether hold, release, discard, fail, replay, import and adopt must be given a --reason.
+#require_reason = false
 
 [store]
 # Where everything is kept: a file, or postgresql://user@host/database (its password belongs in ~/.pgpass).

@@ -80,6 +80,7 @@ def _gateway(settings: Settings) -> Part:
         "postmaster": gateway.postmaster,
         "domains": list(gateway.domains),
         "daily_report_at_seconds": gateway.daily_report_at,
+        "require_reason": gateway.require_reason,
         "policy": settings.policy_version,
     }
     text = f"{gateway.hostname}; postmaster {gateway.postmaster}; domains {domains or 'none'}"

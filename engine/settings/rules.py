@@ -83,6 +83,7 @@ def _gateway(table: GatewayTable) -> Gateway:
         daily_report_at=None
         if table.daily_report is None
         else time_of_day(("gateway", "daily_report"), table.daily_report),
+        require_reason=table.require_reason,
     )
 
 

@@ -42,6 +42,7 @@ class Gateway:
     domains: tuple[str, ...] = ()
     connections_per_host: int = 10
     daily_report_at: int | None = None  # seconds after midnight UTC
+    require_reason: bool = False  # of whoever decides about messages
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -278,7 +279,7 @@ _DECIDES_NOTHING = frozenset(
         "metrics",
         "webhooks",
     }
-    | {"address", "timeout_seconds", "digest_at", "daily_report_at"}
+    | {"address", "timeout_seconds", "digest_at", "daily_report_at", "require_reason"}
 )
 
 

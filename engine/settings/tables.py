@@ -61,6 +61,7 @@ class GatewayTable(Table, frozen=True, kw_only=True):
     domains: tuple[Domain, ...] = ()
     connections_per_host: Count = 10
     daily_report: str | None = None
+    require_reason: bool = False
 
 
 class StoreTable(Table, frozen=True, kw_only=True):

@@ -20,6 +20,7 @@ from store.database import reading, writing
 from store.events import Discarded, Failed, Held, Released, Submitted
 from tests.build import POLICY, Builder
 from tests.cli.command import PROGRAM, Mailgate, configure
+from tests.engine.settings.configurations import WHOLE
 
 VERBS = ("hold", "release", "discard", "fail")
 
@@ -27,9 +28,10 @@ VERBS = ("hold", "release", "discard", "fail")
 class Desk:
     """A store, and the command line with it."""
 
-    def __init__(self, mailgate: Mailgate, builder: Builder) -> None:
+    def __init__(self, mailgate: Mailgate, builder: Builder, url: str) -> None:
         self.mailgate = mailgate
         self.builder = builder
+        self.url = url
 
     def last(self, stream: str) -> object:
         """The last event of a message."""
@@ -54,7 +56,7 @@ def desk(mailgate: Mailgate, database_url: str, monkeypatch: pytest.MonkeyPatch)
     builder = Builder(database_url, times.now() - timedelta(hours=2))
     configure(mailgate.folder, database_url)
     mailgate.environment["SUDO_USER"] = "anna"
-    made = Desk(mailgate, builder)
+    made = Desk(mailgate, builder, database_url)
     yield made
     assert made.adds_up()
     builder.close()
@@ -423,3 +425,20 @@ def test_names_and_options_are_completed(mailgate: Mailgate, tmp_path: Path) -> 
     assert completed("mailgate quarantine re", 2) == ["release"]
     assert completed("mailgate hold --un", 2) == ["--until"]
     assert completed("mailgate discard --rec", 2) == ["--recipients"]
+
+
+def test_where_the_configuration_wants_a_reason_nobody_decides_without_one(desk: Desk) -> None:
+    strict = WHOLE.replace("[gateway]", "[gateway]\nrequire_reason = true")
+    file = configure(desk.mailgate.folder, desk.url, strict)
+    stream = desk.builder.downloaded()
+    letter = file.with_name("letter.eml")
+    letter.write_bytes(b"Subject: x\r\n\r\nHello\r\n")
+    mailbox = ("mailbox", "adopt", "info", "--yes")
+    given = ("import", str(letter), "--recipients", "info@example.com")
+    asked = [("release", "--state", "held", "--yes"), ("quarantine", "release", stream), ("replay", stream)]
+    for command in (*((verb, stream) for verb in VERBS), *asked, given, mailbox):
+        answer = desk.mailgate(*command, "--reason", " ")
+        assert (answer.code, answer.complaint.partition(":")[0]) == (2, "--reason is missing"), command
+    assert len(desk.mailgate("show", stream, "--json").json[0]["events"]) == 1
+    assert desk.mailgate("replay", stream, "--dry-run").code in (0, 1)
+    assert desk.mailgate("hold", stream, "--reason", "case 7").code == 0
