@@ -50,6 +50,8 @@ daily_report = "07:00"
 url = "sqlite:///mailgate.db"
 # How many octets of mail may be in memory at once: what has arrived counts, and half is kept for small messages.
 #in_flight = "256MiB"
+# Whether subjects go on record. Without them a message is found by its addresses, times and Message-ID alone.
+#subjects = true
 
 # One [[mailbox]] for each POP3 mailbox.
 [[mailbox]]

@@ -93,7 +93,7 @@ def _opening(given: Given, to: tuple[str, ...], content: str, policy: Policy, no
         reverse_path=reverse_path,
         recipients=to,
         message_id=facts.message_id,
-        subject=facts.subject,
+        subject=policy.on_record(facts.subject),
         from_=facts.sender,
         date=facts.date,
     )

@@ -68,7 +68,7 @@ async def downloaded(arrival: Arrival, octets: Octets, policy: Policy, now: date
         recipients=routed.addresses,
         routed_by=routed.routed_by,
         message_id=facts.message_id,
-        subject=facts.subject,
+        subject=policy.on_record(facts.subject),
         from_=facts.sender,
         date=facts.date,
         client_ip=facts.client_ip,
@@ -113,7 +113,7 @@ def oversize(
         recipients=routed.addresses,
         routed_by=routed.routed_by,
         message_id=facts.message_id,
-        subject=facts.subject,
+        subject=policy.on_record(facts.subject),
         from_=facts.sender,
         date=facts.date,
     )

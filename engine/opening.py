@@ -76,7 +76,7 @@ async def opening_of(submission: Submission, octets: Octets, policy: Policy, now
         orcpt=submission.orcpt,
         envid=submission.envid,
         message_id=facts.message_id,
-        subject=facts.subject,
+        subject=policy.on_record(facts.subject),
         from_=facts.sender,
         date=facts.date,
     )
@@ -101,7 +101,7 @@ def rejection_of(
         reverse_path=submission.reverse_path,
         recipients=submission.recipients,
         message_id=facts.message_id,
-        subject=facts.subject,
+        subject=policy.on_record(facts.subject),
         from_=facts.sender,
         date=facts.date,
     )

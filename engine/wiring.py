@@ -55,6 +55,7 @@ def policy_of(settings: Settings) -> Policy:
         },
         scanners=tuple(_scanner_policy(scanner) for scanner in settings.scanners),
         notify_recipients=settings.quarantine.notify_recipients,
+        subjects=settings.store.subjects,
         oversize_untold=frozenset(one.name for one in settings.mailboxes if one.oversize == "keep"),
         retention=Retention(
             contents=timedelta(seconds=settings.retention.contents_seconds),

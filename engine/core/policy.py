@@ -16,6 +16,7 @@ from engine.core.routing import RouteRule
 from engine.core.verdict import ScannerPolicy
 
 DOUBLINGS = 32  # a second becomes a century: every cap is reached before
+UNRECORDED = "(not recorded)"  # in place of a subject
 JITTER = 0.1  # of the interval, so that what was deferred together does not come back together
 
 
@@ -56,6 +57,11 @@ class Policy:
     cap: timedelta = timedelta(hours=1)
     give_up_after: timedelta = timedelta(days=5)
     warn_after: timedelta = timedelta(hours=4)  # then whoever sent it is told that it waits
+    subjects: bool = True  # whether they go on record
+
+    def on_record(self, subject: str | None) -> str | None:
+        """Return what goes on record of a message's subject."""
+        return subject if subject is None or self.subjects else UNRECORDED
 
     def scanner(self, name: str) -> ScannerPolicy | None:
         """Return what is decided about a scanner, None where it is not configured."""

@@ -51,6 +51,7 @@ class Store:
 
     url: str = field(repr=False)
     in_flight: int = 256 << 20
+    subjects: bool = True  # whether they go on record
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

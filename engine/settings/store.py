@@ -24,7 +24,8 @@ def store(table: StoreTable, folder: Path) -> Store:
     """The [store] table. Raises Fault."""
     if table.in_flight < IN_FLIGHT_AT_LEAST_OCTETS:
         raise Fault(("store", "in_flight"), 'is too little: at least "64KiB"')
-    return Store(url=meant(("store", "url"), lambda: _url(table.url, folder)), in_flight=table.in_flight)
+    url = meant(("store", "url"), lambda: _url(table.url, folder))
+    return Store(url=url, in_flight=table.in_flight, subjects=table.subjects)
 
 
 def _url(written: str, folder: Path) -> str:

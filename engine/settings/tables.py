@@ -67,6 +67,7 @@ class GatewayTable(Table, frozen=True, kw_only=True):
 class StoreTable(Table, frozen=True, kw_only=True):
     url: str = "sqlite:///mailgate.db"
     in_flight: Size = Size(256 << 20)
+    subjects: bool = True
 
 
 class MultidropTable(Table, frozen=True, kw_only=True):

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.engine.wire.test_smtp_data import SMUGGLED
-from tests.life.house import House, house
+from tests.life.house import House, house, mail
 from tests.life.submitting import (
     FOREIGN,
     SENDER,
@@ -347,3 +347,29 @@ def test_what_is_too_large_to_be_taken_is_on_record_with_its_client(opened: Hous
     assert not opened.problems()
     assert opened.run("db", "rebuild").returncode == 0
     assert len(opened.json("list", "--state", "rejected-oversize")) == 2
+
+
+def test_where_subjects_are_not_to_be_recorded_none_is_by_whatever_door_it_came(lite: House) -> None:
+    lite.store = {"subjects": False}
+    lite.mailbox = {"max_size": 2000}
+    listens(lite, max_size=3000)
+    lite.provider.put("info", mail(4711))
+    lite.provider.put("info", mail(4712, 2500))
+    lite.provider.put("info", b"From: x@y.example\r\n\r\nwithout one\r\n")
+    (lite.folder / "a.eml").write_bytes(mail(4713))
+    with submitting(lite) as (gateway, port):
+        assert submit(port, letter(4714)).startswith("250 ")
+        assert submit(port, letter(4715, 3500)).startswith("552 ")
+        assert lite.run("import", "a.eml", "--recipients", "info@example.com").returncode == 0
+        lite.home.wait_until(lambda: len(lite.home.ledger) == 5)  # with the notice
+        gateway.stop()
+    rows = lite.json("list", "--limit", "0")
+    told = Counter(row["subject"] for row in rows)
+    assert told == {
+        "(not recorded)": 5,
+        None: 1,
+        "Message too large: (not recorded)": 1,
+    }
+    log = lite.run("events", "--limit", "0", "--json").stdout
+    assert not any(f"{word} {number}" in log for word in ("number", "letter") for number in range(4711, 4716))
+    assert any(b"Subject: number 4711\r\n" in taken.octets for taken in lite.home.ledger)
