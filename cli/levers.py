@@ -27,6 +27,8 @@ def _waiting(message: Message, step: Step, policy: Policy) -> Iterator[tuple[str
         yield from _quarantined(message)
     elif message.held_why == "unroutable":
         yield from _unroutable(message)
+    elif message.held_why == "operator" and policy.holds:
+        yield "[[hold]]", "what is held from now on; this one waits for its time, or for a person"
     elif message.state == "outcome-unknown":
         yield from _unknown(message, policy)
     elif isinstance(step, Scan) and any(f.awaited and f.scanner in step.scanners for f in message.findings):

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli import context, render
+from cli import context, render, times
 from cli.context import EXIT_BAD_NEWS, EXIT_DONE, Misuse, nearest
 from cli.render import Column
-from engine.core import envelope, headers, routing, trace
+from engine.core import envelope, headers, holding, routing, trace
 from engine.core.routing import Routed
 
 if TYPE_CHECKING:
@@ -106,6 +106,7 @@ def _verdict(mailbox: Mailbox, octets: bytes, policy: Policy) -> Verdict:
     )
     loop = trace.loops(octets, policy.hostname)
     held = named.held or (f"a loop: {loop}" if loop else None) or next(_homeless(recipients, policy), None)
+    held = held or next(_by_rule(reverse_path, recipients, policy), None)
     return Verdict(mailbox=mailbox.name, reverse_path=reverse_path, recipients=recipients, held=held)
 
 
@@ -115,6 +116,14 @@ def _homeless(recipients: tuple[tuple[str, str, Routed], ...], policy: Policy) -
             yield f"{address} has no next hop: {routed.by}"
         elif policy.hop(routed.next_hop) is None:
             yield f"{address} goes to {routed.next_hop}, which is not configured: {routed.by}"
+
+
+def _by_rule(sender: str, recipients: tuple[tuple[str, str, Routed], ...], policy: Policy) -> Iterator[str]:
+    for number, rule in enumerate(policy.holds, 1):
+        if rule.until is None or rule.until > times.now():
+            whom = [a for a, _, routed in recipients if holding.applies(rule, sender, a, None, routed)]
+            if whom:
+                yield f"by hold {number}, for {', '.join(whom)}"
 
 
 def _page(verdict: Verdict) -> None:

@@ -153,6 +153,19 @@ tls = "opportunistic"
 #users = ["exchange"]
 #next_hop = "provider"
 
+# Mail that is held, whatever its route, until a person lets it go on. All that is given must fit.
+#[[hold]]
+# The recipient's address; "*" is any.
+#recipients = ["*"]
+# The sender's address.
+#senders = ["*@example.com"]
+# The user who logged in to submit it.
+#users = ["exchange"]
+# Where it would go: a [next_hop.…], or "mx".
+#next_hop = "provider"
+# A time at which it goes on by itself, and from which on nothing more is held.
+#until = 2030-01-01T08:00:00Z
+
 # Take outgoing mail by SMTP. Without this table nothing listens.
 #[listen]
 # Where to listen, one or a list.

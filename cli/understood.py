@@ -13,6 +13,8 @@ from typing import Any
 from cli import context, times
 from cli.trial import Trial
 from engine.core import direct, routing
+from engine.core.holding import HoldRule
+from engine.core.routing import Patterns
 from engine.settings import (
     Listen,
     Mailbox,
@@ -68,6 +70,8 @@ def parts(settings: Settings, trials: Mapping[tuple[str, str], Trial]) -> Iterat
         yield _listen(settings.listen)
     for number, route in enumerate(settings.routes, start=1):
         yield _route(number, route)
+    for number, rule in enumerate(settings.holds, start=1):
+        yield _hold(number, rule)
     if not settings.routes or (settings.gateway.domains and routing.HOME in settings.next_hops):
         yield _default_route(settings)
 
@@ -264,14 +268,31 @@ def _route(number: int, route: Route) -> Part:
         "users": list(route.users),
         "next_hop": route.next_hop,
     }
-    asked = [
-        f"{word} {', '.join(patterns)}"
-        for word, patterns in (("to", route.recipients), ("from", route.senders), ("by user", route.users))
-        if patterns
-    ]
+    asked = _asked(route)
     to = "the mail servers of its domain, our own domains aside" if route.next_hop == direct.MX else ""
     text = f"{number}: {' and '.join(asked) or 'everything'} to {to or f'next hop {route.next_hop}'}"
     return Part(kind="route", label="route", name=str(number), text=(text,), facts=facts)
+
+
+def _asked(rule: Patterns) -> list[str]:
+    words = ("to", rule.recipients), ("from", rule.senders), ("by user", rule.users)
+    return [f"{word} {', '.join(patterns)}" for word, patterns in words if patterns]
+
+
+def _hold(number: int, rule: HoldRule) -> Part:
+    facts = {
+        "recipients": list(rule.recipients),
+        "senders": list(rule.senders),
+        "users": list(rule.users),
+        "next_hop": rule.next_hop,
+        "until": rule.until,
+    }
+    through = [] if rule.next_hop is None else [f"through {rule.next_hop}"]
+    until = "a person lets it go on" if rule.until is None else times.stamp(rule.until)
+    if rule.until is not None and rule.until <= times.now():
+        until += ", which is past: it holds nothing any more"
+    text = f"{number}: {' and '.join([*_asked(rule), *through])}, until {until}"
+    return Part(kind="hold", label="hold", name=str(number), text=(text,), facts=facts)
 
 
 def _default_route(settings: Settings) -> Part:

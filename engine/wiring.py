@@ -47,6 +47,7 @@ def policy_of(settings: Settings) -> Policy:
             RouteRule(recipients=r.recipients, senders=r.senders, users=r.users, next_hop=r.next_hop)
             for r in settings.routes
         ),
+        holds=settings.holds,
         hops={
             name: HopPolicy(
                 on_unknown=hop.on_unknown, max_size_octets=hop.max_size, spam_refusals=hop.spam_refusals

@@ -66,7 +66,7 @@ def disposition(
 def recorded(event: MessageEvent, following: MessageEvent | None) -> Disposition | None:
     """Return what an event says became of its recipients, where a policy decided that; `following` is the next event."""
     match event:
-        case Held(why="unroutable") if event.numbers:
+        case Held(why="unroutable" | "operator", operator=None) if event.numbers:
             return Disposition("held", event.why)
         case Quarantined(operator=None, next_hop=None):
             return Disposition("quarantined", event.reason)

@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import assert_never
 
 from engine.core import oversize
+from engine.core.holding import stays
 from engine.core.policy import HopPolicy, Policy
 from engine.core.routing import Routed, asked_for, next_hop
 from engine.core.verdict import Dropped, Judgement, Kept, Passed, Redirected, judge, wanting
@@ -94,6 +95,11 @@ def plan(message: Message, policy: Policy, now: datetime, wait: Callable[[str], 
     if homeless := [r for r in due if not _known(routed[r.number], policy)]:
         rule = "; ".join(sorted({_homeless(routed[r.number]) for r in homeless}))
         return Record((Held(why="unroutable", rule=rule, numbers=_numbers(homeless), policy=policy.version),))
+    if (stay := stays(message, due, routed, policy.holds, now)) is not None:
+        held = Held(
+            why="operator", rule=stay.rule, until=stay.until, numbers=stay.numbers, policy=policy.version
+        )
+        return Record((held,))
     if large := oversize.unasked(message, due, routed, policy):
         return Record(large)
     return _hand_over(message, due, routed, wait)

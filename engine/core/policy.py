@@ -12,6 +12,7 @@ from datetime import timedelta
 from typing import Literal
 
 from engine.core import direct
+from engine.core.holding import HoldRule
 from engine.core.routing import RouteRule
 from engine.core.verdict import ScannerPolicy
 
@@ -46,6 +47,7 @@ class Policy:
     postmaster: str
     domains: tuple[str, ...]
     routes: tuple[RouteRule, ...] = ()
+    holds: tuple[HoldRule, ...] = ()
     hops: Mapping[str, HopPolicy] = field(default_factory=dict)
     scanners: tuple[ScannerPolicy, ...] = ()  # in the order in which they are heard
     notify_recipients: bool = False  # of what was kept from them as infected

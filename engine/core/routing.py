@@ -29,6 +29,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from engine.core import direct, envelope
 from engine.core.headers import Field, Octets, split
@@ -76,6 +77,17 @@ class Recipients:
     addresses: tuple[str, ...] = ()
     routed_by: tuple[str, ...] = ()
     held: str | None = None
+
+
+class Patterns(Protocol):
+    """Whom a rule is about."""
+
+    @property
+    def recipients(self) -> tuple[str, ...]: ...
+    @property
+    def senders(self) -> tuple[str, ...]: ...
+    @property
+    def users(self) -> tuple[str, ...]: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,13 +139,13 @@ def next_hop(
     for nobody. `by` quotes patterns of the configuration, and of the message the recipient's domain only.
     """
     for number, route in enumerate(routes, 1):
-        fitting = _fitting(route, sender, recipient, user)
-        if fitting is None:
+        fits = fitting(route, sender, recipient, user)
+        if fits is None:
             continue
         if route.next_hop != direct.MX:
-            return Routed(next_hop=route.next_hop, by=f"route {number}: {fitting}")
+            return Routed(next_hop=route.next_hop, by=f"route {number}: {fits}")
         if _own(recipient, own_domains) is None:
-            return Routed(next_hop=direct.hop_of(recipient), by=f"route {number}: {fitting}")
+            return Routed(next_hop=direct.hop_of(recipient), by=f"route {number}: {fits}")
     own = _own(recipient, own_domains)
     if own is not None:
         return Routed(next_hop=HOME, by=f"own domain {own}")
@@ -240,16 +252,16 @@ def _passed_over(name: str, count: int, chosen: list[int], strange: list[str], r
     return f"{name} names only foreign domains: {', '.join(domains[:_SHOWN_DOMAINS])}{more}"
 
 
-def _fitting(route: RouteRule, sender: str, recipient: str, user: str | None) -> str | None:
-    """The patterns by which a route fits, None if it doesn't."""
+def fitting(route: Patterns, sender: str, recipient: str, user: str | None) -> str | None:
+    """The patterns by which a route, or what asks as one does, fits, None if it doesn't."""
     found: list[str] = []
     if route.recipients:
         found.append(_first(route.recipients, recipient, "recipients"))
     if route.senders:
         found.append(_first(route.senders, sender, "senders"))
     if route.users:
-        fitting = (pattern for pattern in route.users if user is not None and envelope.glob(pattern, user))
-        found.append(next((f"users {pattern}" for pattern in fitting), ""))
+        fits = (pattern for pattern in route.users if user is not None and envelope.glob(pattern, user))
+        found.append(next((f"users {pattern}" for pattern in fits), ""))
     if not all(found):
         return None
     return ", ".join(found) or "takes all"
@@ -257,5 +269,5 @@ def _fitting(route: RouteRule, sender: str, recipient: str, user: str | None) ->
 
 def _first(patterns: tuple[str, ...], address: str, what: str) -> str:
     """The first pattern that fits, with what it is a pattern of; "" if none does."""
-    fitting = (pattern for pattern in patterns if envelope.matches(pattern, address))
-    return next((f"{what} {pattern or '<>'}" for pattern in fitting), "")
+    fits = (pattern for pattern in patterns if envelope.matches(pattern, address))
+    return next((f"{what} {pattern or '<>'}" for pattern in fits), "")

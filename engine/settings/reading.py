@@ -129,10 +129,13 @@ def _fault(said: str, kind: object, inner: Place, outer: Place) -> Fault:
     if found := re.fullmatch(r"Expected `int` (>=|<=) (\d+)", said):
         return Fault(place, f"expected {'at least' if found[1] == '>=' else 'at most'} {found[2]}")
     if found := re.fullmatch(r"Expected `(.*)`, got `(.*)`", said):
-        expected = choices or " or ".join(_EXPECTED.get(word, word) for word in found[1].split(" | "))
+        words = (
+            _A_TIME if word == "datetime" else _EXPECTED.get(word, word) for word in found[1].split(" | ")
+        )
+        expected = choices or " or ".join(words)
         expected = expected.removesuffix(" or nothing")
         return Fault(place, f"expected {expected}, found {_found(found[2])}{_array_hint(inner, found[2])}")
-    return Fault(place, said)
+    return Fault(place, f"expected {_A_TIME}" if said.startswith("Invalid RFC3339") else said)
 
 
 _EXPECTED = {
@@ -144,6 +147,7 @@ _EXPECTED = {
     "object": "a table",
     "null": "nothing",
 }
+_A_TIME = "a date and time, as in 2026-11-30T08:00:00Z"
 
 
 def _found(word: str) -> str:
@@ -151,7 +155,7 @@ def _found(word: str) -> str:
 
 
 def _array_hint(inner: Place, found: str) -> str:
-    is_array = inner in (("mailbox",), ("route",), ("scanner",), ("webhook",))
+    is_array = inner in (("mailbox",), ("route",), ("hold",), ("scanner",), ("webhook",))
     return f"; write [[{inner[0]}]]" if is_array and found == "object" else ""
 
 

@@ -13,6 +13,7 @@ from types import MappingProxyType
 
 from engine.core import direct
 from engine.settings.addresses import tcp_address
+from engine.settings.holding import holds
 from engine.settings.lines import Place
 from engine.settings.listen import listen
 from engine.settings.mailbox import mailbox, unique_names
@@ -49,6 +50,7 @@ def settings_from(written: dict[str, object], path: Path) -> Settings:
         store=store(file.store, folder),
         mailboxes=tuple(mailbox(n, table, gateway, folder) for n, table in enumerate(file.mailbox)),
         next_hops=MappingProxyType(next_hops),
+        holds=holds(file.hold, tuple(next_hops)),
         routes=tuple(_route(n, table, tuple(next_hops)) for n, table in enumerate(file.route)),
         listen=None if file.listen is None else listen(file.listen, gateway, folder),
         scanners=scanners(file.scanner, folder),

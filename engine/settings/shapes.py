@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Literal
 
+from engine.core.holding import HoldRule
 from engine.core.verdict import Action, ScannerKind
 from engine.secrets import Secret
 from engine.settings.addresses import HttpUrl, IpNetwork, SocketAddress, TcpAddress
@@ -254,6 +255,7 @@ class Settings:
     mailboxes: tuple[Mailbox, ...] = ()
     next_hops: Mapping[str, NextHopSettings] = field(default_factory=dict)
     routes: tuple[Route, ...] = ()
+    holds: tuple[HoldRule, ...] = ()
     listen: Listen | None = None
     scanners: tuple[ScannerSettings, ...] = ()
     quarantine: Quarantine = Quarantine()

@@ -7,7 +7,7 @@ import tomllib
 
 from engine.settings.lines import defined
 
-ARRAYS = ("mailbox", "route", "scanner", "webhook")
+ARRAYS = ("mailbox", "route", "hold", "scanner", "webhook")
 
 _AT = re.compile(r" \(at (?:line (?P<line>\d+), column (?P<column>\d+)|end of document)\)$")
 _TWICE = re.compile(r"Cannot declare .+ twice")

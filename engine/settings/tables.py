@@ -6,6 +6,7 @@ Checks each key by itself; rules between keys are not here.
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated, Any
 
 from msgspec import UNSET, Meta, Struct, UnsetType
@@ -121,6 +122,14 @@ class RouteTable(Table, frozen=True, kw_only=True):
     next_hop: str
 
 
+class HoldTable(Table, frozen=True, kw_only=True):
+    recipients: tuple[AddressPattern, ...] = ()
+    senders: tuple[AddressPattern, ...] = ()
+    users: tuple[Pattern, ...] = ()
+    next_hop: str | None = None
+    until: datetime | None = None
+
+
 class ListenTable(Table, frozen=True, kw_only=True):
     address: str | tuple[str, ...] = "127.0.0.1:2500"
     allow: tuple[str, ...] = ("127.0.0.0/8", "::1/128")
@@ -193,6 +202,7 @@ class FileTable(Table, frozen=True, kw_only=True):
     mailbox: tuple[MailboxTable, ...] = ()
     next_hop: dict[str, Any] = {}
     route: tuple[RouteTable, ...] = ()
+    hold: tuple[HoldTable, ...] = ()
     listen: ListenTable | None = None
     scanner: tuple[ScannerTable, ...] = ()
     quarantine: QuarantineTable = QuarantineTable()

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from cli import times
 from tests.life.gateway import running
 from tests.life.house import House, house, mail
 
@@ -149,3 +151,44 @@ def test_without_a_gateway_all_of_it_works_too(opened: House) -> None:
     assert left == {"uidl-1", "uidl-3"}  # what was discarded may go from the mailbox, what failed stays
     assert len(opened.notices()) == 1
     assert opened.problems() == []
+
+
+def test_what_a_rule_holds_waits_for_a_person_and_is_not_held_again(opened: House) -> None:
+    opened.more = '[[hold]]\nsenders = ["sender1@*"]\n'
+    put(opened, 1, 2)
+    give(opened, "run", "--once", code=1)
+    assert (row(opened, 1)["state"], row(opened, 2)["state"]) == ("held", "delivered")
+    held = row(opened, 1)["id"]
+    checked = " ".join(give(opened, "check").stdout.split())
+    assert "hold 1: from sender1@*, until a person lets it go on" in checked
+    (waits,) = opened.json("queue")
+    assert [(one["why"], one["rule"], one["operator"]) for one in waits["holds"]] == [
+        ("operator", "hold 1", None)
+    ]
+    assert "[[hold]]" in give(opened, "explain", held).stdout
+    (opened.folder / "letter.eml").write_bytes(mail(1))
+    assert "held: by hold 1, for info@example.com" in give(opened, "route", "letter.eml", code=1).stdout
+    refused = give(opened, "replay", held, code=1).stdout
+    assert "'mailgate release' lets it go on" in " ".join(refused.split())
+    give(opened, "release", held)
+    give(opened, "run", "--once")
+    assert row(opened, 1)["state"] == "delivered"
+    assert opened.arrived() == {mail(1): 1, mail(2): 1}
+    assert opened.problems() == []
+
+
+def test_what_a_rule_holds_for_a_time_goes_on_at_that_time(opened: House) -> None:
+    until = times.now() + timedelta(seconds=8)
+    opened.more = f'[[hold]]\nnext_hop = "home"\nuntil = {until.isoformat()}\n'
+    put(opened, 1)
+    with running(opened) as gateway:
+        while not opened.json("list", "--state", "held"):
+            assert times.now() < until
+        assert opened.arrived() == {}
+        opened.home.wait_until(lambda: mail(1) in opened.arrived())
+        assert times.now() >= until
+        assert gateway.stop() == 0
+    put(opened, 2)
+    assert "which is past: it holds nothing any more" in " ".join(give(opened, "check").stdout.split())
+    give(opened, "run", "--once")
+    assert row(opened, 2)["state"] == "delivered"

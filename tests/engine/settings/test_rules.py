@@ -195,6 +195,30 @@ def test_a_fallback_alone_is_enough(tmp_path: Path) -> None:
             "line 16: route[2].recipients: is missing: which mail is meant?",
         ),
         (
+            WHOLE + '[[hold]]\nsenders = ["*"]\nnext_hop = "hoem"\n',
+            "line 15: hold[1].next_hop: there is no next hop 'hoem'; did you mean 'home'?",
+        ),
+        (
+            WHOLE + "[[hold]]\nuntil = 2026-11-30T08:00:00Z\n",
+            "line 13: hold[1].recipients: is missing: which mail is meant?",
+        ),
+        (
+            WHOLE + '[[hold]]\nsenders = ["*"]\nuntil = 2026-11-30T08:00:00\n',
+            "line 15: hold[1].until: lacks its offset from UTC",
+        ),
+        (
+            WHOLE + '[[hold]]\nsenders = ["*"]\nuntil = 2026-11-30\n',
+            "line 15: hold[1].until: expected a date and time, as in 2026-11-30T08:00:00Z",
+        ),
+        (
+            WHOLE + '[[hold]]\nsenders = ["*"]\nuntil = "soon"\n',
+            "line 15: hold[1].until: expected a date and time, as in 2026-11-30T08:00:00Z",
+        ),
+        (
+            WHOLE + '[hold]\nsenders = ["*"]\n',
+            "line 13: hold: expected a list, found a table; write [[hold]]",
+        ),
+        (
             WHOLE + '[[route]]\nrecipients = ["info"]\nnext_hop = "home"\n',
             "line 14: route[1].recipients[1]: 'info' is no address pattern",
         ),

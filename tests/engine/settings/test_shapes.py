@@ -42,6 +42,8 @@ def test_secrets_and_places_do_not_change_the_policy_version(tmp_path: Path, old
         ("[next_hop.home]", '[retry]\ncap = "2h"\n[next_hop.home]'),
         ("exchange.example.local", "domino.example.local"),
         ("[next_hop", '[[route]]\nsenders = ["*"]\nnext_hop = "home"\n[next_hop'),
+        ("[next_hop", '[[hold]]\nsenders = ["*"]\n[next_hop'),
+        ("[next_hop", '[[hold]]\nsenders = ["*"]\nuntil = 2030-01-01T00:00:00Z\n[next_hop'),
         ("[next_hop", '[[scanner]]\nkind = "clamd"\naddress = "h:1"\n[next_hop'),
         ("[next_hop", '[listen]\nallow = ["10.0.0.0/8"]\n[next_hop'),
     ],

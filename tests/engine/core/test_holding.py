@@ -1,0 +1,116 @@
+"""Which mail is held by rule, for how long, and what of it is not held again."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from engine.core.arrival import Candidate, MailboxTerms
+from engine.core.backtest import compare
+from engine.core.holding import HoldRule
+from engine.core.plan import HandOver, Record, plan
+from engine.core.policy import Policy
+from engine.core.routing import MailboxRule
+from store.events import Attempted, Held, MessageEvent, RedeliveryRequested, Released
+from store.life import Message
+from tests.engine.core.lives import (
+    INFO,
+    LATER,
+    NOON,
+    SALES,
+    VERSION,
+    after,
+    attempted,
+    deferred,
+    downloaded,
+    generated,
+    policy,
+)
+from tests.store import build
+
+MAILBOXES = {"info": MailboxTerms(rule=MailboxRule(recipients=(INFO,)))}
+UNTIL = NOON + timedelta(hours=1)
+
+
+def holding(**rule: Any) -> Policy:
+    return policy(holds=(HoldRule(senders=("nobody@x.example",)), HoldRule(**rule)))
+
+
+def held(message: Message, rules: Policy, at: Any = NOON) -> Held | None:
+    step = plan(message, rules, at)
+    if isinstance(step, HandOver):
+        return None
+    assert isinstance(step, Record)
+    (event,) = step.events
+    assert isinstance(event, Held)
+    return event
+
+
+@pytest.mark.parametrize(
+    ("rule", "numbers"),
+    [
+        ({"recipients": ("*",)}, (0, 1)),
+        ({"recipients": (INFO,)}, (0,)),
+        ({"next_hop": "home"}, (0, 1)),
+        ({"next_hop": "home", "recipients": (SALES,)}, (1,)),
+        ({"next_hop": "branch"}, ()),
+        ({"next_hop": "mx"}, ()),
+        ({"senders": ("other@*",)}, ()),
+        ({"users": ("*",)}, ()),  # nobody logged in
+        ({"recipients": ("*",), "until": NOON}, ()),  # it is over
+    ],
+)
+def test_all_that_a_rule_asks_for_must_fit(rule: dict[str, Any], numbers: tuple[int, ...]) -> None:
+    event = held(downloaded(INFO, SALES), holding(**rule))
+    if not numbers:
+        assert event is None
+        return
+    assert event == Held(why="operator", rule="hold 2", numbers=numbers, policy=VERSION)
+
+
+def test_what_waits_already_is_held_at_its_next_attempt() -> None:
+    waiting = deferred(attempted(downloaded(INFO)), retry_at=LATER)
+    assert held(waiting, holding(recipients=("*",)), LATER) is not None
+
+
+def test_until_its_time_and_then_it_goes_on_by_itself_once_and_for_all() -> None:
+    message = downloaded(INFO)
+    event = held(message, holding(recipients=("*",), until=UNTIL))
+    assert event is not None
+    assert event.until == UNTIL
+    message = after(message, event)
+    assert (message.state, message.due_at) == ("held", UNTIL)
+    for_ever = holding(recipients=("*",))
+    assert held(message, for_ever, UNTIL) is None
+
+
+def again(event: MessageEvent) -> Message:
+    return after(downloaded(INFO), Held(why="operator", rule="hold 2", numbers=(0,), policy=VERSION), event)
+
+
+def test_what_a_person_let_go_on_is_not_held_again() -> None:
+    rules = holding(recipients=("*",))
+    assert held(again(Released(operator="anna", policy=VERSION)), rules) is None
+    asked = RedeliveryRequested(numbers=(0,), operator="anna", policy=VERSION)
+    assert held(again(asked), rules) is None
+
+
+def test_the_gateways_own_mail_is_not_held() -> None:
+    assert held(generated(), holding(recipients=("*",))) is None
+
+
+def test_a_backtest_says_what_a_rule_would_have_held_and_nothing_of_the_rule_in_force() -> None:
+    message = downloaded(INFO)
+    opening = (build.downloaded(recipients=(INFO,)), NOON)
+    rules = holding(recipients=("*",))
+    event = held(message, rules)
+    assert event is not None
+    story = [opening, (event, NOON)]
+    assert list(compare("m", story, Candidate(policy=rules, mailboxes=MAILBOXES))) == []
+    (free,) = compare("m", story, Candidate(policy=policy(), mailboxes=MAILBOXES))
+    assert (free.was, free.would) == ("held as operator", "goes to home")
+    went = Attempted(numbers=(0,), next_hop="home", attempt=1, rule="r", policy=VERSION)
+    (stopped,) = compare("m", [opening, (went, NOON)], Candidate(policy=rules, mailboxes=MAILBOXES))
+    assert (stopped.was, stopped.would, stopped.why) == ("goes to home", "held as operator", "hold 2")
