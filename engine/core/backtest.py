@@ -132,7 +132,7 @@ class _Life:
                 yield from _outdated(before, event, self._policy, at)
             case Held() | Quarantined() | Discarded() | RejectedOversize():
                 if (decided := recorded(event, following)) is not None:
-                    yield from self._decided(before, event.numbers, decided, at)
+                    yield from self._decided(before, event.numbers, decided, _decided_at(event, at))
             case Deferred():
                 yield from self._deferred(before, event, at)
             case Failed():
@@ -173,6 +173,12 @@ class _Life:
                 found.setdefault(would, []).append(recipient.number)
         for (would_be, why), those in found.items():
             yield Other(was=str(was), would=str(would_be), why=why, numbers=tuple(those))
+
+
+def _decided_at(event: MessageEvent, at: datetime) -> datetime:
+    """Return when it was decided, as far as is known: on record it may be after the time until which it holds."""
+    until = event.until if isinstance(event, Held) else None
+    return at if until is None else min(at, until - hindsight.SLACK)
 
 
 def _arrivals(event: MessageEvent, candidate: Candidate) -> Iterator[Other]:

@@ -14,6 +14,7 @@ from typing import Any
 from engine.core import orders, replaying, tagging
 from engine.core.arrival import FIXED, Candidate, ListenerTerms, MailboxTerms
 from engine.core.decide import decide, untried
+from engine.core.holding import HoldRule
 from engine.core.outcome import Answer, LeftOut, NoAnswer, Outcome, Reply
 from engine.core.plan import HandOver, Record, Scan, plan
 from engine.core.policy import HopPolicy, Policy, Retention, backoff
@@ -304,6 +305,14 @@ def _policy(random: Random) -> Policy:
         version=VERSION if random.random() < 0.5 else "another",
         hops={"home": hop, "branch": HopPolicy()},
         routes=routes,
+        holds=random.choice(
+            (
+                *((),) * 4,
+                (HoldRule(recipients=(SALES,)),),
+                (HoldRule(next_hop="branch", until=NOON + timedelta(seconds=90)),),
+                (HoldRule(users=("alice",)), HoldRule(senders=("*@customer.example",), recipients=(INFO,))),
+            )
+        ),
         scanners=tuple(random.sample(scanners, random.randrange(3))),
         first=timedelta(minutes=random.choice((1, 5))),
         give_up_after=random.choice((timedelta(hours=2), timedelta(days=5))),

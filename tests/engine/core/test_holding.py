@@ -86,6 +86,17 @@ def test_until_its_time_and_then_it_goes_on_by_itself_once_and_for_all() -> None
     assert held(message, for_ever, UNTIL) is None
 
 
+def test_who_of_a_message_comes_later_is_held_until_the_same_time() -> None:
+    rules = holding(recipients=("*",), until=UNTIL)
+    message = deferred(attempted(downloaded(INFO, SALES), 1), 1, retry_at=LATER)
+    event = held(message, rules)
+    assert event is not None
+    assert event.numbers == (0,)
+    second = held(after(message, event), rules, LATER)
+    assert second is not None
+    assert (second.numbers, second.until) == ((1,), UNTIL)
+
+
 def again(event: MessageEvent) -> Message:
     return after(downloaded(INFO), Held(why="operator", rule="hold 2", numbers=(0,), policy=VERSION), event)
 
