@@ -199,7 +199,8 @@ def _about(event: Generated) -> str:
 def _held(event: Held, at: datetime, recipients: Sequence[str] | None) -> str:
     until = f", until {_then(event.until, at)}" if event.until else ""
     if event.operator is None:
-        return f" as {event.why}: {event.rule}{until}"
+        by = "by the configuration" if event.why == "operator" else f"as {event.why}"
+        return f" {by}: {event.rule}{until}"
     who = _who(event.numbers, (), recipients) if event.numbers else ""
     return f"{_by(event.operator)}{who}{until}{_because(event.reason)}"
 

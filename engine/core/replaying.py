@@ -22,7 +22,9 @@ from store.recipient import Recipient
 HAS_IT = "has it already"
 UNDER_WAY = "is just being handed over"
 HELD = "is held: 'mailgate release' lets it go on"
-HELD_BY_A_PERSON = "a person holds it: 'mailgate release' lets it go on, --force sends it all the same"
+HELD_BY_A_PERSON = (
+    "a person or a rule holds it: 'mailgate release' lets it go on, --force sends it all the same"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -242,7 +242,7 @@ def test_too_large_says_whose_limit_and_where_it_stays() -> None:
 
 def test_a_hold_has_its_end_where_it_has_one() -> None:
     told = story.sentence(Held(why="operator", rule="audit", until=LATER, policy="p"), NOON)
-    assert told == " as operator: audit, until 12:05:00 (5m later)"
+    assert told == " by the configuration: audit, until 12:05:00 (5m later)"
 
 
 @pytest.mark.parametrize(

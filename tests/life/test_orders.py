@@ -166,6 +166,7 @@ def test_what_a_rule_holds_waits_for_a_person_and_is_not_held_again(opened: Hous
         ("operator", "hold 1", None)
     ]
     assert "[[hold]]" in give(opened, "explain", held).stdout
+    assert "held by the configuration: hold 1" in " ".join(give(opened, "show", held).stdout.split())
     (opened.folder / "letter.eml").write_bytes(mail(1))
     assert "held: by hold 1, for info@example.com" in give(opened, "route", "letter.eml", code=1).stdout
     refused = give(opened, "replay", held, code=1).stdout
