@@ -31,6 +31,7 @@ class ScannerWatch:
         self._means = means
         self._posts = posts
         self._teller = teller
+        self._well: set[str] = set()  # scanners that were so when we last looked
 
     async def run(self) -> None:
         """Look again and again, until cancelled."""
@@ -49,10 +50,14 @@ class ScannerWatch:
         known: dict[str, Told] = await self._means.read(partial(told.of, what="scanner"))
         for post in self._posts.values():
             before = known.get(post.name)
-            if post.failures and begins(before):
-                news = await self._fell(post) or news
-            elif not post.failures and post.answered and before is not None and before.trouble:
-                news = await self._rose(post, before) or news
+            if post.failures:
+                self._well.discard(post.name)
+                news = (begins(before) and await self._fell(post)) or news
+            elif post.answered and post.name not in self._well:
+                # Of one that stays well here it is another gateway that tells: each may have a scanner of its own.
+                if before is not None and before.trouble:
+                    news = await self._rose(post, before) or news
+                self._well.add(post.name)
         return news
 
     async def _fell(self, post: ScannerStanding) -> bool:

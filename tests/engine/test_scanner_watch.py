@@ -5,7 +5,8 @@ from __future__ import annotations
 from email import message_from_bytes
 from email.message import Message as Mail
 
-from engine.scanner_standing import LONGEST_REST
+from engine.ports import ScannerTrouble
+from engine.scanner_standing import LONGEST_REST, ScannerStanding
 from engine.scanner_watch import PATIENCE, ScannerWatch
 from engine.telling import Teller
 from store.events import Generated
@@ -130,6 +131,38 @@ async def test_two_processes_tell_once(database_url: str) -> None:
         scanner.down = None
         assert await later(rig, one, minutes=2)
         assert not await other.look()
+
+
+async def test_a_gateway_whose_own_scanner_is_well_does_not_say_that_another_s_is_up_again(
+    database_url: str,
+) -> None:
+    """Two machines, each with a clamd of its own, on one Postgres."""
+    scanner = ScriptedScanner()
+    async with Rig(database_url, scanners=[scanner]) as rig:
+        means = rig.means()
+        its_own = ScannerStanding(rig.scanning.posts["clamd"].policy, connections=1, now=rig.clock)
+        other = ScannerWatch(means, {"clamd": its_own}, teller=Teller(means, rig.worker.wake))
+        one = watch(rig)
+        its_own.up()
+        assert not await other.look()
+        scanner.down = GONE
+        await came(rig, 1)
+        assert await later(rig, one, minutes=2)
+        for _ in range(3):
+            assert not await later(rig, other, seconds=5)
+            assert not await later(rig, one, seconds=5)
+        scanner.down = None
+        assert await later(rig, one, minutes=2)
+        assert not await later(rig, other, seconds=5)
+        assert len(heard(rig)) == 2
+        its_own.fell(ScannerTrouble("connection refused"), "")  # and the other way round
+        assert not await later(rig, other, seconds=5)
+        assert await later(rig, other, minutes=2)
+        assert not await later(rig, one, seconds=5)
+        its_own.up()
+        assert await later(rig, other, seconds=5)
+        assert not await later(rig, one, seconds=5)
+        assert len(heard(rig)) == 4
 
 
 async def test_that_mail_passes_unscanned_is_said_loudly(database_url: str) -> None:
