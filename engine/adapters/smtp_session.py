@@ -17,6 +17,7 @@ from typing import Any, cast
 import aiosmtplib
 
 from engine.adapters.smtp_access import NextHopAccess
+from engine.adapters.smtp_client import Client
 from engine.adapters.smtp_line import Peer, SmtpLine
 from engine.adapters.tls import TlsTrouble, check_fingerprint, client_context, describe, reason_of
 from engine.ports import Reply
@@ -87,7 +88,7 @@ class _Setup:
 
     async def run(self, *, starttls: bool) -> SmtpLine:
         sock = await self._connect()
-        client = aiosmtplib.SMTP(
+        client = Client(
             hostname=self._access.host,
             sock=sock,
             local_hostname=self._hello,
@@ -263,12 +264,8 @@ def _silence(text: str) -> Reply:
 
 
 def _abandon(client: aiosmtplib.SMTP, sock: socket.socket) -> None:
-    transport = client.transport
     client.close()
-    if transport is None:
-        sock.close()
-    else:
-        cast(asyncio.Transport, transport).abort()
+    sock.close()
 
 
 def _extensions(ehlo: str) -> tuple[str, ...]:

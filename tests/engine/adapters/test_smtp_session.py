@@ -152,6 +152,22 @@ async def test_a_certificate_that_is_not_trusted_ends_it(mode, access):
         assert not any(line.startswith("MAIL") for line in server.lines)
 
 
+@pytest.mark.parametrize("greeting", ["554 5.3.2 not today", SILENCE])
+async def test_a_session_that_fails_under_tls_harms_no_connection_that_gets_its_number(greeting):
+    server = ScriptedServer(implicit_tls=server_context())
+    server.on("GREETING", greeting)
+    access = {
+        "tls": "implicit",
+        "tls_verify": False,
+        "timeouts": NextHopTimeouts(greeting_seconds=SOON_SECONDS),
+    }
+    async with server, ScriptedServer() as other, next_hop(server.port, **access) as hop:
+        assert only(await handed_over(hop)).scope == "next-hop"
+        for _ in range(4):  # the loop refuses a number that it thinks is taken
+            _, writer = await asyncio.open_connection("127.0.0.1", other.port)
+            writer.close()
+
+
 async def test_a_missing_tls_ca_is_named(tmp_path):
     async with ScriptedServer() as server:
         async with next_hop(server.port, tls="required", tls_ca=str(tmp_path / "absent.pem")) as hop:
