@@ -76,7 +76,9 @@ def touched(
     connection: Connection, wanted: Filter, since: datetime, at: datetime
 ) -> Iterator[tuple[int, Sequence[Recorded]]]:
     """Yield the position, and the events up to `at`, of each message that fitted then and may have changed after `since`."""
-    rows = _candidates(connection, wanted, at, [messages.c.changed_at > since], newest_first=True)
+    # Where the clock went back since it came in, its last change may be older than its arrival.
+    then = [or_(messages.c.changed_at > since, messages.c.opened_at > since)]
+    rows = _candidates(connection, wanted, at, then, newest_first=True)
     for some in rows:
         recorded = log.read_many(connection, [row.id for row in some])
         for row in some:

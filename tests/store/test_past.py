@@ -199,6 +199,17 @@ def test_clocks_may_go_back(store: Engine) -> None:
     assert states == [[], ["received"], ["received"], ["delivered"], ["delivered"]]
 
 
+def test_what_came_in_before_the_clock_went_back_has_come_in(store: Engine) -> None:
+    first = opening()
+    append(store, first, then(first, attempted(), delivered(), at=after(hours=-1)))
+    with reading(store) as connection:
+        found = [
+            [(one.before, one.after, one.closed) for one in between.changes(connection, Filter(), *span)]
+            for span in ((after(minutes=-5), after(minutes=5)), (after(minutes=-5), after(minutes=-1)))
+        ]
+    assert found == [[(None, "delivered", True)], []]
+
+
 def test_only_what_changed_since_is_read_from_the_log(store: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     first = opening()
     other = opening("m2", uidl="u2")
