@@ -152,9 +152,11 @@ async def test_one_that_is_known_to_fail_and_then_waits_for_a_person_is_told_ane
         await fails(rig)
         rig.clock.later(minutes=20)
         assert await looking.look()
+        await rig.settled()
         reset = UidlResetSuspected(mailbox="info", listed=9, vanished=8, alike=7)
         await record(rig.means(), "info", (reset,))
         assert await looking.look()
+        await rig.settled()
         for looking_on in (looking, watch(rig)):  # as after a restart
             rig.clock.later(minutes=20)
             await fails(rig)  # it stays suspended
