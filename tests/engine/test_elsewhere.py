@@ -153,6 +153,16 @@ async def test_where_it_dies_or_hangs_it_is_asked_again(
         assert askers() != [pid]
 
 
+async def test_one_that_does_not_hang_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(elsewhere, "BEAT_SECONDS", 1.0)
+    async with asking(ClamdPeer()) as asked:
+        assert verdict(await said(asked, mail(0))) == "clean"
+        before = askers()
+        await asyncio.sleep(2.5)
+        assert verdict(await said(asked, mail(1))) == "clean"
+        assert askers() == before
+
+
 async def test_a_message_at_which_it_dies_is_told_from_those_beside_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

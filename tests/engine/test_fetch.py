@@ -373,6 +373,22 @@ async def test_a_mailbox_is_free_again_when_all_that_was_retrieved_is_on_record_
         assert len(rig.provider.said("RETR")) == 7
 
 
+async def test_trouble_with_one_mailbox_is_raised_when_the_polls_of_all_have_ended() -> None:
+    ended: list[str] = []
+
+    async def broken() -> bool:
+        raise StoreError("full")
+
+    async def slow() -> bool:
+        await asyncio.sleep(0.01)
+        ended.append("slow")
+        return True
+
+    with pytest.raises(StoreError):
+        await fetch._all([broken(), slow()])
+    assert ended == ["slow"]
+
+
 # -- running by itself
 
 

@@ -34,6 +34,10 @@ async def test_what_is_too_large_is_not_retrieved_and_each_recipient_is_told_onc
             "config",
         )
         assert (event.subject, event.recipients) == ("number 1", (INFO, SALES))
+        assert (event.from_, event.message_id) == (
+            "Sender 1 <sender1@elsewhere.example>",
+            "<1@elsewhere.example>",
+        )
         assert event.reverse_path == "sender1@elsewhere.example"
         notices = [taken for taken in rig.home.ledger if taken.reverse_path == ""]
         assert sorted(taken.recipients for taken in notices) == [(INFO,), (SALES,)]
