@@ -117,8 +117,7 @@ class Poll:
                     await self._fetch(session, difference, withholding)
                 await self._arriving.durable()
                 await self._missed(difference, withholding)
-                doubted = self._doubted | self.tally.dubious
-                marks = await self._remover.mark(session, offers, self._certain, doubted)
+                marks = await self._remover.mark(session, offers, self._proven, self._doubted)
             except SourceTrouble as trouble:
                 self.tally.out_of_step = trouble.kind == "protocol"
                 await self._arriving.durable()
@@ -190,7 +189,7 @@ class Poll:
             return
         append = await intake.downloaded(arrival, got.octets, self._means.policy, self._means.now())
         size_octets = len(got.octets)
-        self.tally.took(append.stream, got.offer, size_octets)
+        self.tally.took(append.stream, size_octets)
         self._proven[got.offer.number] = append.stream
         share = self._shares.held.pop(got.offer.number)
         understated = size_octets > share
@@ -216,12 +215,6 @@ class Poll:
         untold = [o for o in (*difference.new, *difference.doubtful) if o.number not in told]
         if self._missing is not None:
             await self._missing.settle(untold, withholding)
-
-    @property
-    def _certain(self) -> dict[int, str]:
-        """What is proven, unless the server may have answered out of turn."""
-        dubious = self.tally.dubious
-        return {number: stream for number, stream in self._proven.items() if stream not in dubious}
 
     async def _oversize(
         self, session: SourceSession, offer: Offer, limit: Limit, told: Sequence[Known]
@@ -269,7 +262,8 @@ class Poll:
         after = withholding.after(offers, frozenset(self._proven), whole=self._tried_all)
         # Without a UIDL all is told by its octets at every poll.
         marked = {o.stream for o in (marks.marked if marks else ()) if o.uidl and o.stream}
-        doubted = self._doubted - set(self._certain.values()) | marked
+        certain = set(self._proven.values()) - self.tally.dubious
+        doubted = self._doubted - certain | marked
         asked = self._remover.asked(standing, self._doubted, doubted, marks)
         self._doubted = doubted
         found = self._found(began, withholding.news(after), after, broken=marks is None)

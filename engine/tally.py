@@ -1,15 +1,13 @@
 """What a poll came to: how many of what, and which of the retrieved messages may have another's octets.
 
 A server that answers a RETR twice, with -ERR first, gives each message from there on in the place of the next one, and all looks
-well until an answer is left over. So what came behind a refusal is in doubt where the session went out of step, and where LIST
-told of another size: it is asked for once more, and not deleted before that.
+well until an answer is left over. So what came behind a refusal is in doubt where the session went out of step: it is asked for
+once more, and not deleted before that. In a session that is lost before that shows, nothing tells.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-
-from engine.core.listing import Offer
 
 
 @dataclass(slots=True)
@@ -25,15 +23,12 @@ class Tally:
     resumed: bool = False  # no reset is suspected, or no longer
     out_of_step: bool = False
     _behind: set[str] = field(default_factory=set)  # streams of what came behind a refusal
-    _unlike: set[str] = field(default_factory=set)  # of these, what is new and was listed with another size
 
-    def took(self, stream: str, offer: Offer, size_octets: int) -> None:
+    def took(self, stream: str, size_octets: int) -> None:
         """Count a new message."""
         self.downloaded += 1
         self.octets += size_octets
         self.met(stream)
-        if self.refused and size_octets != offer.size_octets:
-            self._unlike.add(stream)
 
     def met(self, stream: str) -> None:
         """Take note that a message came, be it on record already."""
@@ -48,4 +43,4 @@ class Tally:
     @property
     def dubious(self) -> frozenset[str]:
         """The streams that may have the octets of another message than the one they are of."""
-        return frozenset(self._behind if self.out_of_step else self._unlike)
+        return frozenset(self._behind if self.out_of_step else ())

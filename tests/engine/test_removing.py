@@ -354,22 +354,7 @@ async def test_where_each_answer_came_for_the_message_before_none_is_deleted_unr
         assert all(message.removed for message in rig.messages())
 
 
-async def test_answers_out_of_turn_in_a_session_that_is_lost_are_known_by_the_sizes(
-    database_url: str,
-) -> None:
-    octets = [mail(n, 600 + 100 * n) for n in range(5)]
-    async with Rig(database_url) as rig:
-        rig.put(*octets)
-        rig.provider.fault("retr", "err-first", number=2)
-        rig.provider.fault("retr", "drop", number=5)
-        assert not await rig.poll()
-        await rig.through()
-        await rig.through()
-        assert Counter(rig.delivered()) == Counter(octets)
-        assert rig.provider.uidls("info") == []
-
-
-async def test_a_refused_message_puts_none_in_doubt_that_has_its_size(database_url: str) -> None:
+async def test_a_refused_message_alone_puts_none_in_doubt(database_url: str) -> None:
     async with Rig(database_url) as rig:
         _, refused, _ = rig.put(mail(1), mail(2), mail(3))
         rig.provider.fault("retr", "err", number=2, times=None)
