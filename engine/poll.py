@@ -105,7 +105,7 @@ class Poll:
                 await session.quit()
                 return self.tally
             self.tally.resumed = True
-            if getattr(session, "passed_over", 0) == 0:
+            if not session.passed_over:
                 self._missing = Missing(self._remover, difference)
                 await self._missing.note()
                 self._doubted -= {one.stream for one in difference.vanished if one.stream}

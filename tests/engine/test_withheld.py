@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from engine.core.listing import NAMED, Removal
+from store.events import RemovedFromSource
 from store.mailbox_events import MarkedAsDeleted, PollFailed, PollFinished, Withheld
 from tests.engine.rig import Rig, mail
 from tests.engine.situations import box, nameless
@@ -189,6 +190,18 @@ async def test_a_message_without_a_unique_id_is_named_once_and_the_others_come(
         await rig.settled()
         assert rig.mailbox().withheld == ()
         assert rig.delivered() == [mail(1), mail(2, 5_000)]
+
+
+async def test_nothing_is_taken_for_gone_while_the_listing_is_not_whole(database_url: str) -> None:
+    async with Rig(database_url, mailboxes=box(removal=Removal(when="never"))) as rig:
+        rig.put(mail(1), mail(2))
+        await rig.poll()
+        await rig.settled()
+        rig.provider.fault("uidl", "omit", number=2)
+        await rig.poll()
+        assert rig.events(RemovedFromSource) == []
+        await rig.poll()
+        assert len(rig.provider.retrievals()) == 2
 
 
 async def test_of_very_many_that_are_withheld_some_are_named_and_the_others_counted(
