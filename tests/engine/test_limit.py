@@ -233,6 +233,23 @@ async def test_a_next_hop_that_names_no_limit_gets_everything(database_url: str,
         assert rig.delivered() == [mail(1, 200_000)]
 
 
+async def test_what_any_next_hop_it_may_go_to_would_take_is_retrieved(database_url: str) -> None:
+    routes = (
+        RouteRule(recipients=(SALES,), next_hop="branch"),
+        RouteRule(recipients=("*",), next_hop="home"),
+    )
+    homes = {"branch": HomePeer(size_octets=3_000), "home": HomePeer(size_octets=10_000)}
+    boxes = box(rule=MULTIDROP)
+    async with Rig(database_url, homes=homes, mailboxes=boxes, policy={"routes": routes}) as rig:
+        taken = mail(1, 5_000, header=f"Delivered-To: {INFO}\r\n")
+        rig.put(taken, mail(2, 20_000, header=f"Delivered-To: {INFO}\r\n"))
+        await rig.poll()
+        await rig.settled()
+        assert rig.delivered() == [taken]
+        (event,) = rig.events(RejectedOversize)
+        assert (event.limit_octets, event.limit_from, event.next_hop) == (10_000, "next-hop", "home")
+
+
 async def test_what_another_next_hop_would_take_is_not_handed_to_one_that_does_not(database_url: str) -> None:
     policy = {
         "routes": (

@@ -8,7 +8,17 @@ from engine import settler
 from engine.core.listing import Removal
 from store import agenda
 from store.agenda import Claim
-from store.events import Deferred, Delivered, RedeliveryRequested, Relayed, RemovedFromSource, Reported
+from store.events import (
+    Deferred,
+    Delivered,
+    Discarded,
+    Failed,
+    Held,
+    RedeliveryRequested,
+    Relayed,
+    RemovedFromSource,
+    Reported,
+)
 from store.log import Append, Unit
 from tests.engine.rig import INFO, Rig, mail
 from tests.engine.situations import claimed, outgoing, refusing, states, submit
@@ -65,6 +75,52 @@ async def test_a_recipient_more_beside_an_attempt_loses_no_deferral(database_url
         rig.clock.later(hours=1)
         await rig.settled()
         assert [r.state for r in rig.message().recipients] == ["delivered", "delivered"]
+
+
+@pytest.mark.parametrize(
+    ("decided", "state"),
+    [
+        (Discarded(numbers=(0,), operator="anna", policy="p"), "discarded"),
+        (Held(numbers=(0,), why="operator", rule="", operator="anna", policy="p"), "outcome-unknown"),
+    ],
+    ids=["discarded", "held"],
+)
+async def test_what_a_person_decided_beside_an_attempt_is_not_undone_by_its_deferral(
+    decided: Discarded | Held, state: str, database_url: str
+) -> None:
+    async with Rig(database_url) as rig:
+        silent = rig.home.fault("data", "stall")
+        rig.home.fault("dot", "reply", code=451, text="4.3.0 later")
+        rig.put(mail(1))
+        await rig.poll()
+        await rig.home.until(lambda: silent.fired)
+        before = rig.message()
+        await rig.journal.append(Unit((Append(before.id, before, (decided,), rig.clock()),)))
+        silent.release()
+        await rig.settled()
+        rig.clock.later(hours=1)
+        await rig.settled()
+        assert rig.events(Deferred) == []
+        assert states(rig) == [state]
+        assert rig.home.ledger == []
+
+
+async def test_what_a_person_ordered_beside_an_attempt_is_done_though_that_was_refused(
+    database_url: str,
+) -> None:
+    async with Rig(database_url) as rig:
+        silent = rig.home.fault("data", "stall")
+        rig.home.fault("dot", "reply", code=550, text="5.7.1 no", times=1)
+        rig.put(mail(1))
+        await rig.poll()
+        await rig.home.until(lambda: silent.fired)
+        before = rig.message()
+        again = RedeliveryRequested(numbers=(0,), operator="anna", policy="p")
+        await rig.journal.append(Unit((Append(before.id, before, (again,), rig.clock()),)))
+        silent.release()
+        await rig.settled()
+        assert rig.events(Failed) == []
+        assert states(rig) == ["delivered"]
 
 
 async def test_a_positive_answer_is_kept_though_the_lease_is_lost(database_url: str) -> None:
