@@ -9,6 +9,7 @@ makes belongs to whom it serves.
 
 from __future__ import annotations
 
+import math
 import os
 import pwd
 import sqlite3
@@ -18,8 +19,6 @@ from pathlib import Path
 
 OWNERS_ALONE = 0o600
 PERMISSIONS = 0o666
-# For so long what was seen holds: a file can be moved in the middle of a commit as well, and to look takes a twentieth of one.
-FRESH_SECONDS = 0.005
 
 
 class Place:
@@ -28,7 +27,7 @@ class Place:
     def __init__(self, file: str) -> None:
         self._file = file
         self._opened: tuple[int, int] | None = None  # the file's device and inode: whatever it is called
-        self._looked_at = -FRESH_SECONDS  # on the monotonic clock
+        self._looked_at = -math.inf  # on the monotonic clock, the last time it was well
 
     def make(self) -> None:
         """Make the file where there is none: SQLite would let everybody read it. Its -wal and -shm become like it."""
@@ -41,10 +40,10 @@ class Place:
         """Take note of the file that is there, the first time."""
         self._opened = self._opened or self._found()
 
-    def check(self) -> None:
-        """Raise OperationalError where another file is there now, or none."""
+    def check(self, *, seen_within: float = 0.0) -> None:
+        """Raise OperationalError where another file is there now, or none; what was seen within so many seconds holds."""
         now = time.monotonic()
-        if self._opened is None or now - self._looked_at < FRESH_SECONDS:
+        if self._opened is None or now - self._looked_at < seen_within:
             return
         if self._found() == self._opened:
             self._looked_at = now

@@ -16,6 +16,9 @@ from store.place import Place
 
 PLACE: Final = "mailgate_place"  # an execution option of each engine: the file, which must stay where it is
 WRITE: Final = "mailgate_write"  # another: that it is not for reading alone
+# For so long a writer trusts what it saw: a file can be moved in the middle of a commit as well, and to look takes a
+# twentieth of one.
+FRESH_SECONDS: Final = 0.005
 
 
 def begin(connection: Connection) -> None:
@@ -27,7 +30,8 @@ def begin(connection: Connection) -> None:
     # A DEFERRED transaction that turns to writing fails at once when another writer is active: say it first.
     sql = "BEGIN IMMEDIATE" if write else "BEGIN"
     try:
-        _begin(options[PLACE], driver, sql)
+        options[PLACE].check()
+        _begin(driver, sql)
     except sqlite3.OperationalError as error:
         raise OperationalError(sql, None, error) from error
 
@@ -43,7 +47,9 @@ class OwnTransaction:
         self._driver = _driver(connection)
 
     def __enter__(self) -> None:
-        _begin(self._connection.get_execution_options()[PLACE], self._driver, "BEGIN IMMEDIATE")
+        place: Place = self._connection.get_execution_options()[PLACE]
+        place.check(seen_within=FRESH_SECONDS)
+        _begin(self._driver, "BEGIN IMMEDIATE")
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -59,8 +65,7 @@ class OwnTransaction:
                 self._connection.rollback()  # SQLAlchemy's part of it: nothing is left to undo
 
 
-def _begin(place: Place, driver: sqlite3.Connection, sql: str) -> None:
-    place.check()
+def _begin(driver: sqlite3.Connection, sql: str) -> None:
     # As any other statement it would take longer than the rest of a small transaction.
     driver.execute(sql).close()
 

@@ -34,9 +34,9 @@ from store.database import (
 )
 from store.errors import StoreError, StoreUnreachable
 from store.log import Unit
-from store.place import FRESH_SECONDS
 from store.read_tables import messages
 from store.schema import contents, events
+from store.sqlite_transaction import FRESH_SECONDS
 from store.statement import Lookup
 from tests.real.postgres import Postgres
 from tests.store.build import append, opening, rows
@@ -346,7 +346,6 @@ from store import log
 from store.database import open_store, reachable, writing
 from store.errors import StoreUnreachable
 from store.log import Unit
-from store.place import FRESH_SECONDS
 from tests.store.build import append, opening
 
 engine = open_store(sys.argv[1])
