@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import MAXYEAR, MINYEAR, UTC, datetime
+
 from engine.core.holding import HoldRule
 from engine.settings.lines import Place
 from engine.settings.reading import Fault, nearest
@@ -20,12 +22,20 @@ def _hold(place: Place, table: HoldTable, next_hops: tuple[str, ...]) -> HoldRul
         raise Fault((*place, "next_hop"), text)
     if not (table.recipients or table.senders or table.users or table.next_hop):
         raise Fault((*place, "recipients"), 'is missing: which mail is meant? For all mail write ["*"]')
-    if table.until is not None and table.until.tzinfo is None:
-        raise Fault((*place, "until"), "lacks its offset from UTC: write it as in 2026-11-30T08:00:00Z")
     return HoldRule(
         recipients=tuple(table.recipients),
         senders=tuple(table.senders),
         users=tuple(table.users),
         next_hop=table.next_hop,
-        until=table.until,
+        until=None if table.until is None else _until((*place, "until"), table.until),
     )
+
+
+def _until(place: Place, written: datetime) -> datetime:
+    if written.tzinfo is None:
+        raise Fault(place, "lacks its offset from UTC: write it as in 2026-11-30T08:00:00Z")
+    if written.year in (MINYEAR, MAXYEAR):  # nothing can be reckoned with an end of the calendar
+        raise Fault(
+            place, "is no time that comes: leave it out, and mail is held until somebody lets it go on"
+        )
+    return written.astimezone(UTC)

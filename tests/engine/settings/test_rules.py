@@ -207,6 +207,10 @@ def test_a_fallback_alone_is_enough(tmp_path: Path) -> None:
             "line 15: hold[1].until: lacks its offset from UTC",
         ),
         (
+            WHOLE + '[[hold]]\nsenders = ["*"]\nuntil = 9999-12-31T23:59:59-05:00\n',
+            "line 15: hold[1].until: is no time that comes: leave it out",
+        ),
+        (
             WHOLE + '[[hold]]\nsenders = ["*"]\nuntil = 2026-11-30\n',
             "line 15: hold[1].until: expected a date and time, as in 2026-11-30T08:00:00Z",
         ),
@@ -468,3 +472,9 @@ def test_another_next_hop_asks_no_name_server(tmp_path: Path) -> None:
 
 def test_another_next_hop_needs_a_host(tmp_path: Path) -> None:
     assert "next_hop.out.host: is missing" in error(tmp_path, f"{WHOLE}[next_hop.out]\nport = 25\n")
+
+
+def test_a_time_with_an_offset_is_the_same_in_utc(tmp_path: Path) -> None:
+    text = WHOLE + '[[hold]]\nsenders = ["*"]\nuntil = 2026-11-30T08:00:00+01:00\n'
+    (hold,) = loaded(tmp_path, text).holds
+    assert str(hold.until) == "2026-11-30 07:00:00+00:00"
