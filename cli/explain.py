@@ -249,8 +249,9 @@ def _when(case: Case, hop: str) -> str:
 
 
 def _given_up(case: Case) -> str:
-    end = case.message.going_since + case.policy.give_up_after
-    if end <= max(case.now, case.message.due_at or case.now):
+    at = max(case.now, case.message.due_at or case.now)
+    end = case.message.going_since(at) + case.policy.give_up_after
+    if end <= at:
         return "It is given up if that is deferred too."
     return f"If that goes on, it is given up {times.away(end, case.now)} at {times.stamp(end)}."
 

@@ -88,7 +88,7 @@ def _happen(message: Message, event: MessageEvent, at: datetime) -> None:
     changed = CHANGES.get(type(event))
     if changed is None:
         raise Damaged(f"{event.NAME} in the middle of stream {message.id}")
-    facts, resumed_at = changed(message, event, at), message.resumed_at
+    facts, goes_on = changed(message, event, at), (message.resumed_at, message.resumes_at)
     hops = facts.get("hops", message.hops)
     if (hop := getattr(event, "next_hop", None)) is not None and hop not in hops:
         facts["hops"] = (*hops, hop)
@@ -96,11 +96,12 @@ def _happen(message: Message, event: MessageEvent, at: datetime) -> None:
         force_setattr(message, name, value)
     force_setattr(message, "revision", message.revision + 1)
     force_setattr(message, "changed_at", at)
-    if "findings" in facts or "resumed_at" in facts:
-        _note_waiting(message, at, anew=message.resumed_at is not resumed_at)
+    if not facts.keys().isdisjoint(_NEW_TIME):
+        _note_waiting(message, at, anew=(message.resumed_at, message.resumes_at) != goes_on)
     force_setattr(message, "closed_at", None if message.open else message.closed_at or at)
 
 
+_NEW_TIME = frozenset({"findings", "resumed_at", "resumes_at"})
 _ITS_EVENTS = frozenset(get_args(MessageEvent))  # to ask the union takes longer than all of an event's fold
 
 
@@ -149,8 +150,8 @@ def _quarantined(message: Message, event: Quarantined, at: datetime) -> Facts:
 
 def _held(message: Message, event: Held, _at: datetime) -> Facts:
     kept = each(message.recipients, event.numbers or _open(message), lambda r: held(r, event))
-    resumed_at = event.until or message.resumed_at
-    why = {"held_why": event.why, "held_until": event.until, "resumed_at": resumed_at}
+    resumes_at = event.until or message.resumes_at
+    why = {"held_why": event.why, "held_until": event.until, "resumes_at": resumes_at}
     return {"recipients": kept, **why}
 
 

@@ -49,7 +49,8 @@ class Message(Struct, frozen=True, kw_only=True):
     attempts: int = 0
     held_why: HeldWhy | None = None
     held_until: datetime | None = None
-    resumed_at: datetime | None = None  # when it last goes on, or went on, after it was held
+    resumed_at: datetime | None = None  # when a person last let it go on
+    resumes_at: datetime | None = None  # when it last goes on, or went on, by itself after it was held
     findings: tuple[Finding, ...] = ()  # the last verdict of each scanner
     awaiting_since: datetime | None = None  # a scanner that can't be asked now
     awaited_for: timedelta = timedelta(0)  # scanners, before that, since it goes on
@@ -109,10 +110,13 @@ class Message(Struct, frozen=True, kw_only=True):
         """Whether its octets are here: they came, and were not dropped since."""
         return self.content is not None and self.purged_at is None
 
-    @property
-    def going_since(self) -> datetime:
-        """From when on it is tried: the time for which a person held it back, or our scanners did, is not held against it."""
-        return (self.resumed_at or self.opened_at) + self.awaited_for
+    def resumed(self, now: datetime) -> datetime | None:
+        """When it last went on after it was held, None for never; for whom it is held until later doesn't count."""
+        return max((at for at in (self.resumed_at, self.resumes_at) if at and at <= now), default=None)
+
+    def going_since(self, now: datetime) -> datetime:
+        """From when on it is tried: the time for which it was held back, or our scanners did so, is not held against it."""
+        return (self.resumed(now) or self.opened_at) + self.awaited_for
 
     @property
     def open(self) -> bool:

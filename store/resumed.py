@@ -46,16 +46,16 @@ def let_go(message: Message, event: Released, at: datetime) -> Facts:
     if not message.recipients:
         named = recipients_of(len(event.numbers), event.recipients, event.routed_by)
         going = tuple(replace(r, bound_for=event.bound_for or "", ordered_at=at) for r in named)
-        facts = {"recipients": going, "held_why": None, "held_until": None, "resumed_at": at}
-        return facts | _bound(message, event.bound_for)
+        facts = {"recipients": going, "held_why": None, "held_until": None}
+        return facts | {"resumed_at": at, "resumes_at": None} | _bound(message, event.bound_for)
     numbers = event.numbers or tuple(r.number for r in message.recipients)
     going = each(message.recipients, numbers, lambda r: released(r, event, at))
     facts = {"recipients": going, "resumed_at": at} | _bound(message, event.bound_for)
     if any(r.state == "quarantined" for r in message.recipients if r.number in numbers):
         facts |= _forgiven(message, event.operator, at)
     left = next((r for r in going if r.held and r.open), None)
-    facts |= {"held_why": left.held_why if left else None, "held_until": left.held_until if left else None}
-    return facts
+    why, until = (left.held_why, left.held_until) if left else (None, None)
+    return facts | {"held_why": why, "held_until": until, "resumes_at": until}
 
 
 def _bound(message: Message, hop: str | None) -> Facts:

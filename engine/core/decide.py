@@ -117,7 +117,7 @@ def _meaning(
 
 def expired(message: Message, policy: Policy, now: datetime) -> bool:
     """Return whether it was tried for long enough; what was held has its time from when it went on."""
-    return now - message.going_since >= policy.give_up_after
+    return now - message.going_since(now) >= policy.give_up_after
 
 
 def _taken(outcome: Outcome) -> bool:

@@ -87,9 +87,10 @@ def write(
     written["Content-Type"] = f'multipart/report; report-type=delivery-status; boundary="{boundary}"'
     written.set_payload("")
     head = written.as_bytes(policy=written.policy.clone(max_line_length=78))
+    end = _end(message, policy, now)
     parts = [
-        _for_people(kind, message, fates, policy),
-        _for_machines(kind, message, fates, policy),
+        _for_people(kind, message, fates, policy, end),
+        _for_machines(kind, message, fates, policy, end),
         _returned(kind, message, original),
     ]
     delimiter = f"--{boundary}".encode()
@@ -135,12 +136,13 @@ def typed(address: str) -> str:
     return "utf-8; " + _NOT_PLAIN.sub(lambda found: rf"\x{{{ord(found[0]):X}}}", address)
 
 
-def _for_people(kind: Kind, message: Message, fates: tuple[Fate, ...], policy: Policy) -> bytes:
+def _for_people(
+    kind: Kind, message: Message, fates: tuple[Fate, ...], policy: Policy, end: datetime | None
+) -> bytes:
     lines = [OPENINGS[kind], "", *report.about(message), ""]
     for fate in fates:
         lines += _of_one(kind, fate)
     if kind == "delay":
-        end = _end(message, policy)
         until = f"until {format_datetime(end)}" if end else "after that"
         lines += [f"If it can't be delivered {until}, you will be told."]
     lines += ["", f"Questions? {policy.postmaster} can look it up: it is message {message.id}."]
@@ -174,7 +176,9 @@ def _meaning(code: str) -> tuple[str, str]:
     return MEANINGS.get(f"{subject}.{detail}") or MEANINGS.get(subject) or NO_MEANING
 
 
-def _for_machines(kind: Kind, message: Message, fates: tuple[Fate, ...], policy: Policy) -> bytes:
+def _for_machines(
+    kind: Kind, message: Message, fates: tuple[Fate, ...], policy: Policy, end: datetime | None
+) -> bytes:
     lines = [
         "Content-Type: message/delivery-status",
         "",
@@ -184,11 +188,11 @@ def _for_machines(kind: Kind, message: Message, fates: tuple[Fate, ...], policy:
         lines.append(f"Original-Envelope-Id: {_field(from_xtext(message.envid))}")
     lines.append(f"Arrival-Date: {format_datetime(message.opened_at)}")
     for fate in fates:
-        lines += ["", *_fields(kind, message, fate, policy)]
+        lines += ["", *_fields(kind, fate, end)]
     return "\r\n".join([*lines, ""]).encode("ascii")
 
 
-def _fields(kind: Kind, message: Message, fate: Fate, policy: Policy) -> list[str]:
+def _fields(kind: Kind, fate: Fate, end: datetime | None) -> list[str]:
     """The fields of one recipient (RFC 3464 section 2.3)."""
     lines = [f"Original-Recipient: {_original(fate.recipient.orcpt)}"] if fate.recipient.orcpt else []
     lines += [
@@ -201,14 +205,14 @@ def _fields(kind: Kind, message: Message, fate: Fate, policy: Policy) -> list[st
     if fate.reply:
         kind_of_code = "smtp" if _by_smtp(fate.reply) else "x-mailgate"
         lines.append(f"Diagnostic-Code: {kind_of_code}; {_field(fate.reply)}")
-    if kind == "delay" and (end := _end(message, policy)) is not None:
+    if kind == "delay" and end is not None:
         lines.append(f"Will-Retry-Until: {format_datetime(end)}")
     return lines
 
 
-def _end(message: Message, policy: Policy) -> datetime | None:
+def _end(message: Message, policy: Policy, now: datetime) -> datetime | None:
     """Until when it is tried; None where nobody knows, for that begins once it is scanned."""
-    return None if message.awaited is not None else message.going_since + policy.give_up_after
+    return None if message.awaited is not None else message.going_since(now) + policy.give_up_after
 
 
 def _original(orcpt: str) -> str:

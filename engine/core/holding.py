@@ -47,10 +47,7 @@ def stays(
     now: datetime,
 ) -> Stay | None:
     """Return what is held of a message that would be handed over now, by the first rule that holds anybody; None for nobody."""
-    resumed = (
-        message.resumed_at is not None and message.resumed_at <= now
-    )  # else others of it wait until then
-    if resumed or message.direction == "internal":
+    if message.resumed(now) is not None or message.direction == "internal":
         return None
     for number, rule in enumerate(rules, 1):
         if rule.until is not None and rule.until <= now:

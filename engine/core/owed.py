@@ -113,7 +113,7 @@ def delayed(message: Message, policy: Policy, now: datetime) -> bool:
 
     Whom it waits for makes no difference to the sender: the time for which our scanners could not be asked counts.
     """
-    since = message.resumed_at or message.opened_at
+    since = message.resumed(now) or message.opened_at
     return "delay" not in message.reported and now - since >= policy.warn_after
 
 

@@ -9,13 +9,16 @@ import pytest
 
 from engine.core.arrival import Candidate, MailboxTerms
 from engine.core.backtest import compare
+from engine.core.decide import expired
 from engine.core.holding import HoldRule
+from engine.core.owed import owed
 from engine.core.plan import HandOver, Record, plan
 from engine.core.policy import Policy
 from engine.core.routing import MailboxRule
 from store.events import Attempted, Held, MessageEvent, RedeliveryRequested, Released
 from store.life import Message
 from tests.engine.core.lives import (
+    BRANCH,
     INFO,
     LATER,
     NOON,
@@ -27,7 +30,9 @@ from tests.engine.core.lives import (
     downloaded,
     generated,
     policy,
+    submitted,
 )
+from tests.engine.core.test_owed import deferral
 from tests.store import build
 
 MAILBOXES = {"info": MailboxTerms(rule=MailboxRule(recipients=(INFO,)))}
@@ -125,3 +130,17 @@ def test_a_backtest_says_what_a_rule_would_have_held_and_nothing_of_the_rule_in_
     went = Attempted(numbers=(0,), next_hop="home", attempt=1, rule="r", policy=VERSION)
     (stopped,) = compare("m", [opening, (went, NOON)], Candidate(policy=rules, mailboxes=MAILBOXES))
     assert (stopped.was, stopped.would, stopped.why) == ("goes to home", "held as operator", "hold 2")
+
+
+def test_who_of_a_message_is_not_held_is_neither_tried_for_longer_nor_told_later_for_it() -> None:
+    rules = holding(recipients=(INFO,), until=NOON + timedelta(days=60))
+    message = submitted(INFO, BRANCH)
+    event = held(message, rules)
+    assert event is not None
+    days = NOON + timedelta(days=6)
+    message = after(message, event)
+    put_off = deferral(1, next_hop="branch", retry_at=days)
+    waiting = after(attempted(message, 1, hop="branch"), put_off)
+    assert expired(waiting, rules, days)
+    assert "delay" in owed(waiting, (put_off,), rules, days)
+    assert not expired(waiting, rules, NOON + timedelta(days=61))  # then it goes on for the other one
