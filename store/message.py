@@ -49,7 +49,7 @@ class Message(Struct, frozen=True, kw_only=True):
     attempts: int = 0
     held_why: HeldWhy | None = None
     held_until: datetime | None = None
-    resumed_at: datetime | None = None  # when a person last let it go on
+    resumed_at: datetime | None = None  # when a person last let it go on, or wanted it delivered again
     resumes_at: datetime | None = None  # when it last goes on, or went on, by itself after it was held
     findings: tuple[Finding, ...] = ()  # the last verdict of each scanner
     awaiting_since: datetime | None = None  # a scanner that can't be asked now

@@ -18,7 +18,9 @@ def asked_for_again(message: Message, event: RedeliveryRequested, at: datetime) 
     if message.content is None:
         return {"replays": replays}  # it never was here: should it come, it is another message
     again = each(message.recipients, event.numbers, lambda r: requested_again(r, event, at))
-    facts: Facts = {"replays": replays, "resumed_at": at, "fate": None, "oversize": False}
+    facts: Facts = {"replays": replays, "fate": None, "oversize": False}
+    if event.operator is not None:
+        facts["resumed_at"] = at
     facts |= _bound(message, event.bound_for)
     kept = ("quarantined", "discarded")
     if any(r.state in kept for r in message.recipients if r.number in event.numbers):

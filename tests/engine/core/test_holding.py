@@ -15,6 +15,7 @@ from engine.core.owed import owed
 from engine.core.plan import HandOver, Record, plan
 from engine.core.policy import Policy
 from engine.core.routing import MailboxRule
+from engine.core.verdict import ScannerPolicy
 from store.events import Attempted, Held, MessageEvent, RedeliveryRequested, Released
 from store.life import Message
 from tests.engine.core.lives import (
@@ -130,6 +131,18 @@ def test_a_backtest_says_what_a_rule_would_have_held_and_nothing_of_the_rule_in_
     went = Attempted(numbers=(0,), next_hop="home", attempt=1, rule="r", policy=VERSION)
     (stopped,) = compare("m", [opening, (went, NOON)], Candidate(policy=rules, mailboxes=MAILBOXES))
     assert (stopped.was, stopped.would, stopped.why) == ("goes to home", "held as operator", "hold 2")
+
+
+def test_what_a_scanner_redirects_is_held_as_well() -> None:
+    spamd = ScannerPolicy(name="spamd", kind="spamd", on_found="redirect", redirect=SALES)
+    rules = holding(next_hop="home")
+    spam = build.scanned("spam", scanner="spamd")
+    there = policy(scanners=(spamd,), holds=rules.holds)
+    redirected = plan(after(downloaded(INFO), spam), there, NOON)
+    assert isinstance(redirected, Record)
+    event = held(after(downloaded(INFO), spam, *redirected.events), there)
+    assert event is not None
+    assert event.numbers == (1,)
 
 
 def test_who_of_a_message_is_not_held_is_neither_tried_for_longer_nor_told_later_for_it() -> None:
