@@ -39,7 +39,8 @@ class Mailbox(Struct, frozen=True, kw_only=True):
     downloaded: int = 0  # messages so far
     withheld: tuple[Withheld, ...] = ()  # listed and not to be had; of very many, some
     more_withheld: int = 0  # so many others
-    marked: tuple[str, ...] = ()  # messages that the last QUIT deleted, unless it is on record that they left
+    # Messages that the last QUIT deleted, unless it is on record that they left; and those that may have another's octets.
+    marked: tuple[str, ...] = ()
     undeleted: tuple[Undeleted, ...] = ()  # what the server refuses to delete; of very many, some
     more_undeleted: int = 0  # so many others
 
