@@ -198,10 +198,11 @@ def _about(event: Generated) -> str:
 
 def _held(event: Held, at: datetime, recipients: Sequence[str] | None) -> str:
     until = f", until {_then(event.until, at)}" if event.until else ""
-    if event.operator is None:
-        by = "by the configuration" if event.why == "operator" else f"as {event.why}"
-        return f" {by}: {event.rule}{until}"
+    if event.operator is None and event.why != "operator":
+        return f" as {event.why}: {event.rule}{until}"
     who = _who(event.numbers, (), recipients) if event.numbers else ""
+    if event.operator is None:
+        return f" by the configuration{who}: {event.rule}{until}"
     return f"{_by(event.operator)}{who}{until}{_because(event.reason)}"
 
 

@@ -256,6 +256,10 @@ def test_a_hold_has_its_end_where_it_has_one() -> None:
             Held(why="operator", rule="by hand", operator="anna", numbers=(1,), policy="p"),
             " by anna for cleo@example.com",
         ),
+        (
+            Held(why="operator", rule="hold 1", numbers=(1,), policy="p"),
+            " by the configuration for cleo@example.com: hold 1",
+        ),
         (Released(operator="anna", policy="p"), " by anna"),
         (
             Released(operator="anna", policy="p", numbers=(1,), recipients=("b@x.example",), reason="go"),
