@@ -272,17 +272,8 @@ class Settings:
 
 _DECIDES_NOTHING = frozenset(
     {"path", "store", "in_flight", "connections", "connections_per_host", "messages_per_connection"}
-    | {
-        "poll_every",
-        "connections_per_address",
-        "free_space",
-        "nameservers",
-        "policy_version",
-        "fingerprint",
-        "metrics",
-        "webhooks",
-    }
-    | {"address", "timeout_seconds", "digest_at", "daily_report_at", "require_reason"}
+    | {"poll_every", "connections_per_address", "free_space", "nameservers", "policy_version", "fingerprint"}
+    | {"metrics", "webhooks", "address", "timeout_seconds", "digest_at", "daily_report_at", "require_reason"}
 )
 
 
