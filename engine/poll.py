@@ -81,7 +81,8 @@ class Poll:
         self._arriving = Arriving(means.journal, lease, worker=worker, shares=self._shares)
         self._remover = Remover(means, mailbox.name, mailbox.removal, lease)
         self._proven: dict[int, str] = {}  # by message number: the stream that has these very octets
-        self._doubted: frozenset[str] = frozenset()  # streams that an earlier QUIT may have deleted
+        # Streams that an earlier QUIT may have deleted, or that may have another's octets.
+        self._doubted: frozenset[str] = frozenset()
         self._missing: Missing | None = None  # where the whole listing could be read
         self._large: frozenset[int] = frozenset()  # numbers of what is too large to be retrieved
         self._tried_all = False

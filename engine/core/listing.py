@@ -108,7 +108,7 @@ class Difference:
     vanished: tuple[Known, ...]  # on record, no longer listed
     missing: int  # of what vanished, what was not marked as deleted
     alike: int  # unknown offers of the same size as something that is missing
-    doubted: frozenset[str] = frozenset()  # what is on record and was marked as deleted
+    doubted: frozenset[str] = frozenset()  # what is on record and was marked as deleted, or is dubious
 
     @property
     def reset(self) -> bool:
@@ -125,7 +125,8 @@ def compare(offers: Sequence[Offer], present: Sequence[Known], marked: Collectio
     can't read just now, does not count against it.
 
     Offers without a UIDL are all new or doubtful: without names only the octets can tell. `marked` are the streams that
-    the last QUIT may have deleted: they are expected to vanish, and what is listed in their place may be another message.
+    the last QUIT may have deleted, or that may have another's octets: they are expected to vanish, and what is listed in
+    their place may be another message.
     """
     doubted = frozenset(one.stream for one in present if one.stream and one.stream in marked)
     records: defaultdict[bytes, list[Known]] = defaultdict(list)
