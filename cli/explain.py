@@ -14,7 +14,7 @@ from cli import context, decided, render, story, times, words
 from cli.advice import commands
 from cli.levers import levers
 from cli.message import AsJson, Json, MessageId
-from cli.outlook import legal_hold, outlook
+from cli.outlook import left, legal_hold, outlook
 from cli.show import facts, labelled, life
 from cli.stale import stale
 from cli.waits import standing
@@ -222,7 +222,8 @@ def _next(case: Case) -> str:
             when = _when(case, (case.hop or {}).get("next_hop", ""))
             return f"{' and '.join(step.scanners)} will be asked about it, {when}."
         case HandOver():
-            return f"Attempt {step.attempt}, to {step.next_hop}, {_when(case, 'that')}, by {step.rule}. {_given_up(case)}"
+            attempt = f"Attempt {step.attempt}, to {step.next_hop}, {_when(case, 'that')}, by {step.rule}."
+            return f"{attempt} {_given_up(case)}{left(message)}"
         case _:
             assert_never(step)
 

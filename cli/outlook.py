@@ -33,7 +33,7 @@ def outlook(message: Message, current: datetime, later: Known | None = None) -> 
         return "An attempt is under way, or was cut off; then a gateway tries again or holds it, as its policy says."
     if message.state == "received" and message.attempts == 0:
         return "It is handed over as soon as a gateway runs."
-    return _going_on(message, due, current) + _left(message)
+    return _going_on(message, due, current) + left(message)
 
 
 def legal_hold(message: Message, since: datetime) -> str:
@@ -57,10 +57,10 @@ def _going_on(message: Message, due: datetime, current: datetime) -> str:
     return f"It is {what}{where} {_then(due, current)}."
 
 
-def _left(message: Message) -> str:
-    """For whom a person must decide, while it goes on for others."""
-    left = [one for one in message.recipients if one.open and due_at(one, message) is None]
-    return f" For {_named(left)} it stays until a person decides." if left else ""
+def left(message: Message) -> str:
+    """For whom a person must decide, while it goes on for others: a sentence behind another one, or nothing."""
+    these = [one for one in message.recipients if one.open and due_at(one, message) is None]
+    return f" For {_named(these)} it stays until a person decides." if these else ""
 
 
 def _named(recipients: Sequence[Recipient]) -> str:

@@ -293,6 +293,15 @@ def test_a_hold_is_the_reason_also_behind_a_request_for_somebody_else(
     assert second.endswith(" redelivery-requested by carl for bob@example.com")
 
 
+def test_of_several_it_says_for_whom_it_stays(mailgate: Mailgate, builder: Builder) -> None:
+    stream = builder.downloaded(recipients=("info@example.com", "sales@example.com"))
+    builder.held(stream, why="operator", rule="hold 1", numbers=(1,))
+    told = explained(mailgate, stream)
+    assert told["Why"].endswith(" held by the configuration for sales@example.com: hold 1")
+    assert told["Next"].startswith("Attempt 1, to home, as soon as a gateway runs")
+    assert told["Next"].endswith(". For sales@example.com it stays until a person decides.")
+
+
 def test_a_new_reason_to_hold_what_is_held_counts(mailgate: Mailgate, builder: Builder) -> None:
     stream = builder.downloaded()
     for reason in ("the lawyer looks first", "and the auditor"):
