@@ -262,16 +262,14 @@ def _listen(listen: Listen) -> Part:
 
 
 def _route(number: int, route: Route) -> Part:
-    facts = {
-        "recipients": list(route.recipients),
-        "senders": list(route.senders),
-        "users": list(route.users),
-        "next_hop": route.next_hop,
-    }
-    asked = _asked(route)
+    facts = _patterns(route) | {"next_hop": route.next_hop}
     to = "the mail servers of its domain, our own domains aside" if route.next_hop == direct.MX else ""
-    text = f"{number}: {' and '.join(asked) or 'everything'} to {to or f'next hop {route.next_hop}'}"
+    text = f"{number}: {' and '.join(_asked(route)) or 'everything'} to {to or f'next hop {route.next_hop}'}"
     return Part(kind="route", label="route", name=str(number), text=(text,), facts=facts)
+
+
+def _patterns(rule: Patterns) -> dict[str, Any]:
+    return {"recipients": list(rule.recipients), "senders": list(rule.senders), "users": list(rule.users)}
 
 
 def _asked(rule: Patterns) -> list[str]:
@@ -280,13 +278,7 @@ def _asked(rule: Patterns) -> list[str]:
 
 
 def _hold(number: int, rule: HoldRule) -> Part:
-    facts = {
-        "recipients": list(rule.recipients),
-        "senders": list(rule.senders),
-        "users": list(rule.users),
-        "next_hop": rule.next_hop,
-        "until": rule.until,
-    }
+    facts = _patterns(rule) | {"next_hop": rule.next_hop, "until": rule.until}
     through = [] if rule.next_hop is None else [f"through {rule.next_hop}"]
     until = "a person lets it go on" if rule.until is None else times.stamp(rule.until)
     if rule.until is not None and rule.until <= times.now():
@@ -297,12 +289,7 @@ def _hold(number: int, rule: HoldRule) -> Part:
 
 def _default_route(settings: Settings) -> Part:
     domains = settings.gateway.domains
-    facts = {
-        "recipients": [f"*@{domain}" for domain in domains],
-        "senders": [],
-        "users": [],
-        "next_hop": "home",
-    }
+    facts = {"recipients": [f"*@{one}" for one in domains], "senders": [], "users": [], "next_hop": "home"}
     why = "where no route fits" if settings.routes else "there is no [[route]]"
     text = f"to {', '.join(facts['recipients']) or 'none'} to next hop home ({why})"
     return Part(kind="route", label="route", name="default", text=(text,), facts=facts)
