@@ -52,7 +52,7 @@ def indexed(text: str) -> str:
 
 def part_of(replay: str) -> str:
     """Return the name among happenings by which the messages of a replay are found."""
-    return f"replay:{replay}"
+    return indexed(f"replay:{replay}")
 
 
 def _time(at: datetime | None) -> int | None:

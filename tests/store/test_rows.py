@@ -9,13 +9,14 @@ from sqlalchemy import Engine
 
 from store import log, mailbox_queries, queries
 from store.database import reading
-from store.events import MailboxEvent
+from store.events import MailboxEvent, RedeliveryRequested
 from store.log import Append
 from store.mailbox_events import PollFailed, mailbox_stream
 from store.queries import Filter
 from store.read_tables import messages
 from tests.store.build import (
     NOW,
+    POLICY,
     append,
     attempted,
     deferred,
@@ -61,17 +62,16 @@ def test_no_text_breaks_the_read_tables(store: Engine) -> None:
 def test_a_text_longer_than_an_index_entry_is_taken_in_and_found(brackets: str, store: Engine) -> None:
     """Random, so that no compression makes it fit: 998 characters of four octets."""
     long = "".join(chr(0x10000 + secrets.randbelow(0x10000)) for _ in range(998))
-    append(
-        store,
-        opening(message_id=brackets.format(long), reverse_path=long, recipients=(long,), subject=long),
-        opening("m2", message_id=brackets.format("else")),
-    )
+    first = opening(message_id=brackets.format(long), reverse_path=long, recipients=(long,), subject=long)
+    asked = RedeliveryRequested(numbers=(0,), replay=long, operator="anna", policy=POLICY)
+    append(store, first, then(first, asked), opening("m2", message_id=brackets.format("else")))
     with reading(store) as connection:
         for wanted in (
             Filter(message_id=long),
             Filter(message_id=f"<{long}>"),
             Filter(sender=long),
             Filter(recipient=long),
+            Filter(replay=long),
         ):
             assert [one["id"] for one in queries.page(connection, wanted)] == ["m1"]
         assert log.message(connection, "m1").message_id == brackets.format(long)  # type: ignore[union-attr]
