@@ -9,7 +9,13 @@ import signal
 from pathlib import Path
 
 from tests.peers.scanner_peer import EICAR
-from tests.real.process import Process, accepts_connections, find_program, last_lines
+from tests.real.process import (
+    Process,
+    accepts_connections,
+    accepts_connections_at,
+    find_program,
+    last_lines,
+)
 from tests.real.server import Server
 
 STREAM_MAX_OCTETS = 1 << 20
@@ -65,4 +71,4 @@ class Clamd(Server):
         )
 
     def _answers(self) -> bool:
-        return self.socket_path.exists() and accepts_connections(self.port)
+        return accepts_connections_at(self.socket_path) and accepts_connections(self.port)

@@ -102,6 +102,13 @@ def accepts_connections(port: int) -> bool:
     return True
 
 
+def accepts_connections_at(path: Path) -> bool:
+    """Does somebody listen on this socket? Its file is there from the bind, before the listen."""
+    with socket.socket(socket.AF_UNIX) as there:
+        there.settimeout(1)
+        return there.connect_ex(str(path)) == 0
+
+
 def last_lines(log: Path) -> str:
     """The last lines of a log file, for an error message; nothing where there is no file."""
     if not log.exists():

@@ -21,7 +21,7 @@ from tests.peers.certificates import client_context
 from tests.real.dovecot import Dovecot
 from tests.real.postfix import Postfix
 from tests.real.postgres import Postgres
-from tests.real.process import accepts_connections, wait_until
+from tests.real.process import accepts_connections, accepts_connections_at, wait_until
 
 MESSAGE = b"From: ann@example.com\r\nTo: info@example.com\r\nSubject: one\r\n\r\nhello\r\n.dot\r\n"
 REPOSITORY = Path(__file__).parents[2]
@@ -188,3 +188,15 @@ sys.stdin.read()
         run.kill()
     wait_until(lambda: not Path(folder).exists(), "the server's folder to be removed")
     assert not accepts_connections(int(port))
+
+
+def test_a_socket_that_is_bound_does_not_accept_yet(tmp_path: Path) -> None:
+    path = tmp_path / "socket"
+    with socket.socket(socket.AF_UNIX) as there:
+        there.bind(str(path))
+        assert path.exists()
+        assert not accepts_connections_at(path)
+        there.listen()
+        assert accepts_connections_at(path)
+    path.unlink()
+    assert not accepts_connections_at(path)
