@@ -2,6 +2,7 @@
 
     python -m tests.bench.appending                      SQLite below /var/tmp, and a PostgreSQL of its own if installed
     python -m tests.bench.appending --url URL --size 100    an empty store of yours
+    python -m tests.bench.appending --pages 4000         SQLite with another size of WAL at which it checkpoints
 
 One unit is one step of a message's life: an event mostly, with the read tables and the agenda in the same transaction. So
 many units share a transaction, as group commit has it: 1 is a quiet gateway, 256 a busy one. What the units say is made
@@ -23,7 +24,7 @@ from time import perf_counter
 from sqlalchemy import Engine
 
 import migrations
-from store import log
+from store import database, log
 from store.database import open_store, reading, write_transaction
 from store.log import Append, Unit
 from tests.bench import lives
@@ -51,7 +52,7 @@ def measure(fresh: Fresh, octets: int, sizes: Sequence[int]) -> None:
         forward, folded = read_all(engine)
         engine.dispose()
         print(
-            f"{size:>6}{median(rates):>12,.0f}{median(commits):>12.2f}{forward:>12,.0f}{folded:>13,.0f}",
+            f"{size:>6}{median(rates):>12,.0f}{median(commits):>12.2f}{max(commits):>10.1f}{forward:>12,.0f}{folded:>13,.0f}",
             flush=True,
         )
 
@@ -71,8 +72,8 @@ def append_all(engine: Engine, units: Iterator[Unit], size: int) -> tuple[list[f
             done, spent = 0, 0.0
             while spent < ROUND_SECONDS / ROUNDS and (batch := list(islice(units, size))):
                 begin = perf_counter()
-                with write_transaction(connection) as writer:
-                    refused = log.append(writer, batch)
+                with write_transaction(connection):
+                    refused = log.append(connection, batch)
                 taken = perf_counter() - begin
                 assert not any(refused)
                 spent += taken
@@ -122,12 +123,18 @@ def main() -> None:
     parser.add_argument(
         "--size", type=int, default=100, help="units of a transaction, where a store is given"
     )
+    parser.add_argument(
+        "--pages", type=int, default=database.CHECKPOINT_PAGES, help="of WAL until a checkpoint"
+    )
     parser.add_argument("--octets", type=int, default=OCTETS, help="of each message")
     given = parser.parse_args()
+    database.CHECKPOINT_PAGES = given.pages
     with stores(given.url) as found:
         for name, fresh in found.items():
             print(f"{name}, messages of {given.octets} octets, events a second")
-            print(f"{'units':>6}{'appended':>12}{'commit ms':>12}{'walked':>12}{'read, folded':>13}")
+            print(
+                f"{'units':>6}{'appended':>12}{'commit ms':>12}{'worst':>10}{'walked':>12}{'read, folded':>13}"
+            )
             measure(fresh, given.octets, SIZES if given.url is None else (given.size,))
 
 

@@ -24,6 +24,7 @@ from store.events import (
     Failed,
     Generated,
     Held,
+    RedeliveryRequested,
     RejectedOversize,
     Relayed,
     RemovedFromSource,
@@ -57,8 +58,9 @@ WORDS = (
 
 # What becomes of a message, in how many of a million.
 FATES = {
-    "delivered": 917_700,
+    "delivered": 912_700,
     "postponed": 40_000,  # deferred once, then delivered
+    "replayed": 5_000,  # delivered, and an hour later once more
     "failed": 20_000,  # a notice goes out as well
     "oversize": 10_000,
     "several": 10_000,  # three recipients, two delivered and one refused
@@ -68,6 +70,8 @@ FATES = {
     "unknown": 80,
     "received": 20,
 }  # fmt: skip
+
+REPLAY = "after-the-move"
 
 UNSCANNED = ("held", "received")  # not come so far
 
@@ -137,7 +141,7 @@ class _Author:
         if fate not in UNSCANNED:
             steps.append((timedelta(milliseconds=40), (self._verdict(),)))
         steps += _course(fate, at, len(facts["recipients"]))
-        if fate in ("delivered", "postponed", "several", "relayed"):
+        if fate in ("delivered", "postponed", "replayed", "several", "relayed"):
             removed = RemovedFromSource(mailbox=mailbox, uidl=uidl, confirmed_by="quit")
             steps.append((timedelta(seconds=4), (removed,)))
         life = Life(stream, at, steps, octets)
@@ -212,12 +216,22 @@ def _course(fate: str, at: datetime, recipients: int) -> list[Step]:
         policy=POLICY,
         reply="4.3.2 try again later",
     )
+    again = RedeliveryRequested(
+        numbers=everybody, bound_for="home", force=True, replay=REPLAY, operator="ann", policy=POLICY
+    )
     courses: dict[str, list[Step]] = {
         "delivered": [attempted, taken],
         "postponed": [
             attempted,
             (soon, (later,)),
             (timedelta(minutes=5), (_attempted(everybody, 2),)),
+            (soon, (_taken(Delivered, everybody, 2),)),
+        ],
+        "replayed": [
+            attempted,
+            taken,
+            (timedelta(hours=1), (again,)),
+            (soon, (_attempted(everybody, 2),)),
             (soon, (_taken(Delivered, everybody, 2),)),
         ],
         "failed": [attempted, (soon, (_refused(everybody),))],

@@ -18,21 +18,24 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from statistics import median, quantiles
 from time import perf_counter
-from typing import Any
+from typing import Any, get_args
 
 from sqlalchemy import Connection, Engine, Select, func, select
 
 import migrations
 from store import conserve, log, queries, selection, tallies, verified, verify
 from store.database import open_store, reading, writing
+from store.opening_events import Direction
 from store.queries import Filter
 from store.rebuild import rebuild
+from store.recipient import State
 from store.schema import events
 from tests.bench import lives, stock
-from tests.bench.lives import BEGIN, BUSY, RARE, SPAN
+from tests.bench.lives import BEGIN, BUSY, RARE, REPLAY, SPAN
 from tests.real.postgres import Postgres
 
 AIM_MS = 10.0
@@ -57,11 +60,9 @@ def filters(known: dict[str, Any]) -> Iterator[tuple[str, Filter]]:
     yield "recipient, nobody", Filter(recipient="nobody@nowhere.example")
     yield "message id", Filter(message_id=known["message_id"])
     yield "message id, none", Filter(message_id="none@nowhere.example")
-    for state in ("received", "deferred", "held", "quarantined", "outcome-unknown", "delivered", "relayed"):
+    for state in get_args(State):
         yield f"state {state}", Filter(state=state)
-    for state in ("failed", "rejected-oversize", "discarded"):
-        yield f"state {state}", Filter(state=state)
-    for direction in ("inbound", "internal", "outbound"):
+    for direction in get_args(Direction):
         yield f"direction {direction}", Filter(direction=direction)
     for next_hop in ("home", "provider", "nowhere", "mx"):
         yield f"next hop {next_hop}", Filter(next_hop=next_hop)
@@ -89,6 +90,8 @@ def filters(known: dict[str, Any]) -> Iterator[tuple[str, Filter]]:
         yield f"event {name}", Filter(event=name)
     for name in ("reported", "generated", "rejected-oversize", "held", "quarantined"):
         yield f"event {name}", Filter(event=name)
+    yield "replay", Filter(replay=REPLAY)
+    yield "replay, none", Filter(replay="never-asked")
 
 
 def texts(known: dict[str, Any]) -> Iterator[tuple[str, Filter]]:
@@ -112,13 +115,12 @@ def texts(known: dict[str, Any]) -> Iterator[tuple[str, Filter]]:
 def fragments(known: dict[str, Any]) -> Iterator[tuple[str, Filter]]:
     """Yield questions for what is inside the words of a subject, within thirty days."""
     inside = known["subject"][3:-2]
-    for name, span in (
-        ("newest 30 days", {"since": END - 30 * DAY}),
-        ("30 days in the middle", {"since": BEGIN + 30 * DAY, "until": BEGIN + 60 * DAY}),
+    for name, since, until in (
+        ("newest 30 days", END - 30 * DAY, None),
+        ("30 days in the middle", BEGIN + 30 * DAY, BEGIN + 60 * DAY),
     ):
-        yield f"common, {name}", Filter(subject="voic", **span)
-        yield f"few, {name}", Filter(subject=inside, **span)
-        yield f"none, {name}", Filter(subject="o such wor", **span)
+        for kind, words in (("common", "voic"), ("few", inside), ("none", "o such wor")):
+            yield f"{kind}, {name}", Filter(subject=words, since=since, until=until)
 
 
 def together() -> Iterator[tuple[str, Filter]]:
@@ -158,7 +160,7 @@ def ask(
     print(f"{'first page of 50':<34}{'matches':>10}{'median ms':>11}{'95th ms':>9}{'middle ms':>11}")
     for name, wanted in asked:
         matches = connection.scalar(select(func.count()).select_from(everything(wanted).subquery())) or 0
-        first = times(lambda w=wanted: queries.page(connection, w), runs)
+        first = times(partial(queries.page, connection, wanted), runs)
         later = _middle(connection, wanted, matches, runs)
         mark = "" if max(first[0], later) < aim_ms else "  *"
         shown = f"{later:11.2f}" if later else f"{'-':>11}"
@@ -174,7 +176,7 @@ def count(connection: Connection, runs: int) -> list[str]:
     for name, days, aim_ms in (("a day in the middle", 1, STATS_MS), ("ninety days", 90, None)):
         since, until = (BEGIN + 45 * DAY, BEGIN + 46 * DAY) if days == 1 else (BEGIN, BEGIN + days * DAY)
         rows = len(list(tallies.between(connection, since, until)))
-        taken = times(lambda s=since, u=until: list(tallies.between(connection, s, u)), runs)
+        taken = times(lambda: list(tallies.between(connection, since, until)), runs)  # noqa: B023 - called at once
         mark = "  *" if aim_ms is not None and taken[0] >= aim_ms else ""
         print(f"{name:<34}{rows:>10}{taken[0]:>11.2f}{taken[1]:>9.2f}{mark}", flush=True)
         late += [f"statistics, {name}"] if mark else []

@@ -13,6 +13,7 @@ import socket
 import threading
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import partial
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from time import sleep
@@ -191,9 +192,7 @@ def _serve(line: Connection) -> None:
 
 async def _run(line: Connection) -> None:
     state, loop = _State(), asyncio.get_running_loop()
-    servers = [
-        await loop.create_server(lambda kind=kind: kind(state), "127.0.0.1", 0) for kind in (_Pop3, _Sink)
-    ]
+    servers = [await loop.create_server(partial(kind, state), "127.0.0.1", 0) for kind in (_Pop3, _Sink)]
     line.send(tuple(server.sockets[0].getsockname()[1] for server in servers))
 
     def obey() -> None:
