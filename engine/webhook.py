@@ -70,9 +70,9 @@ class Webhook:
     async def send(self) -> None:
         """Send what there is, to the end of the log or to the first that is not taken. Raises StoreError."""
         standing: Follower | None = await self._means.read(partial(followers.one, name=self.name))
-        if standing is None or not standing.lag:
-            return
         now = self._means.now()
+        if standing is None or not standing.due(now):
+            return
         claim = partial(followers.claim, name=self.name, by=self._claim(now), now=now)
         held = await self._means.journal.call(claim)
         if held is not None:

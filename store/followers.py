@@ -34,6 +34,10 @@ class Follower:
     said: str | None
     retry_at: datetime | None
 
+    def due(self, now: datetime) -> bool:
+        """Whether there is something to tell, and it may be tried."""
+        return self.lag > 0 and (self.retry_at is None or self.retry_at <= now)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Held:

@@ -215,6 +215,22 @@ async def test_a_receiver_that_says_when_to_come_again_is_left_alone_until_then(
         assert there.standing().lag == 0
 
 
+async def test_while_it_waits_nothing_is_written(builder: Builder, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with told(builder) as there:
+        hooks = await there.gateway()
+        builder.downloaded()
+        there.peer.fault("answer", "status", code=500)
+        await hooks.send()
+        claimed: list[str] = []
+        claim = followers.claim
+        monkeypatch.setattr(followers, "claim", lambda *a, **k: claimed.append(k["name"]) or claim(*a, **k))
+        await hooks.send()
+        assert claimed == []
+        builder.at += timedelta(seconds=1)
+        await hooks.send()
+        assert (claimed, there.taken()) == (["crm"], [1])
+
+
 async def test_what_is_refused_for_good_is_tried_for_ever_and_less_and_less_often(builder: Builder) -> None:
     async with told(builder) as there:
         hooks = await there.gateway()
