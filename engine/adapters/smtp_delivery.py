@@ -3,8 +3,10 @@
 Owns the streaming of the content, the one point after which nobody may know what became of a message, what each
 reply means for each recipient, and who is to be asked again where the server hung up. 8-bit content goes out as it
 is even where 8BITMIME isn't offered: RFC 6152 wants it converted or bounced, but converting breaks signatures,
-bouncing loses mail, and servers that can't do eight bits are gone ("just send eight"). Never retries and never
-chooses a connection.
+bouncing loses mail, and servers that can't do eight bits are gone ("just send eight"). SMTPUTF8 is said for an address
+that needs it and for whoever asked for it, not for a header in UTF-8 alone: every server behind the next one would have to
+offer it then, and mail that any of them takes as it is would come back from there. Never retries and never chooses a
+connection.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from engine.adapters.smtp_measured import Measured, refused_without_smtputf8, to
 from engine.ports import Answer, LeftOut, NoAnswer, Reply
 from engine.wire import smtp_reply
 from engine.wire.smtp import ACCESS_FIRST, Dialogue, mail_command, rcpt_command
-from engine.wire.smtp_content import Stuffing, utf8_header_section
+from engine.wire.smtp_content import Stuffing
 
 Scope = Literal["next-hop", "message", "recipient"]
 
@@ -77,7 +79,6 @@ class Delivery:
             transaction.smtputf8
             or not transaction.reverse_path.isascii()
             or any(not transaction.recipients[place].isascii() for place in self._asked)
-            or (survey.eight_bit and utf8_header_section(self._measured.start()))
         )
         return mail_command(
             transaction.reverse_path,

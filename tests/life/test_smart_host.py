@@ -11,6 +11,8 @@ import pytest
 from tests.life.house import House, house
 from tests.life.submitting import SENDER, letter, submit, submitting
 from tests.peers.certificates import write_certificate_and_key
+from tests.peers.smtpd import HomePeer
+from tests.peers.thread import PeerThread
 from tests.real.postfix import Postfix
 
 TAKEN, REFUSED = "bob@customer.example", "nobody@customer.example"
@@ -71,3 +73,22 @@ def test_what_the_smart_host_takes_is_relayed_and_what_it_refuses_comes_back(
     shown = at_home.run("show", next(row["id"] for row in rows if len(row["recipients"]) == 2))
     assert "TLSv1" in shown.stdout
     assert at_home.problems() == []
+
+
+@pytest.mark.real
+def test_a_header_in_utf8_passes_a_smart_host_to_a_server_without_smtputf8(
+    tmp_path: Path, sqlite_url: str, start_postfix: Callable[..., Postfix]
+) -> None:
+    old = HomePeer(extensions=("PIPELINING", "8BITMIME"))
+    with PeerThread(old) as old_port, house(tmp_path, sqlite_url) as at_home:
+        provider = start_postfix(relay_port=old_port)
+        certificate, _ = write_certificate_and_key(tmp_path)
+        at_home.more = ROUTES.format(port=provider.port, ca=certificate)
+        with submitting(at_home) as (gateway, port):
+            octets = letter(1).replace(b"Subject: letter", "Subject: Grüße".encode())
+            assert submit(port, octets, (TAKEN,)).startswith("250 ")
+            old.wait_until(lambda: old.ledger)
+            assert gateway.stop() == 0
+    (taken,) = old.ledger
+    assert taken.reverse_path == SENDER
+    assert "Subject: Grüße 1\r\n".encode() in taken.octets

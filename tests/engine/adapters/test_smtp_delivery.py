@@ -121,17 +121,18 @@ async def test_no_size_is_told_where_it_is_not_offered():
 
 
 @pytest.mark.parametrize(
-    ("content", "parameters"),
+    ("content", "asked", "parameters"),
     [
-        (b"Subject: x\r\n\r\nk\xc3\xa4se\r\n", " BODY=8BITMIME"),
-        ("Subject: Käse\r\n\r\n".encode(), " BODY=8BITMIME SMTPUTF8"),
-        (b"Subject: K\xe4se\r\n\r\n", " BODY=8BITMIME"),
-        (b"Subject: x\r\n\r\n", ""),
+        (b"Subject: x\r\n\r\nk\xc3\xa4se\r\n", False, " BODY=8BITMIME"),
+        ("Subject: Käse\r\n\r\n".encode(), True, " BODY=8BITMIME SMTPUTF8"),
+        ("Subject: Käse\r\n\r\n".encode(), False, " BODY=8BITMIME"),
+        (b"Subject: K\xe4se\r\n\r\n", False, " BODY=8BITMIME"),
+        (b"Subject: x\r\n\r\n", False, ""),
     ],
 )
-async def test_eight_bit_content_is_announced(content, parameters):
+async def test_eight_bit_content_is_announced(content, asked, parameters):
     async with ScriptedServer() as server, next_hop(server.port) as hop:
-        await handed_over(hop, content=content, prefix=b"")
+        await handed_over(hop, content=content, prefix=b"", smtputf8=asked)
         assert server.taken[0].mail == f"MAIL FROM:<me@example.net> SIZE={len(content)}{parameters}"
 
 
