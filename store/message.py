@@ -70,7 +70,7 @@ class Message(Struct, frozen=True, kw_only=True):
     envid: str | None = None
     ret: Literal["FULL", "HDRS"] | None = None
     smtputf8: bool = False
-    automatic: bool = False  # nobody is to be answered
+    automatic: bool = False  # a machine or a list sent it
     status_report: bool = False  # a machine reports what became of a message
     first_hop: str | None = None  # where it was to go when it came in
     hops: tuple[str, ...] = ()  # every next hop where it was to go or was tried

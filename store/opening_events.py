@@ -80,7 +80,7 @@ class Submitted(Struct, frozen=True, kw_only=True):
     notify: tuple[str, ...] = ()  # "NEVER", or of SUCCESS, FAILURE, DELAY, separated by commas
     ret: Literal["FULL", "HDRS"] | None = None
     smtputf8: bool = False
-    automatic: bool = False  # a machine or a list sent it (RFC 3834): nobody is to be answered
+    automatic: bool = False  # a machine or a list sent it (RFC 3834)
     status_report: bool = False  # by its header a delivery status notification (RFC 3464) from a machine
     next_hop: str | None = None  # where it was to go when it came in
     policy: str

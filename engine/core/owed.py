@@ -1,8 +1,9 @@
 """Which reports what happened to a message calls for, and of whom they speak (RFC 3461). Pure.
 
 Told is whoever handed us a message by SMTP. Nobody is told of mail from the null reverse-path, for a report about a report
-would loop, nor of mail that a machine or a list sent (RFC 3834): these stay on record as `failed`, which is what Postfix makes
-of them too. The outside sender of mail for our own domains is never told that it failed: the address is often forged.
+would loop: it stays on record as `failed`, which is what Postfix makes of it too. A machine or a mailing list is told what failed
+like anybody (RFC 5321 section 6.1), for it may strike that recipient off, and what waits only where it asked for that. The
+outside sender of mail for our own domains is never told that it failed: the address is often forged.
 """
 
 from __future__ import annotations
@@ -61,17 +62,15 @@ def silence(message: Message) -> str | None:
     """Return why nobody is told what becomes of a message; None where somebody is."""
     if not message.reverse_path:
         return "it has the null reverse-path"
-    if message.automatic:
-        return "a machine or a mailing list sent it"
     if not envelope.valid(message.reverse_path):
         return "its reverse-path is no address"
     return None
 
 
-def wanted(recipient: Recipient, wish: Wish) -> bool:
-    """Whether RCPT asked for this report; where it said nothing, failures and delays are told (RFC 3461 section 4.1)."""
+def wanted(message: Message, recipient: Recipient, wish: Wish) -> bool:
+    """Whether RCPT asked for this report; where it said nothing, of a failure, and a person of a delay (RFC 3461 section 4.1)."""
     if not recipient.notify:
-        return wish != "SUCCESS"
+        return wish == "FAILURE" or (wish == "DELAY" and not message.automatic)
     return wish in recipient.notify.upper().split(",")
 
 
@@ -149,4 +148,4 @@ def _inside(message: Message, policy: Policy) -> bool:
 
 
 def _those(message: Message, numbers: tuple[int, ...], wish: Wish) -> list[Recipient]:
-    return [r for r in message.recipients if r.number in numbers and r.address and wanted(r, wish)]
+    return [r for r in message.recipients if r.number in numbers and r.address and wanted(message, r, wish)]

@@ -405,7 +405,6 @@ def test_whoever_was_told_of_mail_that_is_too_large_is_named(mailgate: Mailgate,
     ("facts", "why"),
     [
         ({}, "it has the null reverse-path"),
-        ({"reverse_path": "info@example.com", "automatic": True}, "a machine or a mailing list sent it"),
         ({"reverse_path": "info@example.com", "notify": ("NEVER",)}, "the client asked for no report"),
     ],
 )

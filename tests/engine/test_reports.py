@@ -75,21 +75,22 @@ async def test_too_large_for_the_smart_host_is_told_as_a_failure(database_url: s
         assert of(rig, stream).state == "rejected-oversize"
 
 
-@pytest.mark.parametrize(
-    ("facts", "header"),
-    [
-        ({"reverse_path": ""}, ""),
-        ({}, "Auto-Submitted: auto-generated\r\n"),
-        ({}, "List-Id: <news.example.com>\r\n"),
-        ({"notify": ("NEVER",)}, ""),
-    ],
-)
+@pytest.mark.parametrize("header", ["Auto-Submitted: auto-generated\r\n", "List-Id: <news.example.com>\r\n"])
+async def test_a_machine_or_a_list_is_told_what_failed(header: str, sqlite_url: str) -> None:
+    async with outgoing(sqlite_url, refusing_smart_host()) as rig:
+        await submit(rig, BOB, octets=mail(1, header=header))
+        await rig.settled()
+        (taken,) = reports(rig)
+        assert statuses(taken) == [(f"rfc822; {BOB}", "failed")]
+
+
+@pytest.mark.parametrize("facts", [{"reverse_path": ""}, {"notify": ("NEVER",)}])
 async def test_where_nobody_is_to_be_told_it_stays_on_record_and_in_the_log(
-    facts: dict[str, object], header: str, sqlite_url: str, caplog: pytest.LogCaptureFixture
+    facts: dict[str, object], sqlite_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with outgoing(sqlite_url, refusing_smart_host()) as rig:
         with caplog.at_level(logging.WARNING, logger="mailgate.worker"):
-            stream = await submit(rig, BOB, octets=mail(1, header=header), **facts)
+            stream = await submit(rig, BOB, octets=mail(1), **facts)
             await rig.settled()
         assert rig.home.ledger == []
         assert of(rig, stream).state == "failed"

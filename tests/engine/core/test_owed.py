@@ -109,7 +109,6 @@ def test_of_several_only_those_are_named_who_are_to_be() -> None:
     ("facts", "why"),
     [
         ({"reverse_path": ""}, "null reverse-path"),
-        ({"automatic": True}, "a machine or a mailing list"),
         ({"reverse_path": "no address"}, "no address"),
     ],
 )
@@ -118,6 +117,14 @@ def test_nobody_is_told_where_an_answer_would_loop_or_reach_nobody(facts: dict[s
     assert why in (silence(message) or "")
     for event in (failure(), deferral(), taken(Relayed)):
         assert told(message, event, hours=5) == {}
+
+
+def test_a_machine_or_a_list_is_told_what_failed_and_of_a_delay_where_it_asked_for_that() -> None:
+    unsaid, asked = (submitted(BOB, notify=(n,), automatic=True) for n in ("", "DELAY,SUCCESS"))
+    assert told(unsaid, failure()) == {"failure": [BOB]}
+    assert told(unsaid, deferral(), hours=5) == told(unsaid, taken(Relayed)) == {}
+    assert told(asked, deferral(), hours=5) == {"delay": [BOB]}
+    assert told(asked, taken(Relayed)) == {"success": [BOB]}
 
 
 def test_inbound_mail_and_notices_of_our_own_are_never_reported_to_their_sender() -> None:
