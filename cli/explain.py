@@ -19,7 +19,7 @@ from cli.show import facts, labelled, life
 from cli.stale import stale
 from cli.waits import standing
 from engine.core import direct
-from engine.core.owed import silence
+from engine.core.owed import untold
 from engine.core.plan import HandOver, Record, Rest, Scan, Step, goes_to, plan
 from engine.core.policy import HopPolicy, Policy
 from store import mailbox_queries, queries
@@ -179,7 +179,7 @@ def _told(case: Case) -> Iterator[str]:
     unreported = any(isinstance(event, Failed) and event.report is None for _, event in events)
     outbound = message.direction == "outbound"
     if (outbound or message.known_reverse_path == "") and not reports and unreported:
-        yield f"nobody: {silence(message) or 'the client asked for no report'}"
+        yield f"nobody: {untold(message)}"
 
 
 def _policy(case: Case) -> str:

@@ -15,7 +15,7 @@ from functools import partial
 from typing import TypeVar
 
 from engine import notices
-from engine.core.owed import silence
+from engine.core.owed import untold
 from engine.means import Means
 from store import agenda, contents, log
 from store.agenda import Lease
@@ -151,7 +151,7 @@ class _Kept:
 def _say_untold(after: Message, events: tuple[MessageEvent, ...]) -> None:
     """Nothing is dropped silently: of what failed and nobody is told, the log tells."""
     if after.direction != "internal" and any(isinstance(one, Failed | RejectedOversize) for one in events):
-        logger.warning("%s: failed, and nobody is told: %s", after.id, silence(after) or "not asked for")
+        logger.warning("%s: failed, and nobody is told: %s", after.id, untold(after))
     elif after.about and any(isinstance(one, Failed) for one in events):
         logger.warning("%s: failed: it was to tell of %s, and nobody else is told", after.id, after.about)
 

@@ -10,9 +10,7 @@ from msgspec.structs import replace
 from store.errors import Damaged
 from store.events import Downloaded, Generated, Imported, MessageEvent, RejectedOversize, Submitted
 from store.message import LOCAL, Message
-from store.recipient import recipients_of, submitted_recipients
-
-BY_HAND = "import"  # what named the recipients of a message that came in a file
+from store.recipient import BY_FILE, recipients_of, submitted_recipients
 
 
 def opened(stream: str, event: MessageEvent, at: datetime) -> Message:
@@ -91,7 +89,7 @@ def _imported(stream: str, event: Imported, at: datetime) -> Message:
         event,
         at,
         direction=event.direction,
-        recipients=recipients_of(event.recipient_count, event.recipients, (BY_HAND,) * event.recipient_count),
+        recipients=recipients_of(event.recipient_count, event.recipients, (BY_FILE,) * event.recipient_count),
         content=event.content,
         bare_newlines=event.bare_newlines,
         protocol=LOCAL,

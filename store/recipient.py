@@ -44,6 +44,9 @@ ATTENTION: tuple[State, ...] = ("outcome-unknown", "quarantined", "held", "defer
 FATES: tuple[State, ...] = ("failed", "rejected-oversize", "relayed", "delivered", "discarded")
 ACCEPTED: frozenset[State] = frozenset({"delivered", "relayed"})
 
+# What named a recipient where it was no header and no rule: a client, a person with a file, a person with a replay.
+BY_CLIENT, BY_FILE, BY_REPLAY = "RCPT TO", "import", "replay"
+
 
 # Structs, not dataclasses: they are copied at every event, and a Struct is copied ten times faster.
 class Recipient(Struct, frozen=True, kw_only=True):
@@ -108,7 +111,7 @@ def submitted_recipients(event: Submitted) -> tuple[Recipient, ...]:
         strict=False,
     )
     return tuple(
-        Recipient(number=n, address=address, routed_by="RCPT TO", notify=notify, orcpt=orcpt)
+        Recipient(number=n, address=address, routed_by=BY_CLIENT, notify=notify, orcpt=orcpt)
         for n, address, notify, orcpt in rows
     )
 

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from store.events import RedeliveryRequested, Released
 from store.findings import forgiven
 from store.message import Facts, Message
-from store.recipient import Recipient, each, recipients_of, released, requested_again
+from store.recipient import BY_REPLAY, Recipient, each, recipients_of, released, requested_again
 
 
 def asked_for_again(message: Message, event: RedeliveryRequested, at: datetime) -> Facts:
@@ -32,7 +32,7 @@ def asked_for_again(message: Message, event: RedeliveryRequested, at: datetime) 
         Recipient(
             number=first + n,
             address=address,
-            routed_by=event.rule or "replay",
+            routed_by=event.rule or BY_REPLAY,
             via=event.next_hop,
             bound_for=event.bound_for or "",
             ordered_at=at if event.operator is not None else None,

@@ -3,7 +3,8 @@
 Told is whoever handed us a message by SMTP. Nobody is told of mail from the null reverse-path, for a report about a report
 would loop: it stays on record as `failed`, which is what Postfix makes of it too. A machine or a mailing list is told what failed
 like anybody (RFC 5321 section 6.1), for it may strike that recipient off, and what waits only where it asked for that. The
-outside sender of mail for our own domains is never told that it failed: the address is often forged.
+outside sender of mail for our own domains is never told that it failed: the address is often forged. To whom a verdict redirected
+a message is no matter of its sender's.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from engine.core import envelope
 from engine.core.policy import Policy
 from store.events import Deferred, Delivered, Failed, MessageEvent, RejectedOversize, Relayed, Scanned
 from store.life import Message
-from store.recipient import Recipient
+from store.recipient import BY_CLIENT, BY_FILE, BY_REPLAY, Recipient
 
 BY_HAND = "an administrator decided that it is not tried again"
 UNSCANNED = "it waits here until it can be scanned for viruses and spam"
@@ -67,8 +68,19 @@ def silence(message: Message) -> str | None:
     return None
 
 
+def untold(message: Message) -> str:
+    """Return why nobody is told of what failed of a message."""
+    failed = [r for r in message.recipients if r.state in ("failed", "rejected-oversize")]
+    if (why := silence(message)) is not None:
+        return why
+    away = message.protocol and failed and all(_redirected(r) for r in failed)
+    return "a verdict redirected it" if away else "the client asked for no report"
+
+
 def wanted(message: Message, recipient: Recipient, wish: Wish) -> bool:
     """Whether RCPT asked for this report; where it said nothing, of a failure, and a person of a delay (RFC 3461 section 4.1)."""
+    if _redirected(recipient):
+        return False
     if not recipient.notify:
         return wish == "FAILURE" or (wish == "DELAY" and not message.automatic)
     return wish in recipient.notify.upper().split(",")
@@ -149,3 +161,8 @@ def _inside(message: Message, policy: Policy) -> bool:
 
 def _those(message: Message, numbers: tuple[int, ...], wish: Wish) -> list[Recipient]:
     return [r for r in message.recipients if r.number in numbers and r.address and wanted(message, r, wish)]
+
+
+def _redirected(recipient: Recipient) -> bool:
+    """Whether neither the sender nor a person named it."""
+    return recipient.routed_by not in ("", BY_CLIENT, BY_FILE, BY_REPLAY)

@@ -8,8 +8,18 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from engine.core.owed import UNSCANNED, owed, silence
-from store.events import Deferred, Delivered, Failed, MessageEvent, RejectedOversize, Relayed, Reported
+from engine.core.owed import UNSCANNED, owed, silence, untold
+from store.events import (
+    Deferred,
+    Delivered,
+    Discarded,
+    Failed,
+    MessageEvent,
+    RedeliveryRequested,
+    RejectedOversize,
+    Relayed,
+    Reported,
+)
 from store.life import Message
 from tests.engine.core.lives import (
     INFO,
@@ -125,6 +135,20 @@ def test_a_machine_or_a_list_is_told_what_failed_and_of_a_delay_where_it_asked_f
     assert told(unsaid, deferral(), hours=5) == told(unsaid, taken(Relayed)) == {}
     assert told(asked, deferral(), hours=5) == {"delay": [BOB]}
     assert told(asked, taken(Relayed)) == {"success": [BOB]}
+
+
+def test_where_a_verdict_redirected_it_to_is_no_matter_of_the_sender_s() -> None:
+    away = Discarded(numbers=(0,), rule="spamd says spam", policy=VERSION)
+    there = RedeliveryRequested(added=1, rule="spamd says spam", policy=VERSION, recipients=(EVE,))
+    message = after(submitted(BOB), away, there)
+    assert told(message, failure(1)) == told(message, deferral(1), hours=5) == {}
+    assert untold(after(message, failure(1))) == "a verdict redirected it"
+    assert untold(after(downloaded(INFO), failure())) == "the client asked for no report"
+    by_hand = after(
+        submitted(BOB),
+        RedeliveryRequested(added=1, replay="r", operator="anna", policy=VERSION, recipients=(EVE,)),
+    )
+    assert told(by_hand, failure(1)) == {"failure": [EVE]}
 
 
 def test_inbound_mail_and_notices_of_our_own_are_never_reported_to_their_sender() -> None:
