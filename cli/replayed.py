@@ -86,8 +86,9 @@ def _in_quarantine(message: Message | None, again: Again) -> list[str]:
     """Return why a message is in quarantine that this lets out of it; nothing where it doesn't."""
     if message is None or message.quarantined_why is None:
         return []
-    kept = any(r.state == "quarantined" and r.number in again.event.numbers for r in message.recipients)
-    return [message.quarantined_why] if kept else []
+    kept = [r.number for r in message.recipients if r.state == "quarantined"]
+    let_out = any(again.event.added or number in again.event.numbers for number in kept)
+    return [message.quarantined_why] if let_out else []
 
 
 def _plural(why: str, number: int) -> str:

@@ -22,8 +22,10 @@ def asked_for_again(message: Message, event: RedeliveryRequested, at: datetime) 
     if event.operator is not None:
         facts["resumed_at"] = at
     facts |= _bound(message, event.bound_for)
-    kept = ("quarantined", "discarded")
-    if any(r.state in kept for r in message.recipients if r.number in event.numbers):
+    # Whom a person names instead of those for whom it was kept back is to get it in spite of that, too.
+    instead = event.added > 0 and event.operator is not None
+    kept = (r.number for r in message.recipients if r.state in ("quarantined", "discarded"))
+    if any(instead or number in event.numbers for number in kept):
         facts |= _forgiven(message, event.operator or event.rule, at)
     first = len(message.recipients)
     addresses = event.recipients[len(event.recipients) - event.added :] if event.added else ()

@@ -66,6 +66,25 @@ def test_a_program_in_an_archive_is_kept_and_the_evidence_is_told(opened: House)
     assert opened.problems() == []
 
 
+@pytest.mark.parametrize(
+    ("found", "own"),
+    [("quarantine", "quarantined"), ("discard", "discarded"), ("redirect:abuse@example.com", "discarded")],
+)
+def test_whom_a_person_names_instead_gets_what_was_kept_back(found: str, own: str, opened: House) -> None:
+    opened.more += f'on_found = "{found}"\n'
+    opened.provider.put("info", EVIL, uidl="evil")
+    opened.run("run", "--once")
+    id_ = rows(opened)["evil"]["id"]
+    plan = opened.run("replay", id_, "--recipients", "lawyer@example.com", "--reason", "evidence").stdout
+    assert ("1 of them out of quarantine: 1 attachment" in plan) is (found == "quarantine")
+    opened.run("run", "--once")
+    fates = {one["address"]: one["state"] for one in rows(opened)["evil"]["recipients"]}
+    assert (fates["info@example.com"], fates["lawyer@example.com"]) == (own, "delivered")
+    assert len(opened.home.taken_for("lawyer@example.com")) == 1
+    assert opened.home.taken_for("info@example.com") == []
+    assert opened.problems() == []
+
+
 def test_a_message_that_takes_for_ever_to_read_waits_and_delays_nobody(opened: House) -> None:
     opened.more += 'timeout = "1s"\n'
     opened.provider.put("info", SLOW, uidl="slow")
