@@ -21,7 +21,7 @@ from engine.adapters.smtp_line import Peer, SmtpLine
 from engine.adapters.smtp_measured import Measured, refused_without_smtputf8, too_large
 from engine.ports import Answer, LeftOut, NoAnswer, Reply
 from engine.wire import smtp_reply
-from engine.wire.smtp import ACCESS_FIRST, Dialogue, mail_command, rcpt_command
+from engine.wire.smtp import ACCESS_FIRST, Dialogue, ascii_orcpt, mail_command, rcpt_command
 from engine.wire.smtp_content import Stuffing
 
 Scope = Literal["next-hop", "message", "recipient"]
@@ -61,14 +61,15 @@ class Delivery:
         )
 
     def _rcpt(self, place: int) -> bytes:
-        transaction = self._measured.transaction
+        transaction, offers = self._measured.transaction, self._line.peer.offers
         wish = transaction.wish
-        if wish is None or "DSN" not in self._line.peer.offers:
+        if wish is None or "DSN" not in offers:
             return rcpt_command(transaction.recipients[place])
+        orcpt = wish.orcpt[place] if wish.orcpt else ""
         return rcpt_command(
             transaction.recipients[place],
             notify=wish.notify[place] if wish.notify else "",
-            orcpt=wish.orcpt[place] if wish.orcpt else "",
+            orcpt=orcpt if "SMTPUTF8" in offers else ascii_orcpt(orcpt),
         )
 
     def _mail(self) -> bytes:

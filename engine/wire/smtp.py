@@ -22,6 +22,8 @@ from engine.wire.smtp_reply import Reply, ReplyParser, SmtpFault
 # line may hold.
 MOST_ADDRESS_OCTETS = 1000
 
+ORCPT_CHARACTERS = 500  # RFC 3461 section 4.2
+
 # The answer to any command of a session that has to log in, or to begin TLS, first (RFC 4954 section 6, RFC 3207 section 4).
 ACCESS_FIRST = 530
 
@@ -31,6 +33,8 @@ Command = Literal["RSET", "MAIL", "RCPT", "DATA", "final dot", "lone dot"]
 # Nothing that ends a command or a path early: no control characters; quotes in pairs; angle brackets and
 # backslashes only inside quotes, where RFC 5321 section 4.1.2 has them.
 _ADDRESS = re.compile(r'(?:[^"<>\\\x00-\x1f\x7f]|"(?:[^"\\\x00-\x1f\x7f]|\\[^\x00-\x1f\x7f])*")+')
+
+_BEYOND_ASCII = re.compile(r"[^\x00-\x7f]")
 
 
 def address_fault(address: str) -> str | None:
@@ -74,6 +78,12 @@ def rcpt_command(recipient: str, *, notify: str = "", orcpt: str = "") -> bytes:
     line += f" NOTIFY={notify}" if notify else ""
     line += f" ORCPT={orcpt}" if orcpt else ""
     return line.encode("utf-8") + b"\r\n"
+
+
+def ascii_orcpt(orcpt: str) -> str:
+    """Return an ORCPT as a server without SMTPUTF8 may be told it (RFC 6533 section 3); "" for one that gets too long."""
+    escaped = _BEYOND_ASCII.sub(lambda found: rf"\x{{{ord(found[0]):X}}}", orcpt)
+    return escaped if len(escaped) <= ORCPT_CHARACTERS else ""
 
 
 class Dialogue:

@@ -10,8 +10,9 @@ import re
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from engine.wire.smtp import ORCPT_CHARACTERS
+
 ENVID_CHARACTERS: Final = 100  # RFC 3461 section 4.4
-ORCPT_CHARACTERS: Final = 500  # RFC 3461 section 4.2
 
 _QUOTED: Final = r'"(?:[^"\\]|\\.)*+"'
 # A path in angle brackets, as it must be; bare, as many a machine on a network writes it.

@@ -121,6 +121,27 @@ async def test_no_size_is_told_where_it_is_not_offered():
 
 
 @pytest.mark.parametrize(
+    ("offered", "told"),
+    [
+        (EXTENSIONS, " ORCPT=utf-8;jörg@example.org"),
+        (("PIPELINING",), r" ORCPT=utf-8;j\x{F6}rg@example.org"),
+    ],
+)
+async def test_an_original_recipient_in_utf8_is_ascii_for_a_server_without_smtputf8(offered, told):
+    wish = ReportWish(orcpt=("utf-8;jörg@example.org",))
+    async with ScriptedServer((*offered, "DSN")) as server, next_hop(server.port) as hop:
+        await handed_over(hop, "b@example.org", wish=wish, smtputf8=True)
+        assert server.taken[0].rcpts == [f"RCPT TO:<b@example.org>{told}"]
+
+
+async def test_an_original_recipient_that_gets_too_long_in_ascii_is_left_out():
+    wish = ReportWish(orcpt=("utf-8;" + "ö" * 100,))
+    async with ScriptedServer(("DSN",)) as server, next_hop(server.port) as hop:
+        await handed_over(hop, "b@example.org", wish=wish, smtputf8=True)
+        assert server.taken[0].rcpts == ["RCPT TO:<b@example.org>"]
+
+
+@pytest.mark.parametrize(
     ("content", "asked", "parameters"),
     [
         (b"Subject: x\r\n\r\nk\xc3\xa4se\r\n", False, " BODY=8BITMIME"),
