@@ -85,14 +85,16 @@ def write(
     boundary = f"=_{notice_id}"
     written["MIME-Version"] = "1.0"
     written["Content-Type"] = f'multipart/report; report-type=delivery-status; boundary="{boundary}"'
-    written.set_payload("")
-    head = written.as_bytes(policy=written.policy.clone(max_line_length=78))
     end = _end(message, policy, now)
     parts = [
         _for_people(kind, message, fates, policy, end),
         _for_machines(kind, message, fates, policy, end),
         _returned(kind, message, original),
     ]
+    if not all(part.isascii() for part in parts):
+        written["Content-Transfer-Encoding"] = "8bit"  # no less than that of its parts (RFC 2045 section 6.4)
+    written.set_payload("")
+    head = written.as_bytes(policy=written.policy.clone(max_line_length=78))
     delimiter = f"--{boundary}".encode()
     body = b"".join(delimiter + b"\r\n" + part + b"\r\n" for part in parts if part)
     return report.finished(written, recipient, head + body + delimiter + b"--\r\n")

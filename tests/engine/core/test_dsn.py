@@ -199,6 +199,14 @@ def test_all_of_it_is_returned_where_that_is_asked_for_and_it_is_small() -> None
     assert kind(ORIGINAL + b"x" * dsn.RETURNED_LIMIT_OCTETS) == "text/rfc822-headers"
 
 
+def test_a_report_with_eight_bits_in_a_part_says_so_of_the_whole() -> None:
+    notice = failure(original="Subject: Käse\r\n\r\n".encode())
+    assert (
+        parsed(notice)["Content-Transfer-Encoding"] == "8bit" == parts(notice)[2]["Content-Transfer-Encoding"]
+    )
+    assert parsed(failure())["Content-Transfer-Encoding"] is None
+
+
 def test_a_message_whose_octets_are_gone_is_reported_without_them() -> None:
     assert len(parts(failure(original=b""))) == 2
 
@@ -278,7 +286,7 @@ def well_formed(notice: Notice) -> None:
     assert b"\0" not in notice.octets
     assert max(map(len, notice.octets.split(b"\r\n"))) <= 998
     assert notice.octets.count(b"\r\n--=_06h0kps6nnnnnnnn") in (3, 4)
-    header = notice.octets.partition(b"\r\n\r\n")[0]
+    header, _, body = notice.octets.partition(b"\r\n\r\n")
     names = [line.partition(b":")[0] for line in header.split(b"\r\n") if line[:1] not in (b" ", b"\t")]
     assert names == [
         b"From",
@@ -289,4 +297,5 @@ def well_formed(notice: Notice) -> None:
         b"Auto-Submitted",
         b"MIME-Version",
         b"Content-Type",
+        *([] if body.isascii() else [b"Content-Transfer-Encoding"]),
     ]
