@@ -19,7 +19,7 @@ from cli.show import facts, labelled, life
 from cli.stale import stale
 from cli.waits import standing
 from engine.core import direct
-from engine.core.owed import untold
+from engine.core.owed import of_ours, untold
 from engine.core.plan import HandOver, Record, Rest, Scan, Step, goes_to, plan
 from engine.core.policy import HopPolicy, Policy
 from store import mailbox_queries, queries
@@ -177,8 +177,7 @@ def _told(case: Case) -> Iterator[str]:
         who = ", ".join(case.told.get(event.report, ())) or "somebody whose address was erased"
         yield f"{times.stamp(at)} {who} ({event.kind}), by message {event.report}"
     unreported = any(isinstance(event, Failed) and event.report is None for _, event in events)
-    outbound = message.direction == "outbound"
-    if (outbound or message.known_reverse_path == "") and not reports and unreported:
+    if (of_ours(message, case.policy) or message.known_reverse_path == "") and not reports and unreported:
         yield f"nobody: {untold(message)}"
 
 

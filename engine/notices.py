@@ -17,7 +17,7 @@ from datetime import datetime
 
 from engine import intake
 from engine.core import dsn, headers, kept_back, report
-from engine.core.owed import owed
+from engine.core.owed import of_ours, owed
 from engine.core.policy import Policy
 from engine.opening import new_id
 from store.events import Event, Failed, MessageEvent, Quarantined, RejectedOversize, Reported
@@ -131,6 +131,8 @@ def _called_for(after: Message, event: MessageEvent, policy: Policy, now: dateti
     Reports to forged senders come in by the thousand. The daily report counts them, and Postfix tells of none either.
     """
     if not isinstance(event, Failed | RejectedOversize) or after.direction != "inbound":
+        return None
+    if of_ours(after, policy):
         return None
     if isinstance(event, RejectedOversize) and after.mailbox is not None:
         return None

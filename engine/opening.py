@@ -66,6 +66,7 @@ async def opening_of(submission: Submission, octets: Octets, policy: Policy, now
         smtputf8=submission.smtputf8,
         automatic=facts.auto_submitted or facts.list_id,
         status_report=status_report(facts, submission.reverse_path),
+        pushed=submission.pushed,
         next_hop=next_hop(submission.reverse_path, recipients, policy, submission.user),
         policy=policy.version,
         peer=submission.peer,

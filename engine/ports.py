@@ -108,6 +108,7 @@ class Submission:
     envid: str | None = None
     ret: Literal["FULL", "HDRS"] | None = None
     smtputf8: bool = False
+    pushed: bool = False  # by a client that may send to our own domains only
 
 
 class NotKept(Exception):

@@ -39,6 +39,7 @@ SILENT = frozenset(
         "mailbox",
         "next_hop",
         "policy",
+        "pushed",
         "replay",
         "revisions",
         "rule",

@@ -71,6 +71,7 @@ class Message(Struct, frozen=True, kw_only=True):
     ret: Literal["FULL", "HDRS"] | None = None
     smtputf8: bool = False
     automatic: bool = False  # a machine or a list sent it
+    pushed: bool = False  # its sender may be anybody: by a client that may not relay, or in a file
     status_report: bool = False  # a machine reports what became of a message
     first_hop: str | None = None  # where it was to go when it came in
     hops: tuple[str, ...] = ()  # every next hop where it was to go or was tried

@@ -78,6 +78,7 @@ def _submitted(stream: str, event: Submitted, at: datetime) -> Message:
         ret=event.ret,
         smtputf8=event.smtputf8,
         automatic=event.automatic,
+        pushed=event.pushed,
         status_report=event.status_report,
         first_hop=event.next_hop,
     )
@@ -94,6 +95,7 @@ def _imported(stream: str, event: Imported, at: datetime) -> Message:
         bare_newlines=event.bare_newlines,
         protocol=LOCAL,
         automatic=event.automatic,
+        pushed=True,
         status_report=event.status_report,
         first_hop=event.next_hop,
     )

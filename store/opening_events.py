@@ -82,6 +82,9 @@ class Submitted(Struct, frozen=True, kw_only=True):
     smtputf8: bool = False
     automatic: bool = False  # a machine or a list sent it (RFC 3834)
     status_report: bool = False  # by its header a delivery status notification (RFC 3464) from a machine
+    pushed: bool = (
+        False  # by a client that may send to our own domains only: from outside, whatever its sender says
+    )
     next_hop: str | None = None  # where it was to go when it came in
     policy: str
 

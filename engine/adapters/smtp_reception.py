@@ -141,6 +141,7 @@ class Reception:
             envid=transaction.mail.envid,
             ret=transaction.mail.ret,
             smtputf8=transaction.mail.smtputf8,
+            pushed=self.kind == "inbound",
         )
 
     def protocol(self, *, utf8: bool) -> str:

@@ -3,8 +3,9 @@
 Told is whoever handed us a message by SMTP. Nobody is told of mail from the null reverse-path, for a report about a report
 would loop: it stays on record as `failed`, which is what Postfix makes of it too. A machine or a mailing list is told what failed
 like anybody (RFC 5321 section 6.1), for it may strike that recipient off, and what waits only where it asked for that. The
-outside sender of mail for our own domains is never told that it failed: the address is often forged. To whom a verdict redirected
-a message is no matter of its sender's.
+outside sender of mail for our own domains is never told that it failed: the address is often forged. One of ours is, where a
+client that may relay handed it in: whoever misspells a colleague's address has to know. To whom a verdict redirected a message is
+no matter of its sender's.
 """
 
 from __future__ import annotations
@@ -52,11 +53,20 @@ def owed(after: Message, events: Iterable[MessageEvent], policy: Policy, now: da
         return {}
     happened = tuple(events)
     found: Owed = {"success": tuple(_successes(after, happened, policy))}
-    if after.direction == "outbound":
+    if of_ours(after, policy):
         found["failure"] = tuple(_failures(after, happened))
+    if after.direction == "outbound":
         found["delay"] = tuple(_delays(after, happened, policy, now))
     called_for = {kind: fates for kind, fates in found.items() if fates}
     return called_for if called_for and silence(after) is None else {}
+
+
+def of_ours(message: Message, policy: Policy) -> bool:
+    """Whether its sender hears of what fails, and not the postmaster: it goes out, or is from one of ours to others of ours."""
+    if message.direction != "inbound":
+        return message.direction == "outbound"
+    vouched_for = bool(message.protocol) and not message.pushed
+    return vouched_for and any(envelope.matches(own, message.reverse_path) for own in policy.domains)
 
 
 def silence(message: Message) -> str | None:
@@ -146,17 +156,13 @@ def _said(message: Message, recipient: Recipient) -> str:
 
 def _successes(after: Message, events: tuple[MessageEvent, ...], policy: Policy) -> Iterable[Fate]:
     """What the next hop took and won't report itself (RFC 3461 section 5.2.2); never to somebody outside."""
-    if after.direction != "outbound" and not _inside(after, policy):
+    if not of_ours(after, policy):
         return
     for event in events:
         if isinstance(event, Delivered | Relayed) and not event.dsn:
             for one in _those(after, event.numbers, "SUCCESS"):
                 home = isinstance(event, Delivered)
                 yield Fate(recipient=one, reply=event.reply or "", address=event.address, home=home)
-
-
-def _inside(message: Message, policy: Policy) -> bool:
-    return any(envelope.matches(own, message.reverse_path) for own in policy.domains)
 
 
 def _those(message: Message, numbers: tuple[int, ...], wish: Wish) -> list[Recipient]:

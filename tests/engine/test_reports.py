@@ -197,6 +197,20 @@ async def test_an_inbound_failure_is_the_postmaster_s_to_know_and_not_the_sender
         assert rig.homes["smart"].ledger == []
 
 
+async def test_one_of_ours_hears_of_a_colleague_s_address_that_is_none_and_the_postmaster_does_not(
+    database_url: str,
+) -> None:
+    typo = "typo@example.com"
+    async with outgoing(database_url) as rig:
+        rig.home.fault("rcpt", "reply", matching=typo, code=550, text="5.1.1 no such user", times=None)
+        await submit(rig, typo)
+        await submit(rig, typo, pushed=True)  # what pretends to be from one of ours
+        await rig.settled()
+        (taken,) = reports(rig)
+        assert statuses(taken) == [(f"rfc822; {typo}", "failed")]
+        assert sorted(one.recipients for one in rig.home.ledger) == [(INFO,), (POSTMASTER,)]
+
+
 async def test_a_report_to_a_sender_outside_goes_by_the_routes(database_url: str) -> None:
     async with outgoing(database_url, refusing_smart_host(matching=BOB)) as rig:
         await submit(rig, BOB, reverse_path=EVE)

@@ -280,6 +280,19 @@ async def test_a_recipient_named_twice_is_one_and_a_source_route_falls_away() ->
     )
 
 
+@pytest.mark.parametrize("networks", [{"allow": 1}, {"inbound": 1}, {"allow": 1, "inbound": 1}])
+async def test_what_comes_from_who_may_not_relay_is_known_by_that(networks: dict[str, int]) -> None:
+    keeper, here = Keeper(), (ip_network("127.0.0.1/32"),)
+    whom = {"allow": ()} | dict.fromkeys(networks, here)
+    rules = Rules(domains=("our.example",), postmaster="p@our.example", **whom)
+    async with listening(keeper, rules=rules) as listener, connected(listener) as client:
+        client.writer.write(
+            ENVELOPE.replace(b"foreign.example", b"our.example") + b"DATA\r\nx\r\n.\r\nQUIT\r\n"
+        )
+        assert b"250 2.0.0 Ok: kept as id1" in await client.rest()
+    assert keeper.taken[0][0].pushed is ("allow" not in networks)
+
+
 async def test_errors_and_commands_are_counted_until_a_message_is_taken(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -157,6 +157,18 @@ def test_inbound_mail_and_notices_of_our_own_are_never_reported_to_their_sender(
             assert told(message, event, hours=5) == {}
 
 
+def test_one_of_ours_hears_what_failed_for_others_of_ours_where_a_client_that_may_relay_handed_it_in() -> (
+    None
+):
+    typo, ours = "typo@example.com", {"direction": "inbound", "notify": ("SUCCESS,FAILURE,DELAY",)}
+    message = submitted(typo, **ours)
+    assert told(message, failure()) == {"failure": [typo]}
+    assert told(message, taken(Delivered)) == {"success": [typo]}
+    assert told(message, deferral(), hours=5) == {}  # it would wait behind the mail that it tells of
+    for forged in (submitted(typo, pushed=True, **ours), submitted(typo, reverse_path=BOB, **ours)):
+        assert told(forged, failure()) == told(forged, taken(Delivered)) == {}
+
+
 def test_what_a_later_report_says_is_not_reported_again() -> None:
     message = after(attempted(submitted(BOB)), taken(Relayed))
     event = failure(reason="bounced-later", report="m2")
