@@ -9,6 +9,7 @@ section 3 has it where UTF-8 may not pass.
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from datetime import datetime
 from email.message import EmailMessage
 from email.utils import format_datetime
@@ -78,26 +79,21 @@ def write(
     now: datetime,
 ) -> Notice:
     """Return the report. `original` is the message from its start, as much as there is; b"" where it is gone."""
-    recipient = message.reverse_path
-    written = report.letter(
-        TITLES[kind], message, recipient, policy.hostname, policy.postmaster, notice_id, now
+    begun = report.letter(
+        TITLES[kind], message, message.reverse_path, policy.hostname, policy.postmaster, notice_id, now
     )
     boundary = f"=_{notice_id}"
-    written["MIME-Version"] = "1.0"
-    written["Content-Type"] = f'multipart/report; report-type=delivery-status; boundary="{boundary}"'
+    kind_of_content = f'multipart/report; report-type=delivery-status;\r\n\tboundary="{boundary}"'
+    head = f"MIME-Version: 1.0\r\nContent-Type: {kind_of_content}\r\n\r\n".encode()
     end = _end(message, policy, now)
     parts = [
         _for_people(kind, message, fates, policy, end),
         _for_machines(kind, message, fates, policy, end),
         _returned(kind, message, original),
     ]
-    if not all(part.isascii() for part in parts):
-        written["Content-Transfer-Encoding"] = "8bit"  # no less than that of its parts (RFC 2045 section 6.4)
-    written.set_payload("")
-    head = written.as_bytes(policy=written.policy.clone(max_line_length=78))
     delimiter = f"--{boundary}".encode()
     body = b"".join(delimiter + b"\r\n" + part + b"\r\n" for part in parts if part)
-    return report.finished(written, recipient, head + body + delimiter + b"--\r\n")
+    return replace(begun, octets=begun.octets + head + body + delimiter + b"--\r\n")
 
 
 def status(kind: Kind, fate: Fate) -> str:

@@ -7,18 +7,17 @@ it means, what can be done. Never about another notice.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
+from email.header import Header
 from email.message import EmailMessage
 from email.utils import format_datetime
-from typing import TYPE_CHECKING
+from typing import Final
 
 from store.life import Message
 
-if TYPE_CHECKING:
-    from email.policy import EmailPolicy
-
 LINE_CHARACTERS = 300  # of a subject or reply that is quoted
+FOLDED_CHARACTERS: Final = 78  # RFC 5322 section 2.1.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,16 +101,17 @@ def _notice(
     notice_id: str,
     now: datetime,
 ) -> Notice:
-    written = letter(title, message, recipient, hostname, postmaster, notice_id, now)
-    return _with_text(written, lines, recipient, hostname, postmaster)
+    begun = letter(title, message, recipient, hostname, postmaster, notice_id, now)
+    return _with_text(begun, lines, hostname)
 
 
-def _with_text(
-    written: EmailMessage, lines: list[str], recipient: str, hostname: str, postmaster: str
-) -> Notice:
-    written.set_content(letter_text(lines, hostname))
-    written["Content-Language"] = "en"  # behind the content, which takes away every header of its own kind
-    return finished(written, recipient, written.as_bytes(policy=_headers(recipient, postmaster)))
+def _with_text(begun: Notice, lines: list[str], hostname: str) -> Notice:
+    from email.policy import SMTP  # slow to import, and most runs write no notice
+
+    content = EmailMessage(policy=SMTP.clone(max_line_length=998))
+    content.set_content(letter_text(lines, hostname))
+    content["Content-Language"] = "en"  # behind the content, which takes away every header of its own kind
+    return replace(begun, octets=begun.octets + content.as_bytes())
 
 
 def letter(
@@ -122,7 +122,7 @@ def letter(
     postmaster: str,
     notice_id: str,
     now: datetime,
-) -> EmailMessage:
+) -> Notice:
     """Return a message of our own without its content; its subject tells which message it is about."""
     subject = f"{title}: {short(message.subject or '(no subject)')}"
     return headed(subject, recipient, hostname, postmaster, notice_id, now)
@@ -130,41 +130,49 @@ def letter(
 
 def headed(
     subject: str, recipient: str, hostname: str, postmaster: str, notice_id: str, now: datetime
-) -> EmailMessage:
-    """Return a message of our own without its content."""
-    written = EmailMessage(policy=_headers(recipient, postmaster).clone(max_line_length=998))
-    written["From"] = f"mailgate <{postmaster}>"
-    written["To"] = recipient
-    written["Subject"] = subject
-    written["Date"] = format_datetime(now)
-    written["Message-ID"] = f"<{notice_id}@{hostname}>"
-    written["Auto-Submitted"] = "auto-replied"
-    return written
+) -> Notice:
+    """Return a message of our own without its content: the octets go on with the fields that describe it.
+
+    No library reads what strangers wrote, to put it in its own words: a subject may look like an encoded word that has line
+    ends in it, and so may an address, which stands there as it is. Beyond ASCII it is in UTF-8 (RFC 6532).
+    """
+    sender, date, message_id = f"mailgate <{postmaster}>", format_datetime(now), f"<{notice_id}@{hostname}>"
+    fields = {
+        "From": sender,
+        "To": recipient,
+        "Subject": _encoded(subject),
+        "Date": date,
+        "Message-ID": message_id,
+        "Auto-Submitted": "auto-replied",
+    }
+    return Notice(
+        octets="".join(f"{name}: {value}\r\n" for name, value in fields.items()).encode(),
+        recipient=recipient,
+        subject=subject,
+        message_id=message_id,
+        sender=sender,
+        date=date,
+    )
+
+
+def _encoded(subject: str) -> str:
+    """RFC 2047, folded. What only looks like an encoded word is encoded, too: so it is read as it is."""
+    charset = "us-ascii" if subject.isascii() and "=?" not in subject else "utf-8"
+    header = Header(subject, charset, maxlinelen=FOLDED_CHARACTERS, header_name="Subject")
+    return header.encode(linesep="\r\n")
 
 
 def to_postmaster(
     subject: str, lines: list[str], *, hostname: str, postmaster: str, notice_id: str, now: datetime
 ) -> Notice:
     """Tell the postmaster of something that is not about one message."""
-    written = headed(short(subject), postmaster, hostname, postmaster, notice_id, now)
-    return _with_text(written, lines, postmaster, hostname, postmaster)
+    begun = headed(short(subject), postmaster, hostname, postmaster, notice_id, now)
+    return _with_text(begun, lines, hostname)
 
 
 def letter_text(lines: list[str], hostname: str) -> str:
     """Return what a person reads, between salutation and signature."""
     return "\n".join(["Hello,", "", *lines, "", "-- ", f"mailgate at {hostname}", ""])
-
-
-def finished(written: EmailMessage, recipient: str, octets: bytes) -> Notice:
-    """Return a letter as the notice it is."""
-    return Notice(
-        octets=octets,
-        recipient=recipient,
-        subject=str(written["Subject"]),
-        message_id=str(written["Message-ID"]),
-        sender=str(written["From"]),
-        date=str(written["Date"]),
-    )
 
 
 def to_recipient(
@@ -178,15 +186,8 @@ def to_recipient(
     now: datetime,
 ) -> Notice:
     """Tell a recipient of something; the subject is given whole."""
-    written = headed(short(subject), recipient, hostname, postmaster, notice_id, now)
-    return _with_text(written, lines, recipient, hostname, postmaster)
-
-
-def _headers(recipient: str, postmaster: str) -> EmailPolicy[EmailMessage]:
-    """Addresses beyond ASCII may stand in a header only as UTF-8 (RFC 6532): encoded words are not for them."""
-    from email.policy import SMTP  # slow to import, and most runs write no notice
-
-    return SMTP.clone(utf8=not (recipient + postmaster).isascii())
+    begun = headed(short(subject), recipient, hostname, postmaster, notice_id, now)
+    return _with_text(begun, lines, hostname)
 
 
 def short(text: str, limit_characters: int = LINE_CHARACTERS) -> str:

@@ -8,6 +8,7 @@ from email.message import EmailMessage
 from email.policy import SMTP
 from typing import Any
 
+import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
@@ -119,6 +120,41 @@ def test_a_subject_with_line_ends_adds_no_header() -> None:
     assert notice["Subject"] == "Not delivered: hello Bcc: victim@example.com body"
 
 
+@pytest.mark.parametrize(
+    "subject",
+    [
+        "=?utf-8?q?hello=0D=0ABcc:_victim@example.com=0D=0A=0D=0A<b>body</b>?=",
+        "Grüße =?utf-8?b?DQpCY2M6IHZpY3RpbUBleGFtcGxlLmNvbQ==?= 💶",
+        "ü =?unknown-8bit?q?=FF?=",
+        "=?us-ascii?q?a?= =?us-ascii?q?b?=",
+        "half of one =?utf-8?q?",
+    ],
+)
+def test_a_subject_that_still_looks_encoded_is_told_as_it_is(subject: str) -> None:
+    message = replace(refused(), subject=subject)
+    for recipient in (INFO, "grün@bücher.example"):
+        for notice in (failure(message), oversize(message, recipient)):
+            well_formed(notice)
+            assert parsed(notice)["Subject"] == notice.subject
+            assert notice.subject.endswith(f": {subject}")
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        '"=?utf-8?q?a?= b, \\"c\\""@example.com',
+        "=?utf-8?b?DQpCY2M6?=@example.com",
+        f'"{"a, (b) " * 20}"@example.com',
+        f"{'a' * 200}=?utf-8?q?x?=@{'b' * 30}.example",
+    ],
+)
+def test_an_address_stands_in_the_header_as_it_is_whatever_it_looks_like(address: str) -> None:
+    assert envelope.valid(address)
+    notice = oversize(downloaded(address), address)
+    well_formed(notice)
+    assert f"\r\nTo: {address}\r\n".encode() in notice.octets
+
+
 def test_a_long_reply_is_cut() -> None:
     lines = text(failure(failed(attempted(downloaded(INFO)), reply="x" * 5_000))).splitlines()
     assert max(map(len, lines)) < LINE_CHARACTERS + 100
@@ -139,7 +175,8 @@ def test_a_subject_beyond_ascii_is_encoded_where_the_addresses_are_ascii() -> No
     assert parsed(notice)["Subject"].startswith("Not delivered: Rechnung für März 💶")
 
 
-anything = st.text(max_size=400)
+words = st.sampled_from(("=?utf-8?q?", "=?utf-8?b?DQo=?=", "=?us-ascii?q?=0D=0A?=", "=?x?q?=FF?=", "?=", " "))
+anything = st.text(max_size=400) | st.lists(words | st.text(max_size=20), max_size=20).map("".join)
 locals_ = st.text("abcäöü.+-_'!#=?\"\\ ", min_size=1, max_size=70)
 domains = st.sampled_from(("example.com", "bücher.example", "[192.0.2.1]", "a" * 60 + ".example"))
 
