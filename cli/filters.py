@@ -124,7 +124,7 @@ def _meant(
     return Filter(
         sender=sender,
         recipient=recipient,
-        subject=subject,
+        subject=words.subject(subject),
         text=words.text(text),
         message_id=message_id,
         mailbox=mailbox,

@@ -14,7 +14,7 @@ from store import log, queries
 from store.codec import CLASSES
 from store.errors import Damaged
 from store.events import Direction, MessageEvent
-from store.folding import asked_words
+from store.folding import asked_words, folded
 from store.recipient import State
 
 if TYPE_CHECKING:
@@ -54,6 +54,13 @@ def text(searched: str | None) -> str | None:
     if searched is None or asked_words(searched):
         return searched
     raise Misuse(f"--text: there is no word in {searched!r}; --subject finds any part of a subject")
+
+
+def subject(fragment: str | None) -> str | None:
+    """Return the part of a subject to look for. Raises Misuse where all subjects would have it: nothing of it is to be seen."""
+    if fragment is None or fragment.isspace() or folded(fragment).strip():
+        return fragment
+    raise Misuse(f"--subject: there is nothing in {fragment!r} to look for")
 
 
 def message_id(connection: Connection, beginning: str) -> str:

@@ -19,6 +19,7 @@ _BESIDE = re.compile(f"(?<=[{_ALONE}])(?=\\S)|(?<=\\S)(?=[{_ALONE}])")
 _WORD = re.compile(r"[^\W_]+")
 # The same for ASCII, in a fraction of the time: a letter or digit as it is compared, a space for all else.
 _ASCII = bytes(ord(chr(code).lower()) if chr(code).isalnum() and code < 128 else 32 for code in range(256))
+_UNSEEN = frozenset({"Cc", "Cf", "Cs", "Mn", "Me", "Zs", "Zl", "Zp"})
 _PARTS = re.compile(r"(\*?)([^\W_]+)(?=(\*?))")
 
 
@@ -27,8 +28,13 @@ def folded(text: str) -> str:
     if text.isascii():
         return text.replace("\0", " ").lower()
     plain = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", text).casefold())
-    kept = (c if c.isascii() or c.isalnum() else " " for c in plain if not unicodedata.combining(c))
+    kept = (c if c.isascii() or _seen(c) else " " for c in plain if not unicodedata.combining(c))
     return _BESIDE.sub(" ", "".join(kept).replace("\0", " "))
+
+
+def _seen(character: str) -> bool:
+    """Whether it is more than white space, a mark of direction or the like: a letter, but also a currency or a picture."""
+    return character.isalnum() or unicodedata.category(character) not in _UNSEEN
 
 
 def words(texts: Iterable[str | None]) -> str:

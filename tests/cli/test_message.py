@@ -291,6 +291,31 @@ def test_words_without_a_letter_are_no_question(stock: Stock) -> None:
 
 
 @pytest.mark.parametrize("url", ["sqlite_url", pytest.param("postgres_url", marks=pytest.mark.real)])
+def test_a_sign_in_a_subject_is_found_and_no_space_instead(
+    url: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    store = request.getfixturevalue(url)
+    builder = Builder(store)
+    configure(tmp_path, store)
+    party, price = (
+        builder.downloaded(subject=text) for text in ("you won \N{PARTY POPPER}", "now 9 \N{EURO SIGN}")
+    )
+    builder.close()
+    mailgate = Mailgate(tmp_path)
+    for sign, wanted in (("\N{PARTY POPPER}", party), ("9 \N{EURO SIGN}", price)):
+        assert [row["id"] for row in mailgate("list", "--json", "--subject", sign).json] == [wanted]
+    assert len(mailgate("list", "--json", "--subject", " ").json) == 2
+    assert mailgate("list", "--json", "--subject", "\N{SNOWMAN}").code == 1
+
+
+@pytest.mark.parametrize("fragment", ["", "\N{ZERO WIDTH SPACE}", "\N{COMBINING ACUTE ACCENT}"])
+def test_a_fragment_of_which_nothing_is_to_be_seen_is_no_question(stock: Stock, fragment: str) -> None:
+    answer = stock.mailgate("discard", "--subject", fragment, "--yes")
+    assert answer.code == 2
+    assert answer.complaint.startswith("--subject: there is nothing in ")
+
+
+@pytest.mark.parametrize("url", ["sqlite_url", pytest.param("postgres_url", marks=pytest.mark.real)])
 def test_a_list_as_of_a_time_is_what_was_printed_then(
     url: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:

@@ -22,7 +22,9 @@ from store.folding import WORD_CHARACTERS, WORDS_OCTETS, asked_words, certain_wo
         ("nul \0 in ü", "nul   in u"),
         ("日本語", "日 本 語"),
         ("a日b", "a 日 b"),
-        ("it\N{RIGHT SINGLE QUOTATION MARK}s", "it s"),
+        ("it\N{RIGHT SINGLE QUOTATION MARK}s", "it\N{RIGHT SINGLE QUOTATION MARK}s"),
+        ("\N{EURO SIGN}100 \N{PARTY POPPER}", "\N{EURO SIGN}100 \N{PARTY POPPER}"),
+        ("zero\N{ZERO WIDTH SPACE}width", "zero width"),
     ],
 )
 def test_case_accents_and_width_make_no_difference(text: str, expected: str) -> None:
