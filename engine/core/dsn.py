@@ -83,8 +83,6 @@ def write(
         TITLES[kind], message, message.reverse_path, policy.hostname, policy.postmaster, notice_id, now
     )
     boundary = f"=_{notice_id}"
-    kind_of_content = f'multipart/report; report-type=delivery-status;\r\n\tboundary="{boundary}"'
-    head = f"MIME-Version: 1.0\r\nContent-Type: {kind_of_content}\r\n\r\n".encode()
     end = _end(message, policy, now)
     parts = [
         _for_people(kind, message, fates, policy, end),
@@ -93,7 +91,16 @@ def write(
     ]
     delimiter = f"--{boundary}".encode()
     body = b"".join(delimiter + b"\r\n" + part + b"\r\n" for part in parts if part)
-    return replace(begun, octets=begun.octets + head + body + delimiter + b"--\r\n")
+    return replace(begun, octets=begun.octets + _described(body, boundary) + body + delimiter + b"--\r\n")
+
+
+def _described(body: bytes, boundary: str) -> bytes:
+    """The fields that describe the content: they say of a multipart, too, if there are 8 bits in it (RFC 2045 section 6.4)."""
+    encoding = "7bit" if body.isascii() else "8bit"
+    kind = f'multipart/report; report-type=delivery-status;\r\n\tboundary="{boundary}"'
+    return (
+        f"MIME-Version: 1.0\r\nContent-Type: {kind}\r\nContent-Transfer-Encoding: {encoding}\r\n\r\n".encode()
+    )
 
 
 def status(kind: Kind, fate: Fate) -> str:

@@ -297,5 +297,8 @@ def well_formed(notice: Notice) -> None:
         b"Auto-Submitted",
         b"MIME-Version",
         b"Content-Type",
-        *([] if body.isascii() else [b"Content-Transfer-Encoding"]),
+        b"Content-Transfer-Encoding",
     ]
+    body = notice.octets[len(header) :]
+    encoding = b"7bit" if body.isascii() else b"8bit"
+    assert header.endswith(b"\r\nContent-Transfer-Encoding: " + encoding)
