@@ -7,7 +7,6 @@ twice makes no duplicates.
 
 from __future__ import annotations
 
-import mailbox
 import re
 import sys
 from collections.abc import Iterable, Iterator
@@ -31,6 +30,13 @@ if TYPE_CHECKING:
 STDIN = "-"
 _SEPARATOR = b"From "  # what an mbox begins with (RFC 4155)
 _FIELD = re.compile(rb"[!-9;-~]+[ \t]*:")
+# Not every writer quotes such a line in a text: it separates where it has a time and a year, or stands between an empty line
+# and a field.
+_SEPARATES = re.compile(
+    rb"^From (?:(?=.*\d:\d\d)(?=.*\b\d{4}\b)|(?:(?<=\n\nFrom )|(?<=\n\r\nFrom ))(?=.*\n[!-9;-~]+[ \t]*:)).*\n",
+    re.MULTILINE,
+)
+_EMPTY_LAST_LINE = re.compile(rb"(?<=\n)\r?\n\Z")
 
 Files = Annotated[
     list[str],
@@ -118,12 +124,19 @@ def _of_file(file: str) -> Iterator[tuple[str, bytes]]:
         return
     if file == STDIN:
         raise Misuse("stdin is an mbox: name the file")
-    box = mailbox.mbox(file, create=False)
-    try:
-        for number, key in enumerate(box.keys(), start=1):
-            yield _checked(f"{file}, message {number}", box.get_bytes(key))
-    finally:
-        box.close()
+    for number, one in enumerate(_of_mbox(octets), start=1):
+        yield _checked(f"{file}, message {number}", one)
+
+
+def _of_mbox(octets: bytes) -> Iterator[bytes]:
+    """Yield the messages of an mbox, without the empty line at the end of each."""
+    first = octets.partition(b"\n")[0]
+    begins, ends = [len(first) + 1], []
+    for separator in _SEPARATES.finditer(octets, len(first)):
+        begins.append(separator.end())
+        ends.append(separator.start())
+    for begin, end in zip(begins, [*ends, len(octets)], strict=True):
+        yield _EMPTY_LAST_LINE.sub(b"", octets[begin:end])
 
 
 def _read(file: str) -> bytes:

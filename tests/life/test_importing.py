@@ -100,6 +100,26 @@ def test_an_mbox_is_a_message_each_and_stdin_is_one(there: House) -> None:
     assert [b"Subject: " in taken.octets for taken in there.home.ledger] == [True, True, True]
 
 
+def test_a_text_that_has_the_line_of_an_mbox_in_it_is_not_cut_there(there: House) -> None:
+    text = (
+        b"Subject: %s\n\nDear Bob,\n\nFrom what I hear it works.\nFrom now on\nNote: at 10:30\n\n>From then\n"
+    )
+    dated, bare = b"From a Mon Jan  1 00:00:00 2026\n", b"From b@c.example\n"
+    box = b"\n".join([dated + text % b"one", bare + text % b"two", dated + text % b"three"]) + b"\n"
+    for name, ends in (("unix.mbox", b"\n"), ("dos.mbox", b"\r\n")):
+        (there.folder / name).write_bytes(box.replace(b"\n", ends))
+        ids = [str(one["id"]) for one in imported(there, name, *INFO)]
+        kept = [there.run("raw", id).stdout.encode() for id in ids]
+        assert kept == [text % subject for subject in (b"one", b"two", b"three")]
+    assert there.run("run", "--once").returncode == 0
+    sent = sorted(taken.octets.partition(b"Subject: ")[2] for taken in there.home.ledger)
+    whole = [
+        (text % name).replace(b"\n", b"\r\n").removeprefix(b"Subject: ")
+        for name in (b"one", b"three", b"two")
+    ]
+    assert sent == sorted(whole * 2)
+
+
 def test_the_sender_of_outgoing_mail_is_told_that_it_failed(there: House) -> None:
     there.more = '[[route]]\nrecipients = ["*"]\nnext_hop = "home"\n'
     there.home.fault("rcpt", "reply", matching="x@far.example", code=550, text="5.1.1 nobody here")
