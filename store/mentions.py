@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
+from unicodedata import normalize
 
 import orjson
 from sqlalchemy import Connection
@@ -45,7 +46,7 @@ class Mention:
 
 
 class Named:
-    """Finds an address in texts: whatever its case, its domain in Unicode or as A-labels."""
+    """Finds an address in texts: whatever its case, an accent apart or not, its domain in Unicode or as A-labels."""
 
     def __init__(self, address: str) -> None:
         self.address = _unicode(address)
@@ -95,8 +96,8 @@ def _like(address: str) -> str:
 
 
 def _unicode(text: str) -> str:
-    """Return a text with the A-labels of domains in it as they are read (RFC 5890)."""
-    return _A_LABEL.sub(_label, text) if "xn--" in text.lower() else text
+    """Return a text with the A-labels of domains in it as they are read (RFC 5890), and accents with their letters."""
+    return normalize("NFC", _A_LABEL.sub(_label, text) if "xn--" in text.lower() else text)
 
 
 def _label(found: re.Match[str]) -> str:

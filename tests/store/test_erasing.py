@@ -251,6 +251,9 @@ def test_odd_addresses_are_found_as_they_are_stored(address: str, store: Engine)
         ("jane@straße.example", "jane@xn--strae-oqa.example"),
         ("jane@xn--strae-oqa.example", "Jane@STRAßE.example"),
         ("jane@xn--strae-oqa.example", "jane@XN--STRAE-OQA.example"),
+        ("jos\u00e9@b\u00fccher.example", "jose\u0301@bu\u0308cher.example"),
+        ("jose\u0301@bu\u0308cher.example", "jos\u00e9@b\u00fccher.example"),
+        ("jose\u0301@xn--bcher-kva.example", "jos\u00e9@bu\u0308cher.example"),
     ],
 )
 def test_an_address_is_found_in_any_case_and_form_of_its_domain(
