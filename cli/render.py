@@ -44,7 +44,7 @@ STATE_STYLES: Mapping[str, str] = {
     "discarded": "dim",
 }
 
-_UPPER_CONTROL = re.compile(rb"\xc2[\x80-\x9f]")  # U+0080 to U+009F, which JSON need not escape
+_UPPER_CONTROL = re.compile(rb"\x7f|\xc2[\x80-\x9f]")  # U+007F to U+009F, which JSON need not escape
 _FORMULA = re.compile(r"""(?:^|(?<=;))(?=["']*[ ]*[=+\-@\uff1d\uff0b\uff0d\uff20])""")
 
 Part = str | tuple[str, str]  # a text, or a text and its style

@@ -131,8 +131,9 @@ def test_json_has_no_control_characters_and_says_what_they_were(
     render.json_line(told)
     out = capfdbinary.readouterr().out
     assert json.loads(out) == told
-    assert not [c for c in out.decode().rstrip("\n") if c < " " or "\x80" <= c <= "\x9f"]
+    assert not [c for c in out.decode().rstrip("\n") if c < " " or "\x7f" <= c <= "\x9f"]
     assert b"\\u009b" in out
+    assert b"\\u007f" in out
 
 
 @pytest.mark.parametrize(
