@@ -204,7 +204,7 @@ def test_a_report_with_eight_bits_in_a_part_says_so_of_the_whole() -> None:
     assert (
         parsed(notice)["Content-Transfer-Encoding"] == "8bit" == parts(notice)[2]["Content-Transfer-Encoding"]
     )
-    assert parsed(failure())["Content-Transfer-Encoding"] is None
+    assert parsed(failure())["Content-Transfer-Encoding"] == "7bit"
 
 
 def test_a_message_whose_octets_are_gone_is_reported_without_them() -> None:
