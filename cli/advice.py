@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from cli.main import PLACES
 from store.life import Message
+from store.recipient import ACCEPTED
 
 
 def commands(message: Message, *, superseded: bool = False) -> Iterator[tuple[str, str]]:
@@ -27,7 +28,7 @@ def _useful(message: Message) -> Iterator[tuple[str, str]]:
     if message.state == "quarantined":
         yield "quarantine show", "what each scanner found"
         yield "quarantine release", "let it go on; the same verdict does not keep it again"
-    elif message.state == "held" or any(r.held for r in message.recipients):
+    elif message.state == "held" or any(r.open and r.held for r in message.recipients):
         yield "release", "let it go on"
     elif message.open:
         yield "hold", "keep it until a person or a time lets it go on"
@@ -38,6 +39,15 @@ def _useful(message: Message) -> Iterator[tuple[str, str]]:
             "no further try" + (", and its sender is told" if message.direction == "outbound" else ""),
         )
     if not message.open and message.kept:
-        yield "replay", "deliver it again"
+        yield _again(message)
     if message.state == "rejected-oversize" and message.content is None and not message.removed:
         yield "replay", "fetch and deliver it after all, once the limit is raised"
+
+
+def _again(message: Message) -> tuple[str, str]:
+    """The replay that would do something, for whoever is meant: who has it gets it by force alone."""
+    if not message.recipients:
+        return "replay --recipients ADDRESS", "deliver it to somebody"
+    if all(r.state in ACCEPTED for r in message.recipients):
+        return "replay --force", "deliver it again, to who has it already"
+    return "replay", "deliver it again"

@@ -69,7 +69,7 @@ def why(life: Sequence[Step]) -> list[Entry]:
     message = life[-1].after
     opening = life[0].entry
     if not message.recipients:
-        return [s.entry for s in life if isinstance(s.entry.event, Held)][-1:] or [opening]
+        return [s.entry for s in life if isinstance(s.entry.event, DECIDING)][-1:] or [opening]
     told: list[Entry] = []
     for one in message.recipients:
         entry = next((s.entry for s in reversed(life) if _decides(s, one.number)), opening)

@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import assert_never
 
 from cli import times
+from cli.render import counted
 from engine.core.withheld import lines
 from store.mailbox_events import (
     Adopted,
@@ -32,7 +33,7 @@ def happened(event: Happening) -> str:
             count = f"{len(event.marked):,}" if event.marked else "nothing"
             return "; ".join((f": {count}", *lines(event.refused, event.more_refused)))
         case Adopted():
-            return f" {len(event.uidls)} UIDLs as seen, by {event.operator}: {event.reason}"
+            return f" {counted(len(event.uidls), 'UIDL')} as seen, by {event.operator}: {event.reason}"
         case UidlResetSuspected():
             return (
                 f": of {event.listed} listed, {event.alike} look like some of the {event.vanished} that vanished;"

@@ -235,7 +235,7 @@ def _accepted(event: Delivered | Relayed, recipients: Sequence[str] | None) -> s
         return f"{who}, as report {event.report} says, which came back later: {said(event.code, event.reply)}"
     took = times.span(timedelta(milliseconds=event.duration_ms))
     where = f" to {event.next_hop} at {event.address}{who}"
-    dsn = "; it reports further on by itself" if event.dsn else ""
+    dsn = f"; from here on {event.next_hop} reports on it" if event.dsn else ""
     return f"{where}, in {took} {secured(event.tls)}: {said(event.code, event.reply)}{dsn}"
 
 
@@ -269,7 +269,7 @@ def _failed(event: Failed, recipients: Sequence[str] | None) -> str:
 def _who(numbers: tuple[int, ...], addresses: tuple[str, ...], recipients: Sequence[str] | None) -> str:
     """For whom, where that isn't clear: nothing for all of them."""
     if recipients is not None and len(numbers) == len(recipients):
-        return "" if len(numbers) == 1 else f" for all {len(numbers)} recipients"
+        return "" if len(numbers) < 2 else f" for all {len(numbers)} recipients"
     return _for(addresses or tuple(_address(number, recipients or ()) for number in numbers))
 
 

@@ -33,7 +33,7 @@ async def gateway(
     try:
         taken = await asyncio.to_thread(present.take_over)
         if taken:
-            logger.info("took over %d messages from a gateway that is gone", taken)
+            logger.info("took over from a gateway that is gone; messages: %d", taken)
         if copied := await asyncio.to_thread(_of_a_copy, engine):
             logger.warning(copied)
         if apart := await asyncio.to_thread(presence.clocks_apart, engine):

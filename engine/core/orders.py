@@ -77,7 +77,7 @@ def carry_out(
     if order.verb in EXEMPTING:
         return _exempted(message, order, policy)
     if not message.open:
-        return Refused(_closed(message))
+        return Refused(_closed(message, order))
     if order.verb == "release" and not message.kept:
         return Refused(no_octets(message))
     if not message.recipients and not order.recipients:
@@ -131,9 +131,11 @@ def _not_now(meant: list[Recipient], order: Order) -> str:
     return f"it isn't held: it is {states}"
 
 
-def _closed(message: Message) -> str:
+def _closed(message: Message, order: Order) -> str:
     gone = f", and {no_octets(message)}" if message.purged_at is not None else ""
-    return f"it is {message.state}{gone}"
+    given_up = message.kept and message.state in ("failed", "discarded")
+    again = "; 'mailgate replay' delivers it again" if order.verb == "release" and given_up else ""
+    return f"it is {message.state}{gone}{again}"
 
 
 def _meant(recipient: Recipient, order: Order) -> bool:

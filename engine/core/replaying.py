@@ -19,7 +19,7 @@ from store.life import Message
 from store.mailbox_life import Known
 from store.recipient import Recipient
 
-HAS_IT = "has it already"
+HAS_IT = "has it already: --force sends it again"
 UNDER_WAY = "is just being handed over"
 HELD = "is held: 'mailgate release' lets it go on"
 HELD_BY_A_PERSON = (

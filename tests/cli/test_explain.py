@@ -429,6 +429,38 @@ def test_only_commands_that_exist_are_proposed(stock: Stock) -> None:
             assert line.split()[1] in PLACES
 
 
+def test_what_is_proposed_does_something(mailgate: Mailgate, builder: Builder) -> None:
+    discarded = builder.downloaded()
+    builder.quarantined(discarded, "spam")
+    assert mailgate("discard", discarded).code == 0
+    taken, nobody, both = builder.downloaded(), builder.downloaded(recipients=()), builder.downloaded()
+    for stream in (taken, both):
+        builder.attempted(stream)
+        builder.delivered(stream)
+    builder.held(nobody)
+    assert mailgate("discard", nobody, "--reason", "an old list").code == 0
+    assert mailgate("replay", both, "--recipients", "anna@example.com", "--to", "home").code == 0
+    assert mailgate("discard", both, "--recipients", "anna@example.com").code == 0
+    for stream, offered in (
+        (discarded, f"replay {discarded}: deliver it again"),
+        (taken, f"replay --force {taken}: deliver it again, to who has it already"),
+        (nobody, f"replay --recipients ADDRESS {nobody}: deliver it to somebody"),
+        (both, f"replay {both}: deliver it again"),
+    ):
+        *_, last = explained(mailgate, stream)["You can"].split("\n")
+        assert last == f"mailgate {offered}"
+        words = last.partition(":")[0].replace("ADDRESS", "dora@example.com").split()[1:]
+        assert mailgate(*words, "--dry-run").code == 0
+        assert "release" not in explained(mailgate, stream)["You can"]
+
+
+def test_who_decided_about_what_names_nobody_is_said(mailgate: Mailgate, builder: Builder) -> None:
+    stream = builder.downloaded(recipients=())
+    builder.held(stream)
+    mailgate("discard", stream, "--reason", "an old list", SUDO_USER="anna")
+    assert explained(mailgate, stream)["Why"].endswith(" discarded by anna: an old list")
+
+
 @pytest.mark.real
 def test_it_asks_a_server_too(mailgate: Mailgate, postgres_url: str) -> None:
     builder = Builder(postgres_url)

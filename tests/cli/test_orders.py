@@ -273,6 +273,9 @@ def test_what_names_nobody_is_routed_anew_or_said_to_name_nobody(desk: Desk) -> 
     assert answer.complaint.endswith("can't go on by itself later")
     assert desk.mailgate("discard", elsewhere).lines == [f"{elsewhere}: discarded"]
     assert desk.builder.message(elsewhere).state == "discarded"
+    assert desk.mailgate("release", elsewhere).complaint == (
+        f"{elsewhere} can't be released: it is discarded; 'mailgate replay' delivers it again"
+    )
     (line,) = desk.mailgate("release", stream).lines
     assert line.startswith(f"{stream}: released; goes to home")
     (listed,) = desk.mailgate("list", "--to", "info@example.com", "--json").json

@@ -173,7 +173,9 @@ def test_whoever_has_it_is_left_out_unless_by_force(desk: Desk) -> None:
     answer = desk.mailgate("replay", stream, "--dry-run", "--json")
     (shown,) = answer.json
     assert shown["to"] == [{"address": "b@example.com", "next_hop": "home"}]
-    assert shown["left_out"] == [{"address": "a@example.com", "why": "has it already"}]
+    assert shown["left_out"] == [
+        {"address": "a@example.com", "why": "has it already: --force sends it again"}
+    ]
     assert desk.states(stream) == ["delivered", "failed"]
     assert desk.mailgate("replay", stream).code == 0
     assert desk.states(stream) == ["delivered", "deferred"]
@@ -185,7 +187,7 @@ def test_what_everybody_has_is_bad_news(desk: Desk) -> None:
     stream = desk.delivered()
     answer = desk.mailgate("replay", stream)
     assert answer.code == 1
-    assert "left out: 1 recipient that has it already" in answer.out
+    assert "left out: 1 recipient that has it already: --force sends it again" in answer.out
     assert "nobody is left to get it" in answer.out
     assert desk.states(stream) == ["delivered"]
 

@@ -26,7 +26,7 @@ from store.events import (
     Released,
     Submitted,
 )
-from store.mailbox_events import MarkedAsDeleted, PollFinished, Undeleted, Withheld
+from store.mailbox_events import Adopted, Adoption, MarkedAsDeleted, PollFinished, Undeleted, Withheld
 from tests.build import NOON
 
 
@@ -227,7 +227,9 @@ def test_a_report_and_who_reports_further_on_are_called_so() -> None:
     )
     taken = example(Relayed)
     assert isinstance(taken, Relayed)
-    assert story.sentence(replace(taken, dsn=True), NOON).endswith("; it reports further on by itself")
+    assert story.sentence(replace(taken, dsn=True), NOON).endswith(
+        f"; from here on {taken.next_hop} reports on it"
+    )
 
 
 def test_too_large_says_whose_limit_and_where_it_stays() -> None:
@@ -377,3 +379,10 @@ def test_what_is_marked_as_deleted_is_told_with_what_the_server_refuses_to_delet
     assert story.sentence(replace(event, marked=(), refused=(one,)), NOON) == (
         ": nothing; the server refuses to delete a message (UIDL u7, 1,234 octets): read-only"
     )
+
+
+def test_one_is_counted_as_one_and_nobody_is_not_all() -> None:
+    adopted = Adopted(mailbox="info", uidls=(Adoption(uidl="a", size_octets=9),), operator="anna", reason="moved")
+    assert story.sentence(adopted, NOON) == " 1 UIDL as seen, by anna: moved"
+    discarded = Discarded(operator="anna", policy="p", reason="an old list")
+    assert story.sentence(discarded, NOON, ()) == " by anna: an old list"
