@@ -121,6 +121,7 @@ def _meant(
 ) -> Filter:
     """Return the filter that these options mean together; `latest` is what `until` is called. Raises Misuse."""
     current = times.now()
+    begin, end = times.span_optional(since, until, latest, current)
     return Filter(
         sender=sender,
         recipient=recipient,
@@ -131,8 +132,8 @@ def _meant(
         state=words.state(state),
         direction=words.direction(direction),
         next_hop=next_hop,
-        since=times.read_optional(since, "--since", current),
-        until=times.read_optional(until, latest, current),
+        since=begin,
+        until=end,
         event=words.message_event(event),
         reply=reply,
         slower=times.duration(slower, "--slower"),

@@ -67,8 +67,7 @@ def events(
         raise Misuse("--follow and --until don't go together: what is to come is later")
     begin = words.position(after)
     name, current = words.event(event), times.now()
-    moment = times.read_optional(since, "--since", current)
-    end = times.read_optional(until, "--until", current)
+    moment, end = times.span_optional(since, until, "--until", current)
     show = _csv if as_csv else _json if as_json else _lines
     if limit is None:
         limit = 0 if moment or stream or after is not None else FOLLOW_LIMIT if follow else DEFAULT_LIMIT

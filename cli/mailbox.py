@@ -75,7 +75,7 @@ def list_mailboxes(
 
 @app.command()
 def poll(
-    names: Annotated[list[str] | None, typer.Argument(metavar="NAME...", show_default=False)] = None,
+    names: Annotated[list[str] | None, typer.Argument(metavar="NAME", show_default=False)] = None,
     everything: Annotated[bool, typer.Option("--all", help="Every mailbox.")] = False,
 ) -> int:
     """Poll mailboxes now.

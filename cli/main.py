@@ -10,9 +10,8 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from importlib import import_module
 from io import TextIOWrapper
 from typing import Annotated, Any
@@ -21,6 +20,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from cli import context
+from cli.asked import Command, Plain
 from cli.context import Failure, Misuse, nearest
 from store.errors import Conflict, Damaged, LeaseLost, ProofError, StoreError
 
@@ -80,30 +80,7 @@ SECTIONS: Mapping[str, Mapping[str, Place]] = {
 PLACES = {name: place for section in SECTIONS.values() for name, place in section.items()}
 
 
-class Quick:
-    """Takes as it is what needs no conversion: for converting typer imports pydantic, slower than all else here."""
-
-    def get_params(self, ctx: Any) -> Any:
-        """Return the parameters, --help among them."""
-        params = super().get_params(ctx)  # type: ignore[misc]
-        for param in params:
-            if not param.required and "process_value" not in vars(param):
-                param.process_value = partial(_unconverted, param, param.process_value)
-        return params
-
-
-def _unconverted(param: Any, convert: Callable[[Any, Any], Any], ctx: Any, value: Any) -> Any:
-    kind = getattr(getattr(param, "type_descriptor", None), "annotation", None)
-    if value is not None and not (isinstance(kind, type) and isinstance(value, kind)):
-        return convert(ctx, value)
-    return value if param.callback is None else param.callback(ctx, param, value)
-
-
-class Command(Quick, TyperCommand):
-    """One command."""
-
-
-class Commands(Quick, TyperGroup):
+class Commands(Plain, TyperGroup):
     """The commands, each loaded when it is called and not before."""
 
     def list_commands(self, ctx: Any) -> list[str]:
@@ -233,6 +210,8 @@ def _loaded(name: str) -> Any:
     if isinstance(found, typer.Typer):
         found.info.name = name
         found.rich_markup_mode = None
+        for one in found.registered_commands:
+            one.cls = Command
         return typer.main.get_group(found)
     alone = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
     alone.command(name, cls=Command)(found)

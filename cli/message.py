@@ -94,7 +94,13 @@ def one_format(*, as_json: bool, as_csv: bool) -> None:
 
 def _none(wanted: queries.Filter, moment: datetime | None) -> str:
     then = f" as of {times.stamp(moment)}" if moment else ""
-    return f"no message fits{then}" if wanted != queries.Filter() or moment else "there are no messages yet"
+    part = next((a for a in (wanted.sender, wanted.recipient) if a and not set(a) & set("@*<")), None)
+    whole = f"; an address is meant whole: '*{part}*' finds a part of it" if part else ""
+    return (
+        f"no message fits{then}{whole}"
+        if wanted != queries.Filter() or moment
+        else "there are no messages yet"
+    )
 
 
 def raw(message: MessageId) -> None:

@@ -77,6 +77,16 @@ def read_optional(text: str | None, option: str, at: datetime) -> datetime | Non
     return None if text is None else read(text, option, at)
 
 
+def span_optional(
+    since: str | None, until: str | None, latest: str, at: datetime
+) -> tuple[datetime | None, datetime | None]:
+    """Return both ends of a span, None for one that was not given. Raises Misuse where it ends before it begins."""
+    begin, end = read_optional(since, "--since", at), read_optional(until, latest, at)
+    if begin is not None and end is not None and begin >= end:
+        raise Misuse(f"--since: is not before {latest}")
+    return begin, end
+
+
 def past_optional(text: str | None, option: str, at: datetime) -> datetime | None:
     """As `read_past`; None for an option that was not given."""
     return None if text is None else read_past(text, option, at)

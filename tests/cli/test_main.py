@@ -10,6 +10,7 @@ import subprocess
 import sys
 import termios
 import tomllib
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -45,6 +46,27 @@ def test_what_a_command_of_a_group_does_is_said_whole(name: str, mailgate: Mailg
     _, listed = mailgate(name, "--help", COLUMNS="80").out.split("Commands:\n")
     assert len(listed.splitlines()) > 2
     assert all(line.endswith(".") and not line.endswith("...") for line in listed.splitlines())
+
+
+def every_command() -> Iterator[list[str]]:
+    """Each command by its words, those of groups, too."""
+    for name in main.PLACES:
+        loaded = main._loaded(name)
+        yield from [[name, one] for one in loaded.commands] if hasattr(loaded, "commands") else [[name]]
+
+
+@pytest.mark.parametrize("words", list(every_command()), ids=" ".join)
+def test_help_has_no_names_of_types(words: list[str], mailgate: Mailgate) -> None:
+    usage, *rest = mailgate(*words, "--help").lines
+    assert usage.startswith(f"Usage: mailgate {' '.join(words)} [OPTIONS]")
+    assert not set("{}") & set(usage)
+    assert not re.search(r"<(str|path|list)\b", " ".join(rest))
+
+
+def test_what_may_be_given_again_is(mailgate: Mailgate) -> None:
+    answer = mailgate("replay", "0123", "--recipients", "a@example.com", "--recipients", "b@example.com")
+    assert answer.code == 3  # there is no configuration: the words were understood
+    assert mailgate("list", "--json", "--json").code == 3
 
 
 def test_every_event_has_its_name_in_the_manual() -> None:
@@ -95,6 +117,14 @@ def test_help_imports_nothing_heavy() -> None:
         (["lst"], "there is no command 'lst': did you mean 'list'?"),
         (["xyzzy"], "there is no command 'xyzzy'"),
         (["--nope"], "no such option: --nope"),
+        (["list", "--state", "held", "--state", "failed"], "--state: given 2 times; it takes one value"),
+        (
+            ["quarantine", "discard", "--from", "a", "--from", "b"],
+            "--from: given 2 times; it takes one value",
+        ),
+        (["list", "--since", "1h", "--until", "2h"], "--since: is not before --until"),
+        (["events", "--since", "1h", "--until", "1h"], "--since: is not before --until"),
+        (["hold", "--since", "1h", "--before", "2h"], "--since: is not before --before"),
         (["show"], "missing argument 'ID' (try 'mailgate show --help')"),
         (["list", "--limit", "many"], "invalid value for '--limit'"),
         (["list", "--limit", "9" * 20], "--limit: the number is too large; 0 is for all"),

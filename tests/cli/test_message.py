@@ -173,6 +173,9 @@ def test_nothing_found_is_exit_1_and_says_so(stock: Stock, mailgate: Mailgate, s
     for form in ([], ["--json"], ["--csv"]):
         answer = stock.mailgate("list", "--subject", "no such subject", *form)
         assert (answer.code, answer.out, answer.complaint) == (1, "", "no message fits")
+    answer = stock.mailgate("list", "--to", "ann")
+    assert answer.complaint == "no message fits; an address is meant whole: '*ann*' finds a part of it"
+    assert stock.mailgate("list", "--to", "*ann*").code == 0
     Builder(sqlite_url).close()
     configure(mailgate.folder, sqlite_url)
     answer = mailgate("list")

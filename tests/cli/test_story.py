@@ -382,7 +382,9 @@ def test_what_is_marked_as_deleted_is_told_with_what_the_server_refuses_to_delet
 
 
 def test_one_is_counted_as_one_and_nobody_is_not_all() -> None:
-    adopted = Adopted(mailbox="info", uidls=(Adoption(uidl="a", size_octets=9),), operator="anna", reason="moved")
+    adopted = Adopted(
+        mailbox="info", uidls=(Adoption(uidl="a", size_octets=9),), operator="anna", reason="moved"
+    )
     assert story.sentence(adopted, NOON) == " 1 UIDL as seen, by anna: moved"
     discarded = Discarded(operator="anna", policy="p", reason="an old list")
     assert story.sentence(discarded, NOON, ()) == " by anna: an old list"
