@@ -254,7 +254,7 @@ tls = "opportunistic"
 # Where to answer. It has no login: keep it on loopback, or behind a proxy.
 #address = "127.0.0.1:9464"
 
-# Programs that are told what happens, by HTTP, each in a table of its own. The README says how: "Tell it to a program".
+# Programs that are told what happens, by HTTP, each in a table of its own. The README says how: "Webhooks".
 #[[webhook]]
 # What the log and "mailgate db status" call it. One with a new name is told what happens from now on.
 #name = "crm"

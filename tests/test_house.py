@@ -132,3 +132,10 @@ def test_the_wheel_holds_every_module_and_its_data(wheel: set[str]) -> None:
         "cli/page.html.j2",
     }
     assert wanted - wheel == set()
+
+
+def test_links_within_the_manual_lead_somewhere() -> None:
+    manual = (ROOT / "README.md").read_text()
+    titles = [line.lstrip("#").strip().lower() for line in manual.splitlines() if re.match("#+ ", line)]
+    anchors = {re.sub(r"[^a-z0-9 -]", "", title).replace(" ", "-") for title in titles}
+    assert set(re.findall(r"\]\(#([a-z0-9-]+)\)", manual)) <= anchors

@@ -16,8 +16,9 @@ from pathlib import Path
 
 import pytest
 
-from cli import main
+from cli import main, times
 from store.codec import CLASSES
+from tests.build import Builder
 from tests.cli.command import PATIENCE_SECONDS, PROGRAM, ROOT, Mailgate, configure
 from tests.cli.stock import Place, Stock
 
@@ -76,11 +77,36 @@ def test_every_event_has_its_name_in_the_manual() -> None:
 
 
 def commands_of_the_manual() -> list[str]:
-    """Each command of its shell blocks, without what stands behind it."""
-    blocks = re.findall(r"```sh\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    """Each command of its shell blocks, without what stands behind it, and of its table for a bad day."""
+    manual = (ROOT / "README.md").read_text()
+    blocks = re.findall(r"```sh\n(.*?)```", manual, re.DOTALL)
+    table = re.findall(r"`mailgate( [^`]+)`", manual.partition("## On a bad day")[2].partition("\n## ")[0])
     lines = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
     found = [re.search(r"(?:^|-- )mailgate( .*)", line.strip()) for line in lines]
-    return sorted({one[1] for one in found if one})
+    return sorted({one[1] for one in found if one} | set(table))
+
+
+@pytest.mark.parametrize(("store", "code"), [("deferred", 1), ("well", 0), ("gone", 2)])
+def test_the_check_of_the_manual_tells_warnings_from_what_is_critical(
+    store: str, code: int, mailgate: Mailgate, sqlite_url: str, tmp_path: Path
+) -> None:
+    script = re.search(r"  (#!/bin/sh\n.*?)  ```", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert script is not None
+    program = tmp_path / "bin/mailgate"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\nexec {shlex.join(PROGRAM)} "$@"\n')
+    program.chmod(0o755)
+    builder = Builder(sqlite_url, times.now() - timedelta(hours=5))
+    if store == "deferred":
+        stream = builder.downloaded()
+        builder.attempted(stream)
+        builder.deferred(stream, times.now() + timedelta(hours=1))
+    builder.close()
+    configure(mailgate.folder, sqlite_url if store != "gone" else "sqlite:///gone.db")
+    path = f"{program.parent}:{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT)}
+    ended = subprocess.run(["sh", "-c", script[1]], check=False, cwd=mailgate.folder, env=environment)
+    assert ended.returncode == code
 
 
 @pytest.mark.parametrize("line", commands_of_the_manual())
