@@ -31,6 +31,8 @@ def _useful(message: Message) -> Iterator[tuple[str, str]]:
     elif message.state == "held" or any(r.open and r.held for r in message.recipients):
         yield "release", "let it go on"
     elif message.open:
+        if message.state == "deferred" and message.kept and message.awaited is None:
+            yield "replay", "try it now, and do not wait"
         yield "hold", "keep it until a person or a time lets it go on"
     if message.open:
         yield "discard", "give it up without a report"

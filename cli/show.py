@@ -28,7 +28,7 @@ from store.recorded import as_stored, time_of
 
 EVENTS_LIMIT = 1_000_000  # of one message: more than any life has
 LABEL_WIDTH = 14
-EVENT_INDENT = 25
+EVENT_INDENT = 26
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +182,6 @@ def _events(entries: Sequence[Entry], recipients: Sequence[str]) -> None:
         decided_by = story.policy_of(entry.event)
         changed = f" [policy {decided_by}]" if decided_by not in (None, policy) else ""
         words = story.sentence(entry.event, entry.at, recipients) + changed
-        first = f"  {times.clock(entry.at)}  {since:>7}  "
+        first = f"  {times.clock(entry.at)}  {since:>8}  "
         render.paragraph((entry.event.NAME, "bold"), words, first=first, indent=EVENT_INDENT)
         before, policy = entry.at, decided_by or policy

@@ -62,6 +62,7 @@ def test_a_deferral_names_rule_policy_next_attempt_and_when_it_is_given_up(
     assert told["Next hop"] == "home: nothing known"
     assert told["Gateway"] == "none runs on this store: 'mailgate run' starts one"
     assert f"mailgate raw {stream}: its octets" in told["You can"]
+    assert f"mailgate replay {stream}: try it now, and do not wait" in told["You can"]
 
 
 def test_a_next_hop_that_is_down_is_said_to_be(mailgate: Mailgate, builder: Builder) -> None:
@@ -107,6 +108,7 @@ def test_what_waits_for_a_scanner_may_be_let_go_on_without_it(mailgate: Mailgate
     told = explained(mailgate, stream)
     assert told["Setting"] == '[[scanner]] on_error: "pass" lets it go on unscanned where the scanner fails'
     assert told["Scanner"].startswith("clamd: clamd: can't connect; waited for since ")
+    assert "mailgate replay" not in told["You can"]
 
 
 def test_a_changed_route_is_what_counts(mailgate: Mailgate, builder: Builder) -> None:

@@ -6,6 +6,7 @@ import pytest
 from store import log
 from store.chain import GENESIS
 from store.database import open_store, reading
+from store.events import Held
 from tests.build import POLICY, TLS, Builder
 from tests.cli.command import Mailgate, configure
 from tests.cli.stock import Place, Stock
@@ -115,10 +116,22 @@ def test_a_page_tells_when_it_was_written_and_where_it_came_from(mailgate: Mailg
     assert "for info@example.com (by mailbox recipients); it came to the provider from 203.0.113.9" in page
 
 
+def test_events_stand_in_one_column_however_long_it_took(mailgate: Mailgate, sqlite_url: str) -> None:
+    builder = Builder(sqlite_url)
+    stream = builder.downloaded()
+    for span in ({"minutes": 17, "seconds": 10}, {"hours": 23, "minutes": 59}, {"days": 10, "hours": 23}):
+        builder.later(**span)
+        builder.append(stream, Held(why="operator", rule="", policy=POLICY, operator="anna"))
+    builder.close()
+    configure(mailgate.folder, sqlite_url)
+    lines = [one for one in mailgate("show", stream, COLUMNS="200").lines if one[:4].strip() and "  +" in one]
+    assert [one.index("held") for one in lines] == [26, 26, 26]
+
+
 def test_the_time_since_the_previous_event_is_told(stock: Stock) -> None:
     page = stock.mailgate("show", stock.ids["delivered"]).out
-    assert "12:00:00.212   +212ms  delivered to home" in page
-    assert "12:00:04.212    +4.0s  removed-from-source" in page
+    assert "12:00:00.212    +212ms  delivered to home" in page
+    assert "12:00:04.212     +4.0s  removed-from-source" in page
     assert page.splitlines()[-1] == (
         "What comes next: Nothing more: it is delivered, and mailbox info no longer holds it."
     )
