@@ -70,10 +70,10 @@ def parts(settings: Settings, trials: Mapping[tuple[str, str], Trial]) -> Iterat
         yield _listen(settings.listen)
     for number, route in enumerate(settings.routes, start=1):
         yield _route(number, route)
-    for number, rule in enumerate(settings.holds, start=1):
-        yield _hold(number, rule)
     if not settings.routes or (settings.gateway.domains and routing.HOME in settings.next_hops):
         yield _default_route(settings)
+    for number, rule in enumerate(settings.holds, start=1):
+        yield _hold(number, rule)
 
 
 def _gateway(settings: Settings) -> Part:

@@ -52,11 +52,13 @@ def advice(house: Installation, code: int = 1) -> tuple[str, str]:
 
 
 def test_it_says_what_it_understood_and_asks_nobody(house: Installation) -> None:
-    house.configure(mailbox='remove = "14d"', more='[[route]]\nsenders = ["<>"]\nnext_hop = "home"\n')
+    rules = '[[route]]\nsenders = ["<>"]\nnext_hop = "home"\n[[hold]]\nsenders = ["a@*"]\n'
+    house.configure(mailbox='remove = "14d"', more=rules)
     said = house.mailgate("check")
     assert f"info: info at 127.0.0.1:{house.mailbox_port}, no TLS, every 1m" in said
     assert "for info@example.com; deleted there 14d after download" in said
     assert "1: from <> to next hop home" in said
+    assert said.index("where no route fits") < said.index("hold        1: from a@*, until a person lets it go on")
     assert house.mailbox.sessions == []
     assert house.home.sessions == []
     assert not (house.folder / "mailgate.db").exists()
