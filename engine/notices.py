@@ -43,7 +43,8 @@ def called_for(
     `original` is the message from its start, ORIGINAL_OCTETS of it at most, where `quotes` says that it is needed.
     """
     kinds = {type(event): event for event in reversed(events)}  # one notice tells all that failed alike
-    notices: list[Notice | None] = [_called_for(after, event, policy, now) for event in kinds.values()]
+    failed = [event for event in events if isinstance(event, Failed)]
+    notices: list[Notice | None] = [_called_for(after, e, failed, policy, now) for e in kinds.values()]
     notices += _kept_from(after, events, policy, now)
     notices += _too_large_for(after, events, policy, now)
     for kind, fates in owed(after, events, policy, now).items():
@@ -124,7 +125,9 @@ def _too_large_for(
             yield oversize(after, limit, recipient=one.address, policy=policy, now=now, numbers=(one.number,))
 
 
-def _called_for(after: Message, event: MessageEvent, policy: Policy, now: datetime) -> Notice | None:
+def _called_for(
+    after: Message, event: MessageEvent, failed: Sequence[Failed], policy: Policy, now: datetime
+) -> Notice | None:
     """Tell the postmaster of what failed for good, and of what a client handed in and is too large; never about a notice, nor
     about what could be one.
 
@@ -142,6 +145,7 @@ def _called_for(after: Message, event: MessageEvent, policy: Policy, now: dateti
         return None
     written = report.failure(
         after,
+        failed,
         hostname=policy.hostname,
         postmaster=policy.postmaster,
         notice_id=new_id(now),

@@ -7,6 +7,7 @@ it means, what can be done. Never about another notice.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from email.header import Header
@@ -14,6 +15,7 @@ from email.message import EmailMessage
 from email.utils import format_datetime
 from typing import Final
 
+from store.events import Failed
 from store.life import Message
 
 LINE_CHARACTERS = 300  # of a subject or reply that is quoted
@@ -32,21 +34,52 @@ class Notice:
     date: str
 
 
-def failure(message: Message, *, hostname: str, postmaster: str, notice_id: str, now: datetime) -> Notice:
-    """Tell the postmaster that a message could not be delivered and is kept."""
+def failure(
+    message: Message,
+    failed: Sequence[Failed] = (),
+    *,
+    hostname: str,
+    postmaster: str,
+    notice_id: str,
+    now: datetime,
+) -> Notice:
+    """Tell the postmaster that a message is given up and kept; `failed` is what made it so just now."""
+    by_hand = bool(failed) and all(one.reason == "operator" for one in failed)
     lines = [
-        "a message could not be delivered to the home server. It is kept in the store and was",
+        "a person gave a message up. It is kept in the store and was not returned to its sender."
+        if by_hand
+        else "a message could not be delivered to the home server. It is kept in the store and was\n"
         "not returned to its sender.",
         "",
         *about(message),
         "",
-        "What the home server said:",
+        "What happened:" if any(one.reason != "rejected" for one in failed) else "What the home server said:",
+        *(f"  {line}" for line in _fates(message, failed)),
+        "",
+        "Its whole life:",
+        f"  mailgate show {message.id}",
     ]
-    for recipient in message.recipients:
-        if recipient.state == "failed":
-            lines.append(f"  {recipient.address}: {short(recipient.reply or 'no reply')}")
-    lines += ["", "Its whole life:", f"  mailgate show {message.id}"]
     return _notice("Not delivered", message, lines, postmaster, hostname, postmaster, notice_id, now)
+
+
+def _fates(message: Message, failed: Sequence[Failed]) -> Iterator[str]:
+    """Say of each recipient that failed why; of a message that names none, why it did."""
+    why = {number: event for event in failed for number in event.numbers}
+    for one in message.recipients:
+        if one.state == "failed":
+            yield f"{one.address}: {short(_why(why.get(one.number), one.reply or ''))}"
+    if not message.recipients:
+        yield from (short(_why(event, "")) for event in failed)
+
+
+def _why(event: Failed | None, reply: str) -> str:
+    last = f"; the last answer was: {reply}" if reply else ""
+    if event is not None and event.reason == "operator":
+        comment = f" ({event.comment})" if event.comment else ""
+        return f"{event.operator or 'a person'} decided that it is not tried again{comment}{last}"
+    if event is not None and event.reason == "expired":
+        return f"given up, for it was tried for long enough{last}"
+    return reply or "no reply"
 
 
 def oversize(

@@ -58,7 +58,9 @@ def test_it_says_what_it_understood_and_asks_nobody(house: Installation) -> None
     assert f"info: info at 127.0.0.1:{house.mailbox_port}, no TLS, every 1m" in said
     assert "for info@example.com; deleted there 14d after download" in said
     assert "1: from <> to next hop home" in said
-    assert said.index("where no route fits") < said.index("hold        1: from a@*, until a person lets it go on")
+    assert said.index("where no route fits") < said.index(
+        "hold        1: from a@*, until a person lets it go on"
+    )
     assert house.mailbox.sessions == []
     assert house.home.sessions == []
     assert not (house.folder / "mailgate.db").exists()

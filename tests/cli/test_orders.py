@@ -118,6 +118,7 @@ def test_discarded_and_failed_are_fates(desk: Desk) -> None:
     )
     report = line.removeprefix(f"{given_up}: failed; message ").removesuffix(" tells of it")
     assert desk.builder.message(report).about == given_up
+    assert "anna decided that it is not tried again (wrong address)" in desk.mailgate("raw", report).out
     assert desk.builder.message(given_up).reported == ("failure",)
 
 

@@ -15,15 +15,16 @@ from msgspec.structs import replace
 
 from engine.core import envelope, report
 from engine.core.report import LINE_CHARACTERS, Notice
+from store.events import Failed
 from store.life import Message
 from tests.engine.core.lives import INFO, NOON, SALES, attempted, delivered, downloaded, failed
 
 POSTMASTER = "postmaster@example.com"
 
 
-def failure(message: Message, postmaster: str = POSTMASTER) -> Notice:
+def failure(message: Message, *failed: Failed, postmaster: str = POSTMASTER) -> Notice:
     return report.failure(
-        message, hostname="gate.example.com", postmaster=postmaster, notice_id="notice-1", now=NOON
+        message, failed, hostname="gate.example.com", postmaster=postmaster, notice_id="notice-1", now=NOON
     )
 
 
@@ -66,6 +67,26 @@ def test_a_failure_notice_says_which_message_what_the_server_said_and_what_to_do
 
 def test_a_failure_notice_does_not_say_that_the_recipients_who_got_it_failed() -> None:
     assert f"{SALES}:" not in text(failure(refused()))
+
+
+def given_up(**facts: Any) -> Failed:
+    return Failed(next_hop=None, attempt=1, code=None, policy="p", **facts)
+
+
+def test_what_a_person_gave_up_is_not_laid_on_the_home_server() -> None:
+    event = given_up(numbers=(0,), reason="operator", operator="anna", comment="wrong address")
+    said = text(failure(refused(), event))
+    assert "a person gave a message up." in said
+    assert "home server" not in said
+    decided = "anna decided that it is not tried again (wrong address)"
+    assert f"  {INFO}: {decided}; the last answer was: 5.1.1 no such user\r\n" in said
+    nobody = text(failure(downloaded(), replace(event, numbers=())))
+    assert f"What happened:\r\n  {decided}\r\n" in nobody
+
+
+def test_what_was_tried_for_too_long_is_said_to_be() -> None:
+    said = text(failure(refused(), given_up(numbers=(0,), reason="expired")))
+    assert f"{INFO}: given up, for it was tried for long enough; the last answer was: 5.1.1 no such" in said
 
 
 def test_an_oversize_notice_says_how_large_it_is_how_large_it_may_be_and_where_it_is() -> None:
