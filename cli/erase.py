@@ -24,10 +24,8 @@ if TYPE_CHECKING:
     from engine.settings import Settings
 
 SCRUBBED = "the store's files were written anew: what was deleted is in none of them"
-LATER = (
-    "what was deleted is still in the store's files, out of sight: 'mailgate audit scrub' writes them anew"
-    " while no gateway runs"
-)
+STILL = "what was deleted is still in the store's files, out of sight"
+LATER = f"{STILL}: 'mailgate audit scrub' writes them anew while no gateway runs"
 READ = "somebody still reads what was there before: run 'mailgate audit scrub' again when they are done"
 
 Addresses = Annotated[
@@ -205,7 +203,7 @@ def _finished(settings: Settings, done: Plan, *, scrub: bool, as_json: bool) -> 
             scrubbed = _scrubbed(settings)
             text = SCRUBBED if scrubbed else READ
         except Failure as failure:
-            text = f"{failure}; {LATER}"
+            text = f"{STILL}: {failure}; then 'mailgate audit scrub' writes them anew"
     if as_json:
         _sum(done, done=True, scrubbed=scrubbed)
     else:

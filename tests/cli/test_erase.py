@@ -376,7 +376,9 @@ def test_while_a_gateway_runs_the_files_wait(light: Stock) -> None:
         present.leave()
         engine.dispose()
     assert answer.code == 1
-    assert answer.lines[-1].startswith("1 message erased; a gateway runs on this store, and")
+    assert answer.lines[-1].startswith(
+        "1 message erased; what was deleted is still in the store's files, out of sight: a gateway runs on this store,"
+    )
     assert "'mailgate audit scrub' writes them anew" in answer.lines[-1]
     assert refused.code == 4
     scrubbed = light.mailgate("audit", "scrub", "--json")
