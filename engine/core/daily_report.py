@@ -86,7 +86,8 @@ def daily(day: Day, policy: Policy, notice_id: str, now: datetime) -> Notice:
     lines += ["", "WHAT WAITS NOW", *_waits(day, now)]
     lines += ["", "HOW IT STANDS", *_stands(day)]
     count = sum(not line.startswith("    ") for line in looks)
-    what = f"{count} {'thing' if count == 1 else 'things'} to look at" if count else "all is well"
+    need = "thing needs" if count == 1 else "things need"
+    what = f"{count} {need} a look" if count else "all is well"
     return to_postmaster(
         f"Daily report: {what} at {policy.hostname}",
         lines,
@@ -194,7 +195,7 @@ def _stands(day: Day) -> Iterator[str]:
 
 
 def _figure(label: str, value: str, command: str = "") -> str:
-    return f"  {label.ljust(LABEL)}{value}" + (f"   {command}" if command else "")
+    return f"  {label.ljust(LABEL - 1)} {value}" + (f"   {command}" if command else "")
 
 
 def _events(day: Day, name: str) -> str:

@@ -13,7 +13,7 @@ from engine.daily import Daily
 from engine.mailbox_record import record
 from engine.telling import Teller
 from engine.watched import Watched
-from store.events import Discarded, Generated, Held, MessageEvent
+from store.events import Discarded, Generated, Held, MessageEvent, Quarantined
 from store.life import Message
 from store.log import Append, Unit
 from store.mailbox_events import PollFailed
@@ -130,6 +130,24 @@ async def test_nothing_is_counted_twice_and_nothing_left_out(database_url: str) 
         assert counted + len(before) == sent
 
 
+async def test_a_long_name_stands_apart_from_its_figure(database_url: str) -> None:
+    async with Rig(database_url) as rig:
+        rig.works = False
+        await rig.restart()
+        rig.put(mail(1))
+        await rig.poll()
+        (kept,) = rig.messages()
+        rule = {"rule": "5?? *as spam*", "policy": "p"}
+        await happens(rig, kept, Quarantined(reason="refused-as-spam", numbers=(0,), **rule))
+        rig.clock.at = NEXT
+        assert await made(rig).send()
+        rig.works = True
+        await rig.restart()
+        await rig.settled()
+        (report,) = reports(rig)
+        assert "  quarantined (refused-as-spam) 1   mailgate events --event quarantined" in text(report)
+
+
 async def test_what_needs_a_look_comes_first_with_the_commands_behind_it(database_url: str) -> None:
     async with Rig(database_url) as rig:
         rig.put(*map(mail, range(5)))
@@ -156,7 +174,7 @@ async def test_what_needs_a_look_comes_first_with_the_commands_behind_it(databas
         await rig.restart()
         await rig.settled()
         (report,) = reports(rig)
-        assert report["Subject"] == "Daily report: 5 things to look at at gate.example.com"
+        assert report["Subject"] == "Daily report: 5 things need a look at gate.example.com"
         said = text(report)
         assert (
             "mailbox info fails since 2026-03-01 14:00: -ERR [AUTH] wrong password\n    mailgate mailbox list"
