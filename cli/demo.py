@@ -209,9 +209,14 @@ def _point_on(folder: Path) -> None:
     program = f"{_program()} --config {shlex.quote(str(folder / CONFIGURATION))}"
     render.line(("Now look yourself; the store is kept:", "bold"))
     commands = _commands(ids, rows)
-    width = max(len(words) for words, _ in commands)
+    longest = max(len(words) for words, _ in commands)
+    beside = f"  {program} {' ' * longest}  # {max((about for _, about in commands), key=len)}"
     for words, about in commands:
-        render.line(f"  {program} {words.ljust(width)}", (f"  # {about}", "dim"))
+        if len(beside) <= (render.width() or len(beside)):
+            render.line(f"  {program} {words.ljust(longest)}", (f"  # {about}", "dim"))
+        else:
+            render.line((f"  # {about}", "dim"))
+            render.line(f"  {program} {words}")
 
 
 def _program() -> str:

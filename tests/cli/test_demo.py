@@ -14,14 +14,14 @@ import pytest
 from tests.cli.installation import PROCESS_SECONDS, ROOT
 
 
-def mailgate(folder: Path, *words: str, code: int = 0) -> str:
+def mailgate(folder: Path, *words: str, code: int = 0, columns: int = 200) -> str:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("MAILGATE_")}
     done = subprocess.run(
         [sys.executable, "-P", "-m", "cli.main", *words],
         capture_output=True,
         timeout=PROCESS_SECONDS,
         check=False,
-        env=environment | {"PYTHONPATH": str(ROOT), "COLUMNS": "200"},
+        env=environment | {"PYTHONPATH": str(ROOT), "COLUMNS": str(columns)},
         cwd=folder,
     )
     said = done.stdout.decode("utf-8", "replace") + done.stderr.decode("utf-8", "replace")
@@ -84,9 +84,11 @@ def test_the_commands_name_the_program_as_it_was_called(tmp_path: Path) -> None:
 
 def test_a_demo_takes_the_place_of_an_earlier_one(tmp_path: Path) -> None:
     folder = tmp_path / "with space"
-    mailgate(tmp_path, "demo", "--keep", str(folder))
+    mailgate(tmp_path, "demo", "--keep", "with space")
     (folder / "notes.txt").write_text("mine")
-    again = mailgate(tmp_path, "demo", "--keep", str(folder))
+    again = mailgate(tmp_path, "demo", "--keep", "with space", columns=80)
+    assert max(map(len, again.splitlines())) <= 80
+    assert "\n  # the whole log\n  mailgate --config 'with space/mailgate.toml' events\n" in again
     assert "The home server took 7 messages." in again
     listed = mailgate(tmp_path, "--config", str(folder / "mailgate.toml"), "list", "--json")
     assert listed.count('"id"') == 9  # seven messages and two notices: not those of the first demo too
