@@ -26,6 +26,7 @@ from store.errors import Conflict, Damaged, LeaseLost, ProofError, StoreError
 
 TRACEBACK = "MAILGATE_TRACEBACK"
 PROGRAM = "mailgate"
+NO_NUMBER = "Input should be a valid integer, unable to parse string as an integer"  # pydantic's words
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +100,8 @@ class Commands(Plain, TyperGroup):
             return name, _loaded(name), rest
         if ctx.resilient_parsing:  # completing a line that isn't right yet
             return None, None, rest
-        raise Misuse(f"there is no command {name!r}{nearest(name, PLACES)}")
+        hint = nearest(name, PLACES) or f" (try '{PROGRAM} --help')"
+        raise Misuse(f"there is no command {name!r}{hint}")
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         """Write the commands in their sections."""
@@ -237,7 +239,7 @@ def _misused(error: Any) -> int:
     if type(error).__name__ == "NoArgsIsHelpError":
         print(error.format_message())  # noqa: T201
         return context.EXIT_DONE
-    text = " ".join(error.format_message().split()).rstrip(".")
+    text = " ".join(error.format_message().split()).rstrip(".").replace(NO_NUMBER, "it is no whole number")
     hint = f" (try '{asked.command_path} --help')" if asked is not None else ""
     return _said(text[:1].lower() + text[1:] + hint, context.EXIT_USAGE)
 

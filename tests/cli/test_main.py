@@ -141,7 +141,7 @@ def test_help_imports_nothing_heavy() -> None:
     ("arguments", "complaint"),
     [
         (["lst"], "there is no command 'lst': did you mean 'list'?"),
-        (["xyzzy"], "there is no command 'xyzzy'"),
+        (["xyzzy"], "there is no command 'xyzzy' (try 'mailgate --help')"),
         (["--nope"], "no such option: --nope"),
         (["list", "--state", "held", "--state", "failed"], "--state: given 2 times; it takes one value"),
         (
@@ -152,7 +152,10 @@ def test_help_imports_nothing_heavy() -> None:
         (["events", "--since", "1h", "--until", "1h"], "--since: is not before --until"),
         (["hold", "--since", "1h", "--before", "2h"], "--since: is not before --before"),
         (["show"], "missing argument 'ID' (try 'mailgate show --help')"),
-        (["list", "--limit", "many"], "invalid value for '--limit'"),
+        (
+            ["list", "--limit", "many"],
+            "invalid value for '--limit': it is no whole number (try 'mailgate list --",
+        ),
         (["list", "--limit", "9" * 20], "--limit: the number is too large; 0 is for all"),
         (["events", "--limit", "9" * 20], "--limit: the number is too large; 0 is for all"),
         (["events", "--after", "9" * 20], "--after: the number is too large: no log is that long"),
