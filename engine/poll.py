@@ -120,7 +120,7 @@ class Poll:
                 await self._missed(difference, withholding)
                 marks = await self._remover.mark(session, offers, self._proven, self._doubted)
             except SourceTrouble as trouble:
-                self.tally.out_of_step = trouble.kind == "protocol"
+                self.tally.broke(protocol=trouble.kind == "protocol")
                 await self._arriving.durable()
                 await self._missed(difference, withholding)
                 if trouble.offer is not None and trouble.offer.uidl in self._last:
@@ -153,8 +153,9 @@ class Poll:
         before: Recognised = await self._means.read(
             lambda c: recognition.recognisable(c, plan.name, difference, wanted)
         )
-        # Stable: otherwise in the server's order.
-        last = {uidl: place for place, uidl in enumerate(self._last, start=1)}
+        # Stable: otherwise in the server's order. Behind what is refused again nothing is to come that it puts in doubt.
+        behind = (*withholding.refused, *self._last)
+        last = {uidl: place for place, uidl in enumerate(behind, start=1)}
         wanted.sort(key=lambda offer: last.get(offer.uidl or b"", 0))
         async with aclosing(session.retrieve(wanted, self._shares.admit)) as retrieved:
             async for got in retrieved:
@@ -167,6 +168,7 @@ class Poll:
         if self.tally.behind:  # an answer that is left over passes for the first one's, what follows for none
             await session.noop()
             await session.noop()
+        self.tally.in_step = True
         if not self.tally.refused:
             # A server without UIDL: what was not among the octets it gave is no longer there.
             await self._remover.vanished(before.left(b""))

@@ -43,6 +43,14 @@ class Withholding:
         """The UIDLs at which sessions are known to break."""
         return tuple(one.uidl.encode("latin-1") for one in self._before if one.breaks and one.uidl)
 
+    @property
+    def refused(self) -> tuple[bytes, ...]:
+        """The UIDLs of messages that were refused before, where all are named: else others would be named each time."""
+        if self._more_before:
+            return ()
+        found = (one for one in self._before if not one.breaks and one.lacks is None and one.uidl)
+        return tuple(one.uidl.encode("latin-1") for one in found)
+
     def pass_over(self, lacking: Sequence[Lacking], count: int, now: datetime) -> None:
         """Take note of the messages that the listing does not tell enough of: `count` in all, some by what it tells."""
         self._lacking = tuple(passed_over(one, now) for one in lacking)

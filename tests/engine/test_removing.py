@@ -362,3 +362,35 @@ async def test_a_refused_message_alone_puts_none_in_doubt(database_url: str) -> 
         assert rig.provider.uidls("info") == [refused]
         assert rig.provider.retrievals().count(refused) == 0
         assert len(rig.provider.retrievals()) == 2
+
+
+@pytest.mark.parametrize("sizes", [(600,) * 5, (600, 700, 800, 900, 1_000)])
+async def test_answers_out_of_turn_in_a_session_that_is_lost_delete_nothing_unread(
+    database_url: str, sizes: tuple[int, ...]
+) -> None:
+    octets = [mail(n, size) for n, size in enumerate(sizes)]
+    async with Rig(database_url) as rig:
+        rig.put(*octets)
+        rig.provider.fault("retr", "err-first", number=2)
+        rig.provider.fault("retr", "drop", number=5)
+        assert not await rig.poll()
+        await rig.through()
+        await rig.through()
+        assert Counter(rig.delivered()) == Counter(octets)
+        assert rig.provider.uidls("info") == []
+
+
+async def test_what_was_refused_is_asked_for_last_and_puts_nothing_in_doubt_in_a_session_that_is_lost(
+    database_url: str,
+) -> None:
+    async with Rig(database_url) as rig:
+        refused, _ = rig.put(mail(1), mail(2))
+        rig.provider.fault("retr", "err", number=1, times=None)
+        assert await rig.poll()
+        new, lost = rig.put(mail(3), mail(4))
+        rig.provider.fault("retr", "drop", matching=lost)
+        assert not await rig.poll()
+        assert rig.provider.retrievals().count(new) == 1
+        await rig.through()
+        assert rig.provider.retrievals().count(new) == 1
+        assert rig.provider.uidls("info") == [refused]
