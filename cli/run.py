@@ -132,12 +132,15 @@ def _once(settings: Settings, engine: Engine, roles: Roles) -> int:
 def _until_stopped(settings: Settings, engine: Engine, roles: Roles) -> int:
     from engine import service
     from engine.adapters.smtp_listener_access import ListenTrouble
+    from engine.listening import NotStarted
     from engine.trouble import MetricsTrouble
 
     try:
         complete(service.serve(settings, engine, roles))
     except (ListenTrouble, MetricsTrouble) as trouble:
         raise Failure(f"{settings.path}: {trouble}", EXIT_CONFIGURATION) from None
+    except NotStarted as trouble:  # another start may do: not what a service manager takes for final
+        raise Failure(str(trouble)) from None
     return EXIT_DONE
 
 

@@ -41,7 +41,9 @@ class Desk:
     def __init__(
         self, acceptance: Acceptance, budget: OctetBudget, answer: Callable[[ToListener], None]
     ) -> None:
-        self.ready: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()  # or why it can't
+        self.ready: asyncio.Future[Ready | Unable | None] = (
+            asyncio.get_running_loop().create_future()
+        )  # None: lost
         self._acceptance = acceptance
         self._budget = budget
         self._answer = answer
@@ -70,14 +72,14 @@ class Desk:
                 self._begin(self._note(word.rejection))
             case Ready() | Unable():
                 if not self.ready.done():
-                    self.ready.set_result(word.text if isinstance(word, Unable) else None)
+                    self.ready.set_result(word)
             case _:
                 assert_never(word)
 
     def lost(self) -> None:
         """Nothing more comes: what is not whole by now is forgotten."""
         if not self.ready.done():
-            self.ready.set_result("the process that listens ended at its start")
+            self.ready.set_result(None)
         for number in tuple(self._shares):
             self._forget(number)
 

@@ -16,7 +16,7 @@ from typing import Final
 from engine.acceptance import Acceptance
 from engine.adapters.listener_brief import Brief
 from engine.adapters.listener_process import ListenerProcess
-from engine.adapters.listener_words import Finish
+from engine.adapters.listener_words import Finish, Unable
 from engine.adapters.smtp_listener_access import ListenTrouble, bound
 from engine.budget import OctetBudget
 from engine.desk import Desk
@@ -28,6 +28,10 @@ AGAIN_SECONDS_LIMIT: Final = 30.0
 STEADY_SECONDS: Final = 60.0  # who lived for so long is started again at once
 
 logger = logging.getLogger("mailgate.listen")
+
+
+class NotStarted(Exception):
+    """The process that listens didn't come up, whatever is configured. One line for a person."""
 
 
 class Listening:
@@ -43,7 +47,7 @@ class Listening:
         self._stopping = asyncio.Event()
 
     async def start(self) -> None:
-        """Listen. Raises ListenTrouble."""
+        """Listen. Raises ListenTrouble, and NotStarted, which a later start may be spared."""
         self._sockets = await bound(self._brief.access.addresses)
         await self._begin()
 
@@ -65,7 +69,7 @@ class Listening:
             begun_at = loop.time()
             try:
                 await self._begin()
-            except ListenTrouble as trouble:
+            except (ListenTrouble, NotStarted) as trouble:
                 logger.error("%s", trouble)
 
     async def stop(self, seconds: float) -> None:
@@ -90,12 +94,17 @@ class Listening:
         try:
             await process.start(replace(self._brief, sockets=sockets), desk.hear, desk.lost)
             async with asyncio.timeout(START_SECONDS):
-                trouble = await desk.ready
+                said = await desk.ready
         except (OSError, TimeoutError) as error:
-            trouble = f"the process that listens can't be started: {error}"
-        if trouble is not None:
             process.kill()
-            raise ListenTrouble(trouble)
+            reason = str(error) or f"it said nothing for {START_SECONDS:.0f} s"
+            raise NotStarted(f"the process that listens can't be started: {reason}") from None
+        if isinstance(said, Unable):
+            process.kill()
+            raise ListenTrouble(said.text)
+        if said is None:
+            process.kill()
+            raise NotStarted("the process that listens ended at its start")
         if self._stopping.is_set():
             process.say(Finish(0))  # nobody could say so before
 

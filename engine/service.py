@@ -88,7 +88,7 @@ async def _stay(present: presence.Presence) -> None:
 
 
 async def serve(settings: Settings, engine: Engine, roles: Roles) -> None:
-    """Run the gateway until SIGTERM or SIGINT, or until its terminal is closed. Raises ListenTrouble."""
+    """Run the gateway until SIGTERM or SIGINT, or until its terminal is closed. Raises ListenTrouble and NotStarted."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

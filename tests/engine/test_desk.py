@@ -175,13 +175,13 @@ async def test_the_start_is_told_once(sqlite_url: str) -> None:
     async with across(sqlite_url) as listener:
         listener.say(Ready())
         listener.say(Unable("too late"))
-        assert await listener.desk.ready is None
+        assert await listener.desk.ready == Ready()
         never = Across(listener.rig)
         never.desk.lost()
-        assert await never.desk.ready == "the process that listens ended at its start"
+        assert await never.desk.ready is None
         unable = Across(listener.rig)
         unable.say(Unable("no certificate"))
-        assert await unable.desk.ready == "no certificate"
+        assert await unable.desk.ready == Unable("no certificate")
 
 
 async def test_what_the_network_made_of_it_is_taken_for_nothing_else(sqlite_url: str) -> None:

@@ -21,7 +21,7 @@ from engine.adapters.smtp_listener_access import ListenerAccess, ListenTrouble, 
 from engine.adapters.smtp_reception import Terms
 from engine.core.policy import Policy
 from engine.core.relaying import Rules
-from engine.listening import Listening
+from engine.listening import Listening, NotStarted
 from engine.settings.values import FreeSpace
 from store.events import Submitted
 from tests.engine.rig import PATIENCE_SECONDS, Rig
@@ -134,7 +134,7 @@ async def test_it_says_why_it_can_t_listen(sqlite_url: str, tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("executable", "program", "said"),
     [
-        (sys.executable, ("-c", "pass"), "the process that listens"),
+        (sys.executable, ("-c", "pass"), "the process that listens ended at its start"),
         ("/nowhere/python", (), "the process that listens can't be started"),
     ],
 )
@@ -145,6 +145,6 @@ async def test_where_it_ends_at_once_that_is_said(
     monkeypatch.setattr(sys, "executable", executable)
     async with Rig(sqlite_url, works=False) as rig:
         found = Listening(brief(), Acceptance(journal=rig.journal, worker=None), rig.budget)
-        with pytest.raises(ListenTrouble, match=said):
+        with pytest.raises(NotStarted, match=said):
             await found.start()
         await found.stop(0)

@@ -247,6 +247,19 @@ def test_an_address_that_is_taken_is_one_clear_line(lite: House) -> None:
     )
 
 
+def test_where_the_process_that_listens_is_killed_at_its_start_a_service_manager_tries_again(
+    lite: House,
+) -> None:
+    process = lite.start("run")
+    porter: list[int] = []
+    while process.poll() is None and not porter:
+        porter = children(process.pid, doing=b"engine.porter")
+    os.kill(porter[0], signal.SIGKILL)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 1  # 2 and 3 are final: what is wrong is wrong the next time, too
+    assert err.splitlines()[-1] == "mailgate: the process that listens ended at its start"
+
+
 def test_a_certificate_that_is_none_is_an_error_at_start_and_in_check(lite: House) -> None:
     secure(lite)
     (lite.folder / "peer-key.pem").write_text("nonsense")
