@@ -19,12 +19,12 @@ from engine.core.policy import Policy
 from engine.quoting import Quotable
 from engine.under_way import worked_on
 from store import erasing, log
-from store.database import writing
 from store.errors import Damaged, UnknownEvent
 from store.events import Delivered, Discarded, Event, Failed, KeptNoLonger, MessageEvent, Reported
 from store.life import Message
 from store.mailbox_events import MAILBOX_PREFIX
 from store.mentions import Named, mentions
+from store.turns import writing_in_turn
 
 BATCH = 20  # messages in one transaction: their octets are overwritten, and a gateway waits
 
@@ -135,7 +135,7 @@ class Erasure:
         """Yield what came of it for each message, once it is on record."""
         stay: dict[str, bool] = {}
         for start in range(0, len(those), BATCH):
-            with writing(self._engine) as connection:
+            with writing_in_turn(self._engine) as connection:
                 erasing.overwrite(connection)
                 done = [self._erased(connection, target, stay) for target in those[start : start + BATCH]]
             yield from done

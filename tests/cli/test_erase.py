@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from engine import intake, presence
+from engine import erasure, intake, presence
 from engine.core import rescan_report, trouble_report
 from engine.core.daily_report import Day, Lane, Oldest, daily
 from engine.core.policy import Policy
@@ -364,6 +366,25 @@ def test_who_asked_for_an_erasure_stands_in_its_record_and_that_names_no_message
     assert erase(light, light.ids["failed"], "--reason", f"{who} asked for it", "--yes").code == 0
     answer = erase(light, "--address", who, "--dry-run")
     assert answer.complaint.startswith(f"no message names {who}; 1 event with the address in facts that stay")
+
+
+def test_others_write_between_the_batches_of_an_erasure(
+    light: Stock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rests: list[float] = []
+    file = Path(light.url.removeprefix("sqlite:///"))
+
+    def sleep(seconds: float) -> None:
+        rests.append(seconds)
+        with closing(sqlite3.connect(file, timeout=0)) as other:
+            other.execute("BEGIN IMMEDIATE")  # nobody holds the lock
+
+    monkeypatch.setattr(erasure, "BATCH", 2)
+    monkeypatch.setattr(time, "sleep", sleep)
+    those = [light.ids[name] for name in ("delivered", "mixed", "oversize", "unknown")]
+    assert erase(light, *those, "--even-open", "--no-scrub", *WHY).code == 0
+    assert len(rests) >= 2
+    assert all(rests)
 
 
 def test_while_a_gateway_runs_the_files_wait(light: Stock) -> None:
