@@ -191,7 +191,15 @@ def read(archive: ZipFile) -> Bundle:
         )
     except NoSeal as error:
         raise NoBundle(f"{PROOF}: {error}") from error
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, Damaged) as error:
+    except (
+        KeyError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        OverflowError,
+        RecursionError,  # of brackets in brackets in brackets
+        Damaged,
+    ) as error:
         raise NoBundle(f"it can't be read: {error!r}") from error
 
 

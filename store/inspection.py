@@ -70,7 +70,7 @@ def inspect(file: Path, kept: Seal | None = None, public_key: bytes | None = Non
 def _digests(archive: ZipFile) -> dict[str, str]:
     """Return the sha256 of each member, read piece by piece. Raises NoBundle."""
     found: dict[str, str] = {}
-    for name in _to_be_read(archive):
+    for name in dict.fromkeys(_to_be_read(archive)):  # however often it is there: that is found elsewhere
         summed = sha256()
         try:
             with archive.open(name) as stream:

@@ -259,6 +259,25 @@ def test_very_many_nothings_are_no_events(made: Made) -> None:
         assert most_octets < 1 << 20
 
 
+def test_brackets_in_brackets_are_no_seal(made: Made) -> None:
+    deep = b'{"seal":{"format":' + b"[" * 100_000 + b"]" * 100_000 + b'},"inclusion":[]}'
+    (found,) = look(made, forged(made.file, members(made.file) | {bundle.PROOF: deep})).findings
+    assert found.startswith("it can't be read")
+
+
+def test_what_is_there_many_times_is_read_once(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[object] = []
+    opens = ZipFile.open
+    with ZipFile(made.file, "a") as archive:
+        archive.filelist += [archive.getinfo(bundle.OCTETS)] * 1_000
+        archive._didModify = True  # type: ignore[attr-defined]
+    monkeypatch.setattr(
+        ZipFile, "open", lambda self, name, *more: opened.append(name) or opens(self, name, *more)
+    )
+    assert look(made).findings == ("message.eml does not belong there",)
+    assert opened.count(bundle.OCTETS) == 1
+
+
 def test_what_came_after_the_last_event_it_does_not_tell_and_says_so(made: Made) -> None:
     held = members(made.file)
     cut = json.loads(held[bundle.EVENTS])
