@@ -98,11 +98,17 @@ def _findings(
     engine: Engine, count: Count, others: list[Sealed], key: bytes | None, *, contents: bool, bars: bool
 ) -> Iterator[Finding]:
     with progress(wanted=bars) as show, reading(engine) as connection:
-        entries = seals.every(connection)
-        on_record = [Sealed(f"seal {entry.number}", entry.seal) for entry in entries]
+        every, damaged = seals.readable(connection)
+        # Behind one that can't be read nobody knows which blocks became whole: the roots of those are compared alone.
+        entries = [entry for entry in every if entry.number < min(damaged, default=entry.number + 1)]
+        on_record = [Sealed(f"seal {entry.number}", entry.seal) for entry in every]
         last = log.last_position(connection)
         yield from guards.check(connection, count)
-        yield from verify.log(connection, last, count, entries=entries, others=others, progress=show)
+        for number, error in damaged.items():
+            count.findings += 1
+            yield Finding(str(error), seal=f"seal {number}")
+        by_root = [*others, *on_record[len(entries) :]]
+        yield from verify.log(connection, last, count, entries=entries, others=by_root, progress=show)
         yield from signatures(others, on_record, count, key)
         if contents:
             yield from verify.contents(connection, count, show)

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 from sqlalchemy import RowMapping
 
+from store.errors import Damaged
 from store.folding import folded, words
 from store.life import DOMAIN_HOP, Message
 from store.mailbox_events import Adopted, Undeleted, Withheld
@@ -237,10 +238,15 @@ def mailbox_row(mailbox: Mailbox) -> Row:
 
 
 def mailbox_of(row: RowMapping) -> Mailbox:
-    """Return the mailbox whose row this is."""
-    withheld = msgspec.json.decode(row["withheld"], type=tuple[Withheld, ...])
-    marked = msgspec.json.decode(row["marked"], type=tuple[str, ...])
-    undeleted = msgspec.json.decode(row["undeleted"], type=tuple[Undeleted, ...])
+    """Return the mailbox whose row this is. Raises Damaged where the row is none."""
+    try:
+        withheld = msgspec.json.decode(row["withheld"], type=tuple[Withheld, ...])
+        marked = msgspec.json.decode(row["marked"], type=tuple[str, ...])
+        undeleted = msgspec.json.decode(row["undeleted"], type=tuple[Undeleted, ...])
+    except (msgspec.DecodeError, TypeError) as error:
+        raise Damaged(
+            f"mailbox {row['name']} can't be read in the read tables; run: mailgate db rebuild"
+        ) from error
     return Mailbox(**dict(row) | {"withheld": withheld, "marked": marked, "undeleted": undeleted})
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
 from store import signing
 from store.merkle import BLOCK_LEAVES, Tree
@@ -79,7 +80,8 @@ class Under:
         for wanted, entry in enumerate(self._entries, start=1):
             if entry.number != wanted:
                 yield Finding(f"seal {wanted} is not on record, and seal {entry.number} is")
-                return
+                break
+        yield from _turned_back(self._entries)
 
     def _grow(self, marks: list[bytes]) -> Iterator[Finding]:
         for number, block in enumerate(self._tree.extend(marks), start=self._grown):
@@ -135,3 +137,11 @@ def _miscounted(entries: Sequence[Entry]) -> Iterator[Finding]:
                 f" and {len(numbers)} became whole since the seal before",
                 seal=f"seal {entry.number}",
             )
+
+
+def _turned_back(entries: Sequence[Entry]) -> Iterator[Finding]:
+    """Yield which seals cover fewer events than the one before: they were made in another order."""
+    for before, entry in pairwise(entries):
+        if entry.seal.position < before.seal.position:
+            name = f"seal {entry.number}"
+            yield Finding(f"{name} covers fewer events than the seal before it", seal=name)

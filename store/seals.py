@@ -37,7 +37,22 @@ class Entry:
 
 def every(connection: Connection) -> list[Entry]:
     """Return the seals on record, oldest first. Raises Damaged for one that is none."""
-    return [_entry(*row) for row in pages.query(connection, _EVERY)]
+    entries, damaged = readable(connection)
+    for error in damaged.values():
+        raise error
+    return entries
+
+
+def readable(connection: Connection) -> tuple[list[Entry], dict[int, Damaged]]:
+    """Return the seals on record, oldest first, and what is wrong with those that are none, by their numbers."""
+    entries: list[Entry] = []
+    damaged: dict[int, Damaged] = {}
+    for row in pages.query(connection, _EVERY):
+        try:
+            entries.append(_entry(*row))
+        except Damaged as error:
+            damaged[row[0]] = error
+    return entries, damaged
 
 
 _EVERY = "SELECT number, position, root, blocks, at, public_key, signature FROM seals ORDER BY number"

@@ -23,6 +23,7 @@ from store.seals import Entry
 from store.verified import Count, Finding, Sealed
 
 COLUMNS = ("stream", "revision", "name", "version", "at", "data", "personal", "salt", "digest", "hash")
+OF_NOBODY = "octets are kept here, and no message was opened"
 REMEMBERED = 50_000  # streams, twice: some 20 MB
 
 _Head = tuple[int, bytes | None]  # revision and hash of the last event; None where that is not known
@@ -62,6 +63,9 @@ _BEFORE_ALL = "SELECT position, stream, revision FROM events WHERE position < 1 
 def contents(connection: Connection, count: Count, progress: Progress = quiet) -> Iterator[Finding]:
     """Yield which kept octets are not those that arrived."""
     ((total,),) = pages.query(connection, "SELECT count(*) FROM contents")
+    for (position,) in pages.query(connection, _CONTENTS_BEFORE_ALL):
+        count.findings += 1
+        yield Finding(OF_NOBODY, position)
     for first, until in content_ranges(connection):
         for position, octets, stream, data in pages.query(connection, _CONTENTS, (first, until)):
             count.contents += 1
@@ -71,6 +75,7 @@ def contents(connection: Connection, count: Count, progress: Progress = quiet) -
         progress("contents", count.contents, total)
 
 
+_CONTENTS_BEFORE_ALL = "SELECT position FROM contents WHERE position < 1 ORDER BY position"
 _CONTENTS = (
     "SELECT c.position, c.octets, e.stream, e.data FROM contents c LEFT JOIN events e ON e.position = c.position"
     " AND e.revision = 0 WHERE c.position BETWEEN {0} AND {0} ORDER BY c.position"
@@ -79,7 +84,7 @@ _CONTENTS = (
 
 def _unlike(octets: object, data: bytes | None) -> str | None:
     if data is None:
-        return "octets are kept here, and no message was opened"
+        return OF_NOBODY
     try:
         wanted = orjson.loads(data).get("content")
     except (ValueError, AttributeError):

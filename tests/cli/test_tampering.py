@@ -77,6 +77,50 @@ def test_what_stands_in_place_of_what_was_written_is_named_and_breaks_nothing(
             assert answer.code in (0, 1) or newer, (value, command, answer)
 
 
+def findings(run: Mailgate | None, *arguments: str) -> list[str]:
+    assert run is not None
+    answer = run("audit", "verify", "--json", *arguments)
+    assert answer.code == 1
+    return [one["what"] for one in answer.json[:-1] if "its trigger" not in one["what"]]
+
+
+def test_a_seal_that_is_none_hides_nothing_else(whole: Stock, tmp_path: Path) -> None:
+    run = tampered(whole, tmp_path / "0", "UPDATE seals SET at = 'noon' WHERE number = 1")
+    assert run is not None
+    with closing(connect(run.folder / "store.db")) as driver:
+        driver.execute("INSERT INTO seals SELECT 2, position, root, blocks, 0, NULL, NULL FROM seals")
+        driver.execute("UPDATE events SET at = at + 1 WHERE position = 2")
+        driver.commit()
+    assert [what.partition(":")[0] for what in findings(run)] == [
+        "seal 1 on record can't be read",
+        "its hash is not that of its facts and of the event before it",
+    ]
+
+
+def test_seals_that_changed_places_are_named(whole: Stock, tmp_path: Path) -> None:
+    run = tampered(
+        whole,
+        tmp_path / "0",
+        "INSERT INTO seals SELECT 2, 0, x'e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855',"
+        " x'', 0, NULL, NULL",
+    )
+    assert "seal 2 covers fewer events than the seal before it" in findings(run)
+
+
+def test_octets_before_the_first_position_are_named(whole: Stock, tmp_path: Path) -> None:
+    run = tampered(whole, tmp_path / "0", "INSERT INTO contents VALUES (-1, x'00')")
+    assert findings(run, "--contents") == ["octets are kept here, and no message was opened"]
+
+
+def test_a_mailbox_row_that_is_none_is_one_line(whole: Stock, tmp_path: Path) -> None:
+    run = tampered(whole, tmp_path / "0", "UPDATE mailboxes SET withheld = 'none' WHERE name = 'info'")
+    assert run is not None
+    for command in (("audit", "conserve"), ("mailbox", "list")):
+        answer = run(*command)
+        said = "mailbox info can't be read in the read tables; run: mailgate db rebuild"
+        assert (answer.code, answer.complaint) == (1, said)
+
+
 @pytest.mark.parametrize("command", [("show",), ("raw",), ("explain",), ("audit", "export")])
 def test_a_message_that_the_log_does_not_know_is_one_line(
     command: tuple[str, ...], whole: Stock, tmp_path: Path
