@@ -44,7 +44,7 @@ class Summary:
                 self._released.update(_in_quarantine(one.message, again))
             case Nothing() as nothing:
                 self.repeated += nothing.repeated
-                self._nothing[nothing.text] += 1
+                self._nothing[nothing.of_many or nothing.text] += 1
                 if len(self._named) < NAMED:
                     self._named.append(f"{one.stream}: {nothing.text}")
 

@@ -59,9 +59,13 @@ class Again:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Nothing:
-    """Nothing is to be done: the text goes on where the message's id and a colon stop. `repeated` where it was done before."""
+    """Nothing is to be done: the text goes on where the message's id and a colon stop. `repeated` where it was done before.
+
+    `of_many` says it of any number of messages alike, where the text names another one.
+    """
 
     text: str
+    of_many: str = ""
     left_out: tuple[tuple[str, str], ...] = ()
     repeated: bool = False
 
@@ -88,8 +92,8 @@ def ask(
     if request.replay in message.replays:
         return Nothing(text=f"it is part of replay {request.replay} already", repeated=True)
     if message.content is None and before is not None:
-        text = f"it is what came of replay {request.replay}, which asked for {before}"
-        return Nothing(text=text, repeated=True)
+        text = f"it is what came of replay {request.replay}"
+        return Nothing(text=f"{text}, which asked for {before}", of_many=text, repeated=True)
     if message.content is None:
         return _never_here(message, request, policy, later)
     if not kept:
@@ -104,9 +108,14 @@ def _never_here(message: Message, request: Request, policy: Policy, later: Known
     if message.mailbox is None:
         return Nothing(text="it never was here: its client was told that it is too large, and has it still")
     if later is not None and later.content is not None:
-        return Nothing(text=f"it came as message {later.stream} ({later.state})")
+        state = f"({later.state})"
+        return Nothing(text=f"it came as message {later.stream} {state}", of_many=f"it came later {state}")
     if later is not None:
-        return Nothing(text=f"it was found too large again, as message {later.stream}: replay that one")
+        again = "it was found too large again"
+        return Nothing(
+            text=f"{again}, as message {later.stream}: replay that one",
+            of_many=f"{again}, as another message: replay that one",
+        )
     if message.removed:
         return Nothing(text="it was never fetched, and its mailbox no longer has it")
     if request.recipients or request.next_hop:

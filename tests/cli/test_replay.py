@@ -262,6 +262,23 @@ def test_what_was_too_large_is_fetched_again_while_its_mailbox_has_it(desk: Desk
     assert desk.states(there) == ["rejected-oversize"]
 
 
+def test_of_many_that_were_too_large_what_became_of_them_is_counted(desk: Desk) -> None:
+    for _ in range(12):
+        large = desk.builder.oversize()
+        desk.mailgate("replay", large, "--id", "r1")
+        desk.builder.oversize(uidl=f"uidl-{large}")
+    again = desk.mailgate("replay", "--mailbox", "info", "--id", "r1", "--dry-run")
+    assert sorted(again.lines) == [
+        "  nothing to do for 12: it is part of replay r1 already",
+        "  nothing to do for 12: it is what came of replay r1",
+        "0 of 24 messages are to be delivered again:",
+    ]
+    other = desk.mailgate("replay", "--mailbox", "info", "--dry-run")
+    assert other.lines[-1] == (
+        "  nothing to do for 12: it was found too large again, as another message: replay that one"
+    )
+
+
 def test_wrong_usage_is_one_line(desk: Desk) -> None:
     stream = desk.failed()
     for arguments, text in (
