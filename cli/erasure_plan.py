@@ -36,7 +36,8 @@ class Plan:
         self.going = self.staying = self.repeated = 0
         self.facts = self.octets = self.discarded = self.kept = self.reports = self.recipients = 0
         self.named: Counter[str] = Counter()
-        self.left: list[str] = []
+        self._left: list[str] = []  # the first of those that stay, and of those erased before
+        self._before: list[str] = []
 
     def add(self, one: Erasing) -> None:
         """Take note of one message."""
@@ -45,8 +46,9 @@ class Plan:
         if not isinstance(one.answer, Going):
             self.repeated += one.answer.done
             self.staying += not one.answer.done
-            if len(self.left) < NAMED:
-                self.left.append(f"{one.target.stream}: {one.answer.text}")
+            some = self._before if one.answer.done else self._left
+            if len(some) < NAMED:
+                some.append(f"{one.target.stream}: {one.answer.text}")
             return
         self.going += 1
         self.facts += one.answer.facts
@@ -56,6 +58,11 @@ class Plan:
         self.reports += bool(one.target.about)
         self.recipients += len(one.message.recipients) if one.message is not None else 0
         self.named.update({IN_WORDS.get(name, ELSEWHERE) for name in one.target.facts})
+
+    @property
+    def left(self) -> list[str]:
+        """Some that are left as they are, and why; first those that somebody still has to see to."""
+        return [*self._left, *self._before][:NAMED]
 
     def show(self) -> None:
         """Print it."""

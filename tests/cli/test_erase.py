@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from cli import erasure_plan
 from engine import erasure, intake, presence
 from engine.core import rescan_report, trouble_report
 from engine.core.daily_report import Day, Lane, Oldest, daily
@@ -195,6 +196,19 @@ def test_what_was_erased_before_is_nothing_new(own: Stock) -> None:
     assert again.code == 0
     assert f"left as it is: {own.ids['failed']}: nothing personal of it is left" in again.out
     assert sum("erased" in line for line in own.mailgate("events", "--event", "erased").lines) == 1
+
+
+def test_what_is_left_is_named_before_what_was_erased_before(
+    light: Stock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(erasure_plan, "NAMED", 1)
+    those = (light.ids["delivered"], light.ids["received"])
+    erase(light, *those, *WHY)
+    again = erase(light, *those, "--dry-run")
+    assert again.lines[1:] == [
+        f"  left as it is: {light.ids['received']}: it is still open (received): --even-open discards it first",
+        "  left as they are: 1 more",
+    ]
 
 
 def test_an_open_message_is_left_where_that_is_not_asked_for(own: Stock) -> None:
