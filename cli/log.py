@@ -76,6 +76,7 @@ def events(
         with reading(engine) as connection:
             wanted = Wanted(connection, moment, end, name, stream)
             checkpoint = log.last_position(connection)
+            _check_end(checkpoint, begin)
             rows = iter(wanted.newest(connection, limit, checkpoint, first=begin))
             first = next(rows, None)
             if as_csv:
@@ -156,7 +157,10 @@ def _follow(engine: Engine, wanted: Wanted, checkpoint: int, show: Show) -> int:
 
 
 def behind(engine: Engine, wanted: Wanted, checkpoint: int) -> tuple[list[Row[Any]], int]:
-    """Return what is behind the checkpoint, and the next one; nothing new while the store can't be asked."""
+    """Return what is behind the checkpoint, and the next one; nothing new while the store can't be asked.
+
+    Raises Failure where the log ends before the checkpoint.
+    """
     try:
         with reading(engine) as connection:
             last = log.last_position(connection)
@@ -165,7 +169,16 @@ def behind(engine: Engine, wanted: Wanted, checkpoint: int) -> tuple[list[Row[An
         if unreachable(engine, error):
             return [], checkpoint
         raise
+    _check_end(last, checkpoint)
     return rows, rows[-1].position if len(rows) == PAGE else last
+
+
+def _check_end(last: int, seen: int) -> None:
+    """Raises Failure where a position that was seen is not there: what comes is given positions that others had."""
+    if last < seen:
+        raise Failure(
+            f"the log ends at position {last}, before {seen}: it is another store, or an older backup was restored"
+        )
 
 
 def _json(rows: Iterable[Row[Any]]) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from cli.context import Failure
 from cli.log import Wanted, behind
 from store import log
 from store.database import open_store, reading
@@ -32,6 +33,25 @@ def test_the_whole_log_comes_in_its_order(url: str, tmp_path: Path, request: pyt
     assert [event["hash"] for event in told] == [one.hash.hex() for one in recorded]
     fields = ["stream", "position", "revision", "name", "version", "at", "data", "personal", "hash"]
     assert all(list(event) == fields for event in told)
+
+
+@pytest.mark.parametrize("follow", [(), ("--follow",)])
+def test_a_position_beyond_the_end_of_the_log_is_named(follow: tuple[str, ...], stock: Stock) -> None:
+    last = positions(stock, "--limit", "1")[0]
+    answer = stock.mailgate("events", "--after", str(last + 1), *follow)
+    said = "it is another store, or an older backup was restored"
+    assert answer.code == 1
+    assert answer.complaint == f"the log ends at position {last}, before {last + 1}: {said}"
+
+
+def test_who_follows_is_told_that_the_log_became_shorter(stock: Stock) -> None:
+    engine = open_store(stock.url)
+    with reading(engine) as connection:
+        wanted, last = Wanted(connection, None, None, None, None), log.last_position(connection)
+    assert behind(engine, wanted, last) == ([], last)
+    with pytest.raises(Failure, match="an older backup was restored"):
+        behind(engine, wanted, last + 1)
+    engine.dispose()
 
 
 def test_filters_add_up(stock: Stock) -> None:
