@@ -32,6 +32,8 @@ from store.inspection import Inspected
 from store.life import fold
 from store.seal import Seal
 
+ZIP_BEGINS = b"PK\x03\x04"
+
 
 def exported(engine: Engine, beginning: str, out: Path | None, seal: Path | None) -> int:
     """Write the bundle of a message; returns the exit code. Raises Failure."""
@@ -66,7 +68,7 @@ def checked(
         raise Misuse("--page and --json don't go together")
     key = None if public_key is None else signing.public_key(public_key)
     kept = [of_file(one) for one in seals]
-    if not is_zipfile(file):
+    if not (is_zipfile(file) or _begins_as_zip(file)):
         if as_page:
             raise Misuse("--page is for a bundle")
         return _say(file, *_seal(of_file(file), kept, key), as_json=as_json)
@@ -76,6 +78,15 @@ def checked(
     if as_page and seen.bundle is not None and not seen.findings:
         seen = _told(seen, seen.bundle)
     return _say(file, _true(seen), seen.findings, seen.notes, as_json=as_json)
+
+
+def _begins_as_zip(file: Path) -> bool:
+    """Whether it is a bundle of which the end is missing."""
+    try:
+        with file.open("rb") as stream:
+            return stream.read(len(ZIP_BEGINS)) == ZIP_BEGINS
+    except OSError:  # said by who reads it
+        return False
 
 
 def page(made: Bundle) -> str:

@@ -355,6 +355,10 @@ def test_a_bundle_is_checked_where_there_is_no_store(
     assert len(answer.lines) == 1
     (found,) = elsewhere.process("audit", "check", "mixed.zip", "--json").json
     assert (found["true"], len(found["findings"])) == (False, 1)
+    (elsewhere.folder / "mixed.zip").write_bytes(whole[:-100])
+    answer = elsewhere.process("audit", "check", "mixed.zip")
+    assert (answer.code, answer.err) == (1, "")
+    assert answer.lines[0].startswith("mixed.zip: it is no bundle, or a damaged one: ")
 
 
 def forged(file: Path, change: Callable[[dict[str, Any]], None]) -> str:
