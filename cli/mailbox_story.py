@@ -51,5 +51,4 @@ def _poll(event: PollFinished) -> str:
     text += f", {event.oversize} too large" if event.oversize else ""
     text += f", {event.refused} refused by the server" if event.refused else ""
     text += ", and then the session broke" if event.broken else ""
-    text += f"; {len(event.dubious):,} answered out of turn, to be fetched anew" if event.dubious else ""
     return "; ".join((text, *lines(event.withheld, event.more_withheld)))

@@ -81,7 +81,7 @@ class Poll:
         self._arriving = Arriving(means.journal, lease, worker=worker, shares=self._shares)
         self._remover = Remover(means, mailbox.name, mailbox.removal, lease)
         self._proven: dict[int, str] = {}  # by message number: the stream that has these very octets
-        # Streams that an earlier QUIT may have deleted, or that may have another's octets.
+        # Streams that an earlier QUIT may have deleted.
         self._doubted: frozenset[str] = frozenset()
         self._missing: Missing | None = None  # where the whole listing could be read
         self._large: frozenset[int] = frozenset()  # numbers of what is too large to be retrieved
@@ -120,7 +120,6 @@ class Poll:
                 await self._missed(difference, withholding)
                 marks = await self._remover.mark(session, offers, self._proven, self._doubted)
             except SourceTrouble as trouble:
-                self.tally.broke(protocol=trouble.kind == "protocol")
                 await self._arriving.durable()
                 await self._missed(difference, withholding)
                 if trouble.offer is not None and trouble.offer.uidl in self._last:
@@ -153,7 +152,7 @@ class Poll:
         before: Recognised = await self._means.read(
             lambda c: recognition.recognisable(c, plan.name, difference, wanted)
         )
-        # Stable: otherwise in the server's order. Behind what is refused again nothing is to come that it puts in doubt.
+        # Stable: otherwise in the server's order. Nothing is to come behind a refusal that may break the session each time.
         behind = (*withholding.refused, *self._last)
         last = {uidl: place for place, uidl in enumerate(behind, start=1)}
         wanted.sort(key=lambda offer: last.get(offer.uidl or b"", 0))
@@ -165,10 +164,6 @@ class Poll:
                     self._shares.give_back(got.offer.number)
                 else:
                     await self._take(got, before)
-        if self.tally.behind:  # an answer that is left over passes for the first one's, what follows for none
-            await session.noop()
-            await session.noop()
-        self.tally.in_step = True
         if not self.tally.refused:
             # A server without UIDL: what was not among the octets it gave is no longer there.
             await self._remover.vanished(before.left(b""))
@@ -192,7 +187,8 @@ class Poll:
             return
         append = await intake.downloaded(arrival, got.octets, self._means.policy, self._means.now())
         size_octets = len(got.octets)
-        self.tally.took(append.stream, size_octets)
+        self.tally.downloaded += 1
+        self.tally.octets += size_octets
         self._proven[got.offer.number] = append.stream
         share = self._shares.held.pop(got.offer.number)
         understated = size_octets > share
@@ -206,7 +202,6 @@ class Poll:
     async def _recognised(self, offer: Offer, known: Known) -> None:
         if known.stream is not None:
             self._proven[offer.number] = known.stream
-            self.tally.met(known.stream)
         if (event := recognition.come_back(self.mailbox.name, offer, known)) is not None:
             await record(self._means, self.mailbox.name, (event,), self._lease)
         if self._missing is not None:
@@ -265,8 +260,7 @@ class Poll:
         after = withholding.after(offers, frozenset(self._proven), whole=self._tried_all)
         # Without a UIDL all is told by its octets at every poll.
         marked = {o.stream for o in (marks.marked if marks else ()) if o.uidl and o.stream}
-        certain = set(self._proven.values()) - self.tally.dubious
-        doubted = self._doubted - certain | marked
+        doubted = self._doubted - set(self._proven.values()) | marked
         asked = self._remover.asked(standing, self._doubted, doubted, marks)
         self._doubted = doubted
         found = self._found(began, withholding.news(after), after, broken=marks is None)
@@ -278,8 +272,7 @@ class Poll:
     ) -> PollFinished | None:
         for line in lines(news, after.more):
             logger.warning("mailbox %s: %s", self.mailbox.name, line)
-        dubious = tuple(sorted(self.tally.dubious - self._doubted))
-        if not (self.tally.downloaded or self.tally.oversize or dubious) and news is None:
+        if not (self.tally.downloaded or self.tally.oversize) and news is None:
             return None
         return PollFinished(
             mailbox=self.mailbox.name,
@@ -292,5 +285,4 @@ class Poll:
             broken=broken,
             withheld=after.named,
             more_withheld=after.more,
-            dubious=dubious,
         )

@@ -252,10 +252,6 @@ class SourceSession(Protocol):
         """DELE each; returns what was refused, the rest is marked. Nothing is removed before `quit` returned None."""
         ...
 
-    async def noop(self) -> None:
-        """NOOP. Raises SourceTrouble."""
-        ...
-
     async def quit(self) -> SourceTrouble | None:
         """QUIT, and close. None for +OK, which commits the deletions (RFC 1939 section 6); else what came of it."""
         ...

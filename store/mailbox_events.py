@@ -71,7 +71,6 @@ class PollFinished(Struct, frozen=True, kw_only=True):
     broken: bool = False  # the session ended before its time; what was retrieved is durable all the same
     withheld: tuple[Withheld, ...] = ()  # as of now; of very many, some
     more_withheld: int = 0  # so many others
-    dubious: tuple[str, ...] = ()  # messages that may have another's octets: the server answered out of turn
 
 
 class Undeleted(Struct, frozen=True, kw_only=True):
@@ -96,7 +95,7 @@ class MarkedAsDeleted(Struct, frozen=True, kw_only=True):
     mailbox: str
     marked: tuple[
         str, ...
-    ]  # messages, as of now: QUIT deletes them, or did, unless it is known that it didn't; and those still dubious
+    ]  # messages, as of now: QUIT deletes them, or did, unless it is known that it didn't
     refused: tuple[Undeleted, ...] = ()  # as of now; of very many, some
     more_refused: int = 0  # so many others
 

@@ -87,7 +87,6 @@ def evolve_mailbox(mailbox: Mailbox, event: MailboxEvent, at: datetime) -> Mailb
                 downloaded=mailbox.downloaded + event.downloaded,
                 withheld=event.withheld,
                 more_withheld=event.more_withheld,
-                marked=tuple(sorted({*mailbox.marked, *event.dubious})),
             )
         case MarkedAsDeleted():
             return replace(

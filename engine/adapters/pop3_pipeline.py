@@ -15,6 +15,7 @@ be told apart from them any more. `finished` says which it was.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from types import TracebackType
 from typing import Final, Self
@@ -55,6 +56,7 @@ class Pipeline:
         self._stalled = False
         self._room = asyncio.Event()
         self._unwritten: list[bytes] = []
+        self._slipped_in: deque[Command] = deque()  # not sent yet
         self._sender: asyncio.Task[None] | None = None
         self._growth: asyncio.Task[None] | None = None  # the reply at the head waits for room
 
@@ -91,22 +93,34 @@ class Pipeline:
         self._left -= 1
         self._ahead -= 1
         self._ahead_octets -= happening.command.listed_octets
+        if self._slipped_in:
+            self._send_slipped_in()
         self._nudge()
         return happening
+
+    def slip_in(self, *commands: Command) -> None:
+        """Have these answered as well, before any that was not sent yet. They wait for no room and are not admitted."""
+        self._left += len(commands)
+        self._slipped_in.extend(commands)
+        self._send_slipped_in()
+
+    def _send_slipped_in(self) -> None:
+        while self._slipped_in and self._free() and self._connection.broken is None:
+            self._ahead += 1
+            self._unwritten.append(self._connection.line(self._slipped_in.popleft()))
+        self._flush()
 
     async def _send_all(self) -> None:
         for command in self._commands:
             while not self._may_send(command):
-                self._flush()
-                self._stalled = True
-                self._room.clear()
-                await self._room.wait()
-                self._stalled = False
+                await self._stall()
             self._ahead += 1
             self._ahead_octets += command.listed_octets
             if self._admit is not None:
                 octets = command.listed_octets
                 await self._admit(command, octets if octets < FIRST_OCTETS else FIRST_OCTETS)
+            while self._slipped_in or not self._free():  # it was slipped in meanwhile
+                await self._stall()
             if self._connection.broken is not None:
                 return
             if not self._unwritten:
@@ -115,6 +129,13 @@ class Pipeline:
             self._unwritten.append(self._connection.line(command))
         self._flush()
 
+    async def _stall(self) -> None:
+        self._flush()
+        self._stalled = True
+        self._room.clear()
+        await self._room.wait()
+        self._stalled = False
+
     def _flush(self) -> None:
         if self._unwritten:
             self._connection.write(b"".join(self._unwritten))
@@ -122,11 +143,15 @@ class Pipeline:
 
     def _may_send(self, command: Command) -> bool:
         """Whether the window has room. One command always may: a message may be larger than the window."""
-        link = self._connection.link
-        if link.outstanding and not link.pipelining:
+        if self._slipped_in or not self._free():
             return False
         fits = self._ahead < WINDOW_COMMANDS and self._ahead_octets + command.listed_octets <= WINDOW_OCTETS
         return fits or not self._ahead
+
+    def _free(self) -> bool:
+        """Whether the server takes a command now."""
+        link = self._connection.link
+        return link.pipelining or not link.outstanding
 
     def _nudge(self) -> None:
         """Wake the sender where it is worth a write: in sequence at once, else when half the window is free.

@@ -26,6 +26,8 @@ from engine.wire.pop3_replies import Capabilities, Replied, text_of
 __all__ = ["Auth", "MailboxAccess", "Pop3Session", "Tls", "open_session"]
 
 RETRIEVED_SLACK_OCTETS: Final = 64 * 1024  # header fields that servers add and LIST does not count
+# A first answer too many passes for that of the first of these; what is left of it, for none at all.
+IN_STEP: Final = (pop3_commands.NOOP, pop3_commands.NOOP)
 LISTING_OCTETS_AT_ONCE: Final = 256 * 1024  # some 10,000 lines, 10 ms; a longer listing is read off the loop
 
 
@@ -102,19 +104,33 @@ class Pop3Session:
     ) -> AsyncGenerator[Retrieved | Refused, None]:
         """RETR each offer, in order. Use it under `contextlib.aclosing`, and see the class on leaving early.
 
+        A server that refuses a message and then gives it all the same would pass for one that gives each message from there
+        on in the place of the next. So what comes behind a refusal is kept back until the session has shown to be in step.
         Raises SourceTrouble with the offer whose retrieval broke the session, and what `admit` raises.
         """
         self._begin("a retrieval")
         commands = (_retr(offer) for offer in offers)
+        kept_back: list[Retrieved] = []
+        due, proofs = len(offers), 0  # replies
         async with Pipeline(self._connection, commands, len(offers), _by_offer(admit)) as replies:
-            for offer in offers:
+            while due:
                 reply = await replies.next()
-                if replies.finished:
+                proof = reply.command is pop3_commands.NOOP
+                if reply.body is None and not proof and not proofs:
+                    replies.slip_in(*IN_STEP)
+                    proofs = len(IN_STEP)
+                    due += proofs
+                due -= 1
+                if not due:
                     self._busy_with = None
-                if reply.body is not None:
-                    yield Retrieved(offer, reply.body)
+                if proof:
+                    proofs -= 1
+                elif reply.body is None:
+                    yield Refused(_offer(reply.command), text_of(reply.line))
                 else:
-                    yield Refused(offer, text_of(reply.line))
+                    kept_back.append(Retrieved(_offer(reply.command), reply.body))
+                while kept_back and not proofs:
+                    yield kept_back.pop(0)
         self._busy_with = None
 
     async def top(self, offer: Offer, admit: Admit) -> bytes | None:
@@ -123,17 +139,16 @@ class Pop3Session:
         """
         command = pop3_commands.top(offer.number, listed_octets=offer.size_octets, about=offer)
         (reply,) = await self._run("TOP", [command], _by_offer(admit))
-        return bytes(reply.body) if reply.body is not None else None
+        if reply.body is None:
+            await self._run("NOOP", IN_STEP)
+            return None
+        return bytes(reply.body)
 
     async def delete(self, offers: Sequence[Offer]) -> tuple[Refused, ...]:
         """DELE each; those the server refused to mark. Raises SourceTrouble, and then nothing is marked."""
         commands = [pop3_commands.dele(offer.number, about=offer) for offer in offers]
         replies = await self._run("a deletion", commands)
         return tuple(Refused(_offer(reply.command), text_of(reply.line)) for reply in replies if not reply.ok)
-
-    async def noop(self) -> None:
-        """NOOP: keep the session from being timed out. Raises SourceTrouble."""
-        await self._run("NOOP", [pop3_commands.NOOP])
 
     async def reset(self) -> bool:
         """RSET: unmark what was marked; True for +OK. Raises SourceTrouble."""

@@ -108,7 +108,7 @@ class Difference:
     vanished: tuple[Known, ...]  # on record, no longer listed
     missing: int  # of what vanished, what was not marked as deleted
     alike: int  # unknown offers of the same size as something that is missing
-    doubted: frozenset[str] = frozenset()  # what is on record and was marked as deleted, or is dubious
+    doubted: frozenset[str] = frozenset()  # what is on record and was marked as deleted
 
     @property
     def reset(self) -> bool:

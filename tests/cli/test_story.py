@@ -368,8 +368,6 @@ def test_a_poll_tells_what_was_new() -> None:
         ": 12 listed, 3 new (45.0 kB) in 1.2s, and then the session broke;"
         " the session breaks at a message (UIDL u7, 1,234 octets): the line is dead; and 1,200 more"
     )
-    event = replace(event, withheld=(), more_withheld=0, dubious=("m1", "m2"))
-    assert story.sentence(event, NOON).endswith("broke; 2 answered out of turn, to be fetched anew")
 
 
 def test_what_is_marked_as_deleted_is_told_with_what_the_server_refuses_to_delete() -> None:

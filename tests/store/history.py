@@ -426,7 +426,6 @@ class History:
                     downloaded_octets=77,
                     duration_ms=5,
                     withheld=self._withheld(),
-                    dubious=tuple(sorted(self.random.sample(["m1", "m2"], self.random.randrange(3)))),
                     more_withheld=self.random.randrange(2),
                 ),
                 MarkedAsDeleted(

@@ -87,10 +87,3 @@ def test_what_is_withheld_is_what_the_last_poll_said_and_nothing_new_in_itself()
     mailbox = fold_mailbox("info", [(FOUND, NOW), (only, after(hours=1)), (NO, after(hours=2))])
     assert (mailbox.withheld, mailbox.withholds, mailbox.last_new_at) == ((one,), 8, NOW)
     assert evolve_mailbox(mailbox, FOUND, after(hours=3)).withheld == ()
-
-
-def test_what_came_out_of_turn_is_in_doubt_like_what_was_marked_as_deleted() -> None:
-    marked = MarkedAsDeleted(mailbox="info", marked=("m1",))
-    mailbox = fold_mailbox("info", [(marked, NOW), (replace(FOUND, dubious=("m2", "m0")), NOW)])
-    assert mailbox.marked == ("m0", "m1", "m2")
-    assert evolve_mailbox(mailbox, marked, NOW).marked == ("m1",)

@@ -34,9 +34,10 @@ async def test_a_session_lists_retrieves_deletes_and_commits() -> None:
             (b"TOP 3 0", b"+OK\r\nSubject: x\r\n\r\n.\r\n"),
             (b"RETR 1", b"+OK\r\na\n.\r\nb\r\n..\r\n.\r\n"),
             (b"RETR 2", b"-ERR no such thing\r\n"),
+            (b"NOOP", b"+OK\r\n"),
+            (b"NOOP", b"-ERR what is that?\r\n"),
             (b"DELE 1", b"+OK\r\n"),
             (b"DELE 3", b"-ERR never heard of it\r\n"),
-            (b"NOOP", b"+OK\r\n"),
             (b"QUIT", b"+OK bye\r\n"),
         )
 
@@ -50,7 +51,6 @@ async def test_a_session_lists_retrieves_deletes_and_commits() -> None:
         got = await all_of(session, [first, second])
         assert got == [Retrieved(first, bytearray(b"a\n.\r\nb\r\n.\r\n")), Refused(second, "no such thing")]
         assert await session.delete([first, third]) == (Refused(third, "never heard of it"),)
-        await session.noop()
         assert await session.quit() is None
 
 
@@ -179,7 +179,8 @@ async def test_a_retrieval_left_behind_its_last_message_leaves_the_session_as_it
 async def test_nothing_to_do_is_done() -> None:
     async def conversation(peer: Peer) -> None:
         await peer.log_in()
-        await peer.talk((b"TOP 1 0", b"-ERR\r\n"), (b"QUIT", b"-ERR some were not removed\r\n"))
+        await peer.talk((b"TOP 1 0", b"-ERR\r\n"), (b"NOOP", b"+OK\r\n"), (b"NOOP", b"+OK\r\n"))
+        await peer.talk((b"QUIT", b"-ERR some were not removed\r\n"))
 
     async with server(conversation) as port:
         session = await open_session(access(port))
