@@ -24,6 +24,7 @@ from tests.real.process import Missing, find_program
 from tests.real.rspamd import Rspamd
 from tests.real.server import Server
 from tests.real.spamd import Spamd
+from tests.scratch import DISK, scratch
 
 ServerT = TypeVar("ServerT", bound=Server)
 
@@ -40,6 +41,11 @@ REAL_FIXTURES = {
     "spamd",
     "rspamd",
 }
+
+
+def pytest_configure() -> None:
+    if scratch() != DISK:
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(scratch()))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -69,7 +75,7 @@ def without(reason: str) -> NoReturn:
 def postgres() -> Iterator[Postgres]:
     """One PostgreSQL server for all tests. Make databases in it; don't kill it."""
     with ExitStack() as stack:
-        yield start_real(stack, Postgres)
+        yield start_real(stack, Postgres, within=scratch())
 
 
 @pytest.fixture

@@ -24,6 +24,7 @@ from psycopg import sql
 
 from tests.real.process import DidNotStart, Missing, Process, as_user, give_to, unprivileged
 from tests.real.server import Server
+from tests.scratch import DISK
 
 RESTARTS, RESTART_PAUSE_SECONDS = 20, 0.25
 _SETTINGS = {
@@ -78,10 +79,11 @@ class Postgres(Server):
     short_name = "pg"
     port = 0
 
-    def __init__(self, *, fsync: bool = False, home: Path | None = None) -> None:
+    def __init__(self, *, fsync: bool = False, home: Path | None = None, within: Path = DISK) -> None:
         self._home = find_home() if home is None else home
         self._user = unprivileged()
         self._fsync = fsync
+        self.within = within
         self._numbers = count(1)
 
     def kill(self) -> None:

@@ -57,9 +57,9 @@ def give_to(user: str | None, *paths: Path) -> None:
             os.chown(path, entry.pw_uid, entry.pw_gid)
 
 
-def make_folder(name: str) -> Path:
+def make_folder(name: str, within: Path) -> Path:
     """A fresh folder with a short path that any user may enter."""
-    folder = Path(mkdtemp(prefix=f"mg-{name}.", dir="/tmp"))
+    folder = Path(mkdtemp(prefix=f"mg-{name}.", dir=within))
     folder.chmod(0o755)
     return folder
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import ClassVar, Self
 
 from tests.real.process import DidNotStart, Process, free_ports, make_folder
+from tests.scratch import DISK
 
 _STARTS = 5  # a free port may be taken between the look and the start: so many times others are tried
 
@@ -23,6 +24,7 @@ class Server(ABC):
     ports_needed: ClassVar[int] = 1
 
     host = "127.0.0.1"
+    within = DISK  # where its folder is made: some servers may go nowhere else
     _folder: Path | None = None
     _process: Process | None = None
 
@@ -40,7 +42,7 @@ class Server(ABC):
 
     def start(self) -> Self:
         """Prepare and start. Raises DidNotStart or TimeoutError with the log, and leaves nothing."""
-        self._folder = make_folder(self.short_name)
+        self._folder = make_folder(self.short_name, self.within)
         try:
             self._prepare()
             self._start_on_free_ports()
