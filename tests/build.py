@@ -9,7 +9,6 @@ from typing import Any
 
 from sqlalchemy import Engine
 
-import migrations
 from engine.core import ids
 from store import log
 from store.database import open_store, writing
@@ -33,6 +32,7 @@ from store.events import (
 from store.life import Message
 from store.log import Append, Unit
 from store.mailbox_events import PollFailed, mailbox_stream
+from tests import schema
 
 POLICY = "3f2a91c04b7d"
 TLS = "TLSv1.3 TLS_AES_256_GCM_SHA384 verified"
@@ -43,10 +43,10 @@ class Builder:
     """A store to be filled. Time stands still until it is moved with `later`."""
 
     def __init__(self, url: str, at: datetime = NOON) -> None:
+        schema.make(url)
         self.engine: Engine = open_store(url)
         self.at = at
         self._number = count(1)
-        migrations.upgrade(self.engine)
 
     def close(self) -> None:
         self.engine.dispose()

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from tests import schema
 from tests.peers.pop3d import Pop3Peer
 from tests.peers.smtpd import HomePeer
 from tests.peers.thread import PeerThread
@@ -69,6 +70,10 @@ class Installation:
             """
         self.file.write_text(text + more)
         self.file.chmod(0o600)
+
+    def make_store(self) -> None:
+        """Make the store, as `mailgate db upgrade` does."""
+        schema.make(self.store_url)
 
     def command(self, *words: str) -> list[str]:
         return [sys.executable, "-m", "cli.main", "--config", str(self.file), *words]

@@ -37,7 +37,7 @@ def own(tmp_path: Path, database_url: str) -> Stock:
 @pytest.fixture
 def house(tmp_path: Path, sqlite_url: str) -> Iterator[Installation]:
     with installed(tmp_path, sqlite_url) as house:
-        house.mailgate("db", "upgrade")
+        house.make_store()
         yield house
 
 

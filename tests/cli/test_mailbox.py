@@ -39,7 +39,7 @@ def recorded(house: Installation, event: str) -> list[dict[str, Any]]:
 
 def test_a_mailbox_is_new_then_ok_then_failing(tmp_path: Path, sqlite_url: str) -> None:
     with installed(tmp_path, sqlite_url, users="info sales") as house:
-        house.mailgate("db", "upgrade")
+        house.make_store()
         assert [row["health"] for row in house.rows("mailbox", "list")] == ["new", "new"]
         house.put(2)
         house.mailbox.mailboxes["sales"].password = "another"
@@ -134,7 +134,7 @@ def test_only_the_named_mailboxes_are_polled(tmp_path: Path, sqlite_url: str) ->
 def test_a_gateway_that_runs_is_asked_to_poll(database_url: str, tmp_path: Path) -> None:
     with installed(tmp_path, database_url) as house:
         house.configure(mailbox=HOURLY)
-        house.mailgate("db", "upgrade")
+        house.make_store()
         with house.running():
             house.mailbox.wait_until(lambda: any(s.closed_at_seconds for s in house.mailbox.sessions))
             while health(house)["polling"]:
@@ -182,7 +182,7 @@ def test_names_are_checked_before_anything_is_done(house: Installation) -> None:
 def test_what_is_adopted_is_neither_fetched_nor_deleted(database_url: str, tmp_path: Path) -> None:
     with installed(tmp_path, database_url) as house:
         house.put(3)
-        house.mailgate("db", "upgrade")
+        house.make_store()
         said = house.mailgate("mailbox", "adopt", "info", "--yes", "--reason", "moved from the old gateway")
         assert "3 listed, 0 of them known" in said
         assert "info: 3 adopted" in said

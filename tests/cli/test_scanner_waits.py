@@ -10,7 +10,7 @@ from tests.life.scanned import scanned_house
 
 def test_what_waits_for_a_scanner_is_queued_by_its_name(tmp_path: Path, sqlite_url: str) -> None:
     with scanned_house(tmp_path, sqlite_url) as scans:
-        assert scans.house.run("db", "upgrade").returncode == 0
+        scans.house.make_store()
         scans.clamd_thread.go_away()
         for number in range(3):
             scans.house.provider.put("info", mail(number))

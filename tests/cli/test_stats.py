@@ -19,7 +19,7 @@ from tests.peers.scanner_peer import EICAR, GTUBE
 @pytest.fixture
 def scans(tmp_path: Path, sqlite_url: str) -> Iterator[ScannedHouse]:
     with scanned_house(tmp_path, sqlite_url) as opened:
-        assert opened.house.run("db", "upgrade").returncode == 0
+        opened.house.make_store()
         yield opened
 
 

@@ -93,7 +93,7 @@ def test_nobody_there_is_one_line(house: Installation) -> None:
 
 
 def test_status_says_how_far_each_is(house: Installation, peer: HookPeer) -> None:
-    house.mailgate("db", "upgrade")
+    house.make_store()
     assert "crm: begins with the next start of the gateway" in house.mailgate("db", "status")
     house.put(1)
     house.mailgate("run", "--once")

@@ -20,7 +20,6 @@ from typing import Any, Self
 
 from sqlalchemy import Connection, Engine
 
-import migrations
 from engine.adapters.pop3_source import MailboxAccess, open_session
 from engine.adapters.smtp_next_hop import NextHopAccess, NextHopTimeouts, SmtpNextHop
 from engine.asking import Here
@@ -50,6 +49,7 @@ from store.log import Unit
 from store.mailbox_events import MAILBOX_PREFIX
 from store.mailbox_life import Mailbox
 from store.recorded import Recorded
+from tests import schema
 from tests.engine.scripted import ScriptedScanner
 from tests.peers.pop3d import Pop3Peer
 from tests.peers.smtpd import HomePeer
@@ -144,6 +144,7 @@ class Rig:
         self.works = works
         self.adds_up = adds_up
         self.scanners = scanners
+        self.url = url
         self.engine = open_store(url, checkpoints=True)
         self.pop3_port = 0
         self.smtp_ports: dict[str, int] = {}
@@ -157,7 +158,7 @@ class Rig:
     # -- beginning and end
 
     async def __aenter__(self) -> Self:
-        migrations.upgrade(self.engine)
+        schema.make(self.url)
         for name in self.boxes:
             self.provider.add_user(name, PASSWORD)
         self.pop3_port = await self.provider.start()

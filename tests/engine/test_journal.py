@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, Engine, event
 
-import migrations
 from engine import seams
 from engine.core import ids
 from engine.journal import ARRIVALS_BESIDE, BATCH_OCTETS, BATCH_UNITS, Journal
@@ -27,6 +26,7 @@ from store.life import Message
 from store.log import Append, Unit
 from store.mailbox_events import PollFailed, PollRecovered, mailbox_stream
 from store.mailbox_life import Mailbox
+from tests import schema
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 OCTETS = b"Subject: one\r\n\r\n"
@@ -35,8 +35,8 @@ OCTETS = b"Subject: one\r\n\r\n"
 @asynccontextmanager
 async def writing_to(url: str, commits: list[int] | None = None) -> AsyncIterator[tuple[Journal, Engine]]:
     """A journal on a fresh store; of each commit it notes how many units it had."""
+    schema.make(url)
     engine = open_store(url, checkpoints=True)
-    migrations.upgrade(engine)
     noted = commits if commits is not None else []
     journal = Journal(engine, watch=lambda units, _seconds: noted.append(len(units)))
     try:
@@ -143,8 +143,8 @@ async def test_a_batch_has_a_limit_of_octets_and_one_larger_unit_goes_alone(data
 
 
 async def test_closing_writes_what_is_queued(database_url: str) -> None:
+    schema.make(database_url)
     engine = open_store(database_url, checkpoints=True)
-    migrations.upgrade(engine)
     journal = Journal(engine)
     futures = [journal.append(unit(n)) for n in range(BATCH_UNITS + 10)]
     await journal.close()
@@ -316,8 +316,8 @@ async def test_a_full_disk_fails_the_batch_and_changes_nothing_and_all_works_aga
 
 async def test_how_commits_end_is_told_and_one_of_nothing_proves_nothing(sqlite_url: str) -> None:
     told: list[StoreUnreachable | None] = []
+    schema.make(sqlite_url)
     engine = open_store(sqlite_url, checkpoints=True)
-    migrations.upgrade(engine)
     journal = Journal(engine, ended=told.append)
     try:
         await journal.append(unit(1))

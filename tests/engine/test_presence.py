@@ -17,7 +17,6 @@ from typing import Any, NoReturn
 import pytest
 from sqlalchemy import Engine
 
-import migrations
 from engine import clock, presence
 from engine.presence import (
     GATEWAY_KEY,
@@ -32,6 +31,7 @@ from engine.presence import (
 from store import agenda
 from store.agenda import Claim
 from store.database import open_store, reading, sqlite_file, writing
+from tests import schema
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 ROOT = Path(__file__).parents[2]
@@ -47,24 +47,24 @@ sys.stdin.read()
 
 @pytest.fixture
 def engine(database_url: str) -> Iterator[Engine]:
+    schema.make(database_url)
     opened = open_store(database_url, checkpoints=True)
-    migrations.upgrade(opened)
     yield opened
     opened.dispose()
 
 
 @pytest.fixture
 def sqlite(sqlite_url: str) -> Iterator[Engine]:
+    schema.make(sqlite_url)
     opened = open_store(sqlite_url, checkpoints=True)
-    migrations.upgrade(opened)
     yield opened
     opened.dispose()
 
 
 @pytest.fixture
 def postgres_store(postgres_url: str) -> Iterator[Engine]:
+    schema.make(postgres_url)
     opened = open_store(postgres_url)
-    migrations.upgrade(opened)
     yield opened
     opened.dispose()
 

@@ -16,6 +16,7 @@ from engine import clock
 from store import conserve, log
 from store.database import open_store, reading
 from store.life import Message
+from tests import schema
 from tests.peers.pop3d import Pop3Peer
 from tests.peers.smtpd import HomePeer
 from tests.peers.thread import PeerThread
@@ -106,6 +107,11 @@ username = "{name}"
 password = "{PASSWORD}"
 {_keys(keys)}
 """
+
+    def make_store(self) -> None:
+        """Make the store, as `mailgate db upgrade` does."""
+        self.write()
+        schema.make(self.store_url)
 
     def start(self, *arguments: str, seam: str = "-", count: int = 1) -> subprocess.Popen[str]:
         """Start the command line as a process of its own."""

@@ -25,7 +25,7 @@ FINE = attached("invoice.zip", zipped("docs/invoice.pdf"))
 @pytest.fixture
 def opened(tmp_path: Path, database_url: str) -> Iterator[House]:
     with house(tmp_path, database_url) as opened:
-        assert opened.run("db", "upgrade").returncode == 0
+        opened.make_store()
         opened.more = RULES
         yield opened
 

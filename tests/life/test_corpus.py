@@ -64,7 +64,7 @@ def test_every_message_arrives_once_and_unchanged(
 
     with house(tmp_path, database_url) as opened:
         opened.provider_port = dovecot.port
-        assert opened.run("db", "upgrade").returncode == 0
+        opened.make_store()
         done = opened.run("run", "--once")
 
         assert (done.returncode, done.stderr.count("Traceback")) == (0, 0), done.stderr

@@ -23,7 +23,7 @@ def there(tmp_path: Path, database_url: str) -> Iterator[House]:
         opened.write()
         (tmp_path / "a.eml").write_bytes(LETTER)
         (tmp_path / "two.mbox").write_bytes(MBOX)
-        assert opened.run("db", "upgrade").returncode == 0
+        opened.make_store()
         yield opened
         assert opened.problems() == []
 

@@ -39,7 +39,7 @@ PASSWORD = "correct horse"
 @pytest.fixture
 def opened(tmp_path: Path, database_url: str) -> Iterator[House]:
     with house(tmp_path, database_url) as opened:
-        assert opened.run("db", "upgrade").returncode == 0
+        opened.make_store()
         listens(opened)
         yield opened
 

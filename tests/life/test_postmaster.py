@@ -22,7 +22,7 @@ DAILY = "Daily report: "
 def opened(tmp_path: Path, database_url: str) -> Iterator[House]:
     """A house whose store is some days old, and a report each midnight."""
     with house(tmp_path, database_url) as made:
-        assert made.run("db", "upgrade").returncode == 0
+        made.make_store()
         builder = Builder(database_url, clock.now() - timedelta(days=2))
         old = builder.downloaded()
         builder.attempted(old)
@@ -61,7 +61,7 @@ def test_the_report_of_the_day_comes_once_also_where_the_gateway_is_killed(opene
 
 def test_of_several_gateways_one_reports(tmp_path: Path, postgres_url: str) -> None:
     with house(tmp_path, postgres_url) as opened, ExitStack() as stack:
-        assert opened.run("db", "upgrade").returncode == 0
+        opened.make_store()
         builder = Builder(postgres_url, clock.now() - timedelta(days=2))
         builder.downloaded()
         builder.close()

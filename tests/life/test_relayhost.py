@@ -40,7 +40,7 @@ def test_killed_at_random_the_smart_host_loses_nothing_and_names_each_duplicate(
         opened.more = (
             f'[listen]\naddress = "127.0.0.1:{port}"\n[[route]]\nrecipients = ["*"]\nnext_hop = "home"\n'
         )
-        assert opened.run("db", "upgrade").returncode == 0
+        opened.make_store()
         postfix = start_postfix(relay_port=port)
         source = hand_in(smtp_source, postfix.port)
         kills, until = 0, time.monotonic() + SECONDS

@@ -20,7 +20,7 @@ NEW = "New.Worm"
 @pytest.fixture
 def scans(tmp_path: Path, database_url: str) -> Iterator[ScannedHouse]:
     with scanned_house(tmp_path, database_url) as opened:
-        assert opened.house.run("db", "upgrade").returncode == 0
+        opened.house.make_store()
         for number in (0, 1, 2):
             opened.house.provider.put("info", mail(number))
         assert opened.house.run("run", "--once").returncode == 0
@@ -164,7 +164,7 @@ def test_it_may_be_stopped_and_begun_anew(scans: ScannedHouse) -> None:
 def test_without_a_scanner_it_says_so(tmp_path: Path, sqlite_url: str) -> None:
     with scanned_house(tmp_path, sqlite_url) as scans:
         scans.house.more = ""
-        assert scans.house.run("db", "upgrade").returncode == 0
+        scans.house.make_store()
         done = scans.house.run("rescan", "--all")
         assert done.returncode == 3
         assert "there is no [[scanner]]" in done.stderr

@@ -21,7 +21,7 @@ WAIT_SECONDS = 60.0
 @pytest.fixture
 def scans(tmp_path: Path, database_url: str) -> Iterator[ScannedHouse]:
     with scanned_house(tmp_path, database_url) as opened:
-        assert opened.house.run("db", "upgrade").returncode == 0
+        opened.house.make_store()
         yield opened
 
 

@@ -42,7 +42,7 @@ STALE = "the gateway that runs was started with another configuration: restart i
 @pytest.fixture
 def opened(tmp_path: Path, database_url: str) -> Iterator[House]:
     with house(tmp_path, database_url) as opened:
-        assert opened.run("db", "upgrade").returncode == 0
+        opened.make_store()
         yield opened
 
 
@@ -250,7 +250,7 @@ def test_a_second_gateway_on_an_sqlite_store_is_refused_in_one_line(on_sqlite: H
 
 def test_two_gateways_on_one_postgres_share_the_work(on_postgres: House) -> None:
     opened = on_postgres
-    assert opened.run("db", "upgrade").returncode == 0
+    opened.make_store()
     expected: Counter[bytes] = Counter()
     with ExitStack() as stack:
         boxes = {f"box{n}": add_mailbox(stack, opened, f"box{n}", 0) for n in range(BOXES)}
@@ -283,7 +283,7 @@ def test_a_gateway_that_stood_still_adds_nothing_to_what_another_has_fetched_mea
     tmp_path: Path, postgres_url: str
 ) -> None:
     with house(tmp_path, postgres_url, provider=Pop3Peer(locks=False)) as opened, ExitStack() as stack:
-        assert opened.run("db", "upgrade").returncode == 0
+        opened.make_store()
         expected = put(opened, 20)
         still: list[int] = []
 
@@ -339,7 +339,7 @@ def at_rest(opened: House, messages: int) -> bool:
 
 def test_fetching_and_working_may_be_two_processes(on_postgres: House) -> None:
     opened = on_postgres
-    assert opened.run("db", "upgrade").returncode == 0
+    opened.make_store()
     with running(opened, "--only", "fetch") as fetching, running(opened, "--only", "work") as working:
         expected = put(opened, MANY)
         assert opened.run("mailbox", "poll", "info").returncode == 0
@@ -592,7 +592,7 @@ def test_a_sqlite_store_that_is_moved_away_is_waited_for(on_sqlite: House) -> No
 
 def test_a_sqlite_store_that_another_file_takes_the_place_of_gets_nothing_more(on_sqlite: House) -> None:
     file = on_sqlite.folder / "mailgate.db"
-    assert on_sqlite.run("db", "upgrade").returncode == 0
+    on_sqlite.make_store()
     other = on_sqlite.folder / "other.db"
     other.write_bytes(file.read_bytes())
     with running(on_sqlite) as gateway:

@@ -41,7 +41,7 @@ def opened(
     certificate, _ = write_certificate_and_key(tmp_path)
     with house(tmp_path, database_url) as opened:
         opened.more = ROUTES.format(port=provider.port, ca=certificate)
-        assert opened.run("db", "upgrade").returncode == 0
+        opened.make_store()
         yield opened, provider
 
 

@@ -23,7 +23,7 @@ SECRET = "a secret that nobody guesses"
 @pytest.fixture
 def opened(tmp_path: Path, database_url: str) -> Iterator[House]:
     with house(tmp_path, database_url) as opened:
-        assert opened.run("db", "upgrade").returncode == 0
+        opened.make_store()
         yield opened
 
 

@@ -24,7 +24,7 @@ from psycopg import sql
 
 from tests.real.process import DidNotStart, Missing, Process, as_user, give_to, unprivileged
 from tests.real.server import Server
-from tests.scratch import DISK
+from tests.scratch import DISK, MEMORY, scratch
 
 RESTARTS, RESTART_PAUSE_SECONDS = 20, 0.25
 _SETTINGS = {
@@ -108,17 +108,20 @@ class Postgres(Server):
         words = "create database {}" + (
             f" template template0 encoding '{encoding}' locale 'C'" if encoding else ""
         )
-        self._administer(sql.SQL(words).format(sql.Identifier(name)))
+        with self._administered() as connection:
+            connection.execute(sql.SQL(words).format(sql.Identifier(name)) + quickest(connection))
         return f"postgresql+psycopg://postgres@127.0.0.1:{self.port}/{name}"
 
     def drop_database(self, url: str) -> None:
         """Remove a database made by `create_database`, with every connection to it."""
         name = url.rpartition("/")[2]
-        self._administer(sql.SQL("drop database if exists {} with (force)").format(sql.Identifier(name)))
+        with self._administered() as connection:
+            connection.execute(
+                sql.SQL("drop database if exists {} with (force)").format(sql.Identifier(name))
+            )
 
-    def _administer(self, statement: sql.Composed) -> None:
-        with psycopg.connect(self._conninfo(), autocommit=True) as connection:
-            connection.execute(statement)
+    def _administered(self) -> psycopg.Connection:
+        return psycopg.connect(self._conninfo(), autocommit=True)
 
     def _conninfo(self) -> str:
         return f"host=127.0.0.1 port={self.port} user=postgres dbname=postgres connect_timeout=10"
@@ -164,6 +167,12 @@ class Postgres(Server):
         except psycopg.OperationalError:
             return False
         return True
+
+
+def quickest(connection: psycopg.Connection) -> sql.SQL:
+    """Words for CREATE DATABASE: in memory it is quicker to copy files than to go through the log of Postgres."""
+    can = connection.info.server_version >= 150_000 and scratch() == MEMORY
+    return sql.SQL(" strategy file_copy" if can else "")
 
 
 def main() -> int:

@@ -26,6 +26,7 @@ from store.schema import agenda
 from store.schema import contents as contents_table
 from store.schema import events as events_table
 from store.schema import seals as seals_table
+from tests import schema
 from tests.store.attack import findings, sealed
 
 NOW = datetime(2026, 5, 4, 3, 2, 1, tzinfo=UTC)
@@ -39,8 +40,8 @@ def opened() -> Iterator[Callable[[str], Engine]]:
     engines: list[Engine] = []
 
     def store(url: str) -> Engine:
+        schema.make(url)
         engines.append(open_store(url))
-        migrations.upgrade(engines[-1])
         return engines[-1]
 
     yield store
