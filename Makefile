@@ -21,7 +21,7 @@ demo: .venv/ready
 
 test: .venv/ready-for-tests
 	@echo "== pytest: the tests"
-	@$(BIN)/python -m pytest -n auto --maxprocesses 2 --dist loadfile
+	@$(BIN)/python -m pytest -n auto --maxprocesses 2 --dist worksteal
 	@echo "== ruff check: mistakes and style"
 	@$(BIN)/ruff check
 	@echo "== ruff format: layout"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
@@ -22,7 +23,9 @@ def fresh(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     """Opens an empty store of a kind: `with fresh("postgres") as engine`."""
 
     def sqlite() -> Iterator[str]:
-        yield f"sqlite:///{tmp_path_factory.mktemp('store') / 'store.db'}"
+        folder = tmp_path_factory.mktemp("store")
+        yield f"sqlite:///{folder / 'store.db'}"
+        shutil.rmtree(folder, ignore_errors=True)
 
     def postgres() -> Iterator[str]:
         server: Postgres = request.getfixturevalue("postgres")
