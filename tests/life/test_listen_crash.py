@@ -27,6 +27,7 @@ from tests.life.submitting import (
 from tests.peers.raw import RawClient
 from tests.processes import children, command
 from tests.real.postgres import Postgres
+from tests.real.process import wait_until
 
 MESSAGES = 5
 # Between the end of data and our answer, and beyond: (seam, the how-manieth time).
@@ -129,7 +130,7 @@ def test_with_the_gateway_gone_clients_are_sent_away_and_nobody_is_left(opened: 
     for stream in (gateway.process.stdout, gateway.process.stderr):
         assert stream is not None
         stream.close()
-    opened.home.wait_until(lambda: not command(porter))  # whoever it was left to may take a while to bury it
+    wait_until(lambda: not command(porter), "the process that listens to end")
     assert opened.run("run", "--once").returncode == 0
     assert sent(opened) == Counter()
 

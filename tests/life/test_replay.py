@@ -12,6 +12,7 @@ import pytest
 
 from tests.life.gateway import running
 from tests.life.house import House, house, mail
+from tests.real.process import wait_until
 
 MANY = 300
 
@@ -50,7 +51,7 @@ def test_a_delivered_one_goes_to_somebody_else_beside_a_running_gateway(opened: 
     put(opened, 1)
     with running(opened) as gateway:
         opened.home.wait_until(lambda: mail(1) in opened.arrived())
-        opened.home.wait_until(lambda: opened.json("list", "--state", "delivered") != [])
+        wait_until(lambda: opened.json("list", "--state", "delivered") != [], "its delivery to be on record")
         (row,) = opened.json("list", "--state", "delivered")
         done = opened.run("replay", row["id"], "--recipients", "audit@example.com")
         assert done.returncode == 0, done.stderr

@@ -48,7 +48,7 @@ def test_found_both_ways_it_ends_in_quarantine_with_the_evidence(
         submit(port, letter(1) + bad)
         submit(port, letter(2))
         arrives(scans, mail(2), letter(2))
-        scans.house.provider.wait_until(lambda: len(scans.clamd.questions("INSTREAM")) == 4)
+        scans.clamd.wait_until(lambda: len(scans.clamd.questions("INSTREAM")) == 4)
         kept = until_listed(scans, "quarantined", 2)
         assert gateway.stop() == 0
     assert set(scans.arrived()) == {mail(2), letter(2)}
