@@ -193,9 +193,13 @@ def test_the_holder_of_the_lease_is_named(mailgate: Mailgate, builder: Builder) 
     assert told["Lease"].endswith(": it is being worked on")
 
 
-def test_a_lease_that_ran_out_is_nobodys(mailgate: Mailgate, builder: Builder) -> None:
+def test_a_lease_that_ran_out_is_nobodys(
+    mailgate: Mailgate, builder: Builder, monkeypatch: pytest.MonkeyPatch
+) -> None:
     stream = builder.downloaded()
-    then = times.now() - timedelta(minutes=2)
+    now = times.now()
+    monkeypatch.setattr(times, "now", lambda: now)
+    then = now - timedelta(minutes=2)
     with writing(builder.engine) as connection:
         agenda.claim(connection, agenda.FRESH, Claim("gate:77:ab", then), then, 1)
     told = explained(mailgate, stream)

@@ -94,13 +94,15 @@ def test_another_store_in_its_place_is_begun_anew(sqlite_url: str, tmp_path: Pat
     watch = Watch(engine, load(configure(tmp_path, sqlite_url)))
     assert [one.stream for one in watch.look().events] == old[::-1]
     builder.close()
-    for file in tmp_path.glob("mailgate.db*"):
-        file.unlink()
+    file, away, other = (tmp_path / name for name in ("mailgate.db", "away.db", "other.db"))
+    file.rename(away)
     with pytest.raises(StoreFailure, match="there is no store"):
         watch.look()
-    assert not (tmp_path / "mailgate.db").exists()
-    builder = Builder(sqlite_url)
+    assert not file.exists()
+    builder = Builder(f"sqlite:///{other}")
     new = builder.submitted()
-    assert [one.stream for one in watch.look().events] == [new]
     builder.close()
+    away.write_bytes(other.read_bytes())  # as the file that it was: no other is looked into
+    away.rename(file)
+    assert [one.stream for one in watch.look().events] == [new]
     engine.dispose()
