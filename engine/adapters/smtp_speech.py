@@ -19,6 +19,7 @@ CHUNK_OCTETS: Final = 256 * 1024
 BUFFER_OCTETS: Final = 64 * 1024  # twice as much may wait to be read
 LINGER_SECONDS: Final = 2.0  # for what a client sends that we have turned away
 FAREWELL_SECONDS: Final = 10.0  # to read our last words
+TLS_END_SECONDS: Final = 1.0  # to answer the end of TLS, which a client that waits for nothing never does
 PACE_OCTETS: Final = 1_024  # a second, where a pace is asked for: any honest line is faster
 ENDLESS_LINE_OCTETS: Final = 64 * 1024  # of a line without an end are one more error
 
@@ -126,6 +127,8 @@ class Speech(SMTP):
         transport.close()
         if transport.get_write_buffer_size():
             self.loop.call_later(FAREWELL_SECONDS, transport.abort)
+        elif self._original_transport is not None:
+            self.loop.call_later(TLS_END_SECONDS, transport.abort)
 
     # -- lines and replies
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import ssl
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -561,6 +563,26 @@ async def test_a_handshake_that_fails_ends_that_connection_alone(secured: Callab
                 assert await client.rest() == b"250 2.0.0 Ok\r\n"
         async with connected(listener) as client:
             await under_tls(client)
+
+
+def idle_under_tls(port: int) -> ssl.SSLSocket:
+    """A client that has begun TLS and reads no more."""
+    plain = socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_SECONDS)
+    for line in (b"EHLO a.example", b"STARTTLS"):
+        plain.recv(1_000)
+        plain.sendall(line + b"\r\n")
+    assert plain.recv(1_000).startswith(b"220 2.0.0")
+    return client_context().wrap_socket(plain, server_hostname="127.0.0.1")
+
+
+async def test_a_client_that_is_idle_under_tls_keeps_nobody_from_stopping(
+    secured: Callable[..., Any],
+) -> None:
+    async with listening(Keeper(), **secured()) as listener:
+        client = await asyncio.to_thread(idle_under_tls, listener.ports[0])
+        async with asyncio.timeout(15):
+            await listener.stop(PATIENCE_SECONDS)
+        client.close()
 
 
 async def test_an_address_that_can_t_be_listened_on_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
