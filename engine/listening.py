@@ -95,6 +95,8 @@ class Listening:
             await process.start(replace(self._brief, sockets=sockets), desk.hear, desk.lost)
             async with asyncio.timeout(START_SECONDS):
                 said = await desk.ready
+        except ConnectionError:  # it was killed before it could be told what to do
+            said = None
         except (OSError, TimeoutError) as error:
             process.kill()
             reason = str(error) or f"it said nothing for {START_SECONDS:.0f} s"
