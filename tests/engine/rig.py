@@ -12,7 +12,7 @@ Time stands still until a test moves it. Nothing is polled and nothing is probed
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from types import TracebackType
@@ -35,7 +35,7 @@ from engine.leases import Leases
 from engine.means import Means
 from engine.outage import Outage
 from engine.poll import MailboxPlan, Poll
-from engine.ports import SourceSession
+from engine.ports import Outcome, SourceSession, Transaction
 from engine.scanning import Scanning
 from engine.worker import Worker
 from store import agenda, conserve, log, queries
@@ -130,8 +130,12 @@ class Rig:
         works: bool = True,
         adds_up: bool = True,
         scanners: Sequence[ScriptedScanner] = (),
+        delivers_meanwhile: bool = False,
     ) -> None:
         self.clock = Clock()
+        self.delivers_meanwhile = (
+            delivers_meanwhile  # while a test polls; for polls that wait for room in memory
+        )
         self.provider = provider or Pop3Peer()
         self.homes = dict(homes or {"home": HomePeer()})
         self.boxes = {name: dict(changes) for name, changes in (mailboxes or {"info": {}}).items()}
@@ -149,6 +153,9 @@ class Rig:
         self.pop3_port = 0
         self.smtp_ports: dict[str, int] = {}
         self._lives = 0
+        self._polls = 0
+        self._no_poll = asyncio.Event()
+        self._no_poll.set()
         self._reads: set[asyncio.Future[Any]] = set()  # a thread goes on after its waiter was cancelled
 
     @property
@@ -256,8 +263,17 @@ class Rig:
         return [self.provider.put(user, one, uidl=uidl) for one in octets]
 
     async def poll(self, name: str = "info", *, retrieve: bool = True) -> bool:
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            return await self.fetcher.poll_now(name, retrieve=retrieve)
+        """Poll; what comes is delivered after it, unless `delivers_meanwhile`."""
+        self._polls += 1
+        if not self.delivers_meanwhile:
+            self._no_poll.clear()
+        try:
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                return await self.fetcher.poll_now(name, retrieve=retrieve)
+        finally:
+            self._polls -= 1
+            if not self._polls:
+                self._no_poll.set()
 
     async def settled(self) -> None:
         """Wait until nothing is in the worker's hands and nothing that may be tried is due."""
@@ -354,7 +370,7 @@ class Rig:
             connections=self.connections,
             timeouts=NextHopTimeouts(quit_seconds=1.0),
         )
-        adapter = SmtpNextHop(access, "gate.example.com")
+        adapter = _AfterPolls(access, "gate.example.com", self._no_poll)
         return Hop(adapter, self.policy.hops[name], self.connections, self.clock)
 
     def _pollable(self, name: str) -> Pollable:
@@ -382,6 +398,18 @@ class Rig:
     def _poll(self, plan: MailboxPlan, lease: Lease, last: Sequence[bytes]) -> Poll:
         worker = self.worker if self.works else None
         return Poll(self.means(), plan, lease, worker=worker, budget=self.budget, hops=self.hops, last=last)
+
+
+class _AfterPolls(SmtpNextHop):
+    """Hands nothing over while a test polls: else the poll may see the first messages delivered, or not."""
+
+    def __init__(self, access: NextHopAccess, hello: str, no_poll: asyncio.Event) -> None:
+        super().__init__(access, hello)
+        self._no_poll = no_poll
+
+    async def hand_over(self, transaction: Transaction, before_dot: Callable[[], Awaitable[None]]) -> Outcome:
+        await self._no_poll.wait()
+        return await super().hand_over(transaction, before_dot)
 
 
 def without_trace(octets: bytes) -> bytes:

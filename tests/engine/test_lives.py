@@ -79,7 +79,7 @@ async def test_there_is_room_while_half_of_the_budget_is_free_and_nothing_is_dra
 
 async def test_mail_without_room_in_memory_is_read_back_from_the_store(database_url: str) -> None:
     octets = [mail(n, 2_000) for n in range(8)]
-    async with Rig(database_url, budget_octets=5_000) as rig:
+    async with Rig(database_url, budget_octets=5_000, delivers_meanwhile=True) as rig:
         rig.put(*octets)
         await rig.poll()
         await rig.settled()

@@ -283,6 +283,7 @@ async def test_a_message_already_marked_by_somebody_else_is_not_a_reason_to_stop
         rig.provider.fault("retr", "err", number=1, text="message has vanished", times=None)
         assert await rig.poll()
         assert len(rig.events(Downloaded)) == 3
+        await rig.settled()
 
 
 async def test_without_uidl_a_message_not_retrieved_is_never_removed(database_url: str) -> None:
